@@ -1,0 +1,195 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"akv-csi-provider/provider/cloud"
+)
+
+// config is the command line, checked.
+type config struct {
+	endpoint string // flag; see socket
+	socket   string // path of the unix socket
+
+	healthzPort    int
+	healthzPath    string
+	healthzTimeout time.Duration
+	metricsPort    int
+	metricsBackend string
+	enablePprof    bool
+	pprofPort      int
+
+	logJSON   bool
+	verbosity int
+
+	cloudName       string
+	tenantID        string
+	strictObjects   bool
+	customUserAgent string
+
+	mountTimeout        time.Duration
+	retryMax            int
+	maxVaultConcurrency int
+	maxResponseBytes    int
+
+	showVersion bool
+	ignored     []string // klog's flags that were given
+}
+
+// flags binds the command line to c. The names are those of the provider this
+// one replaces, as far as it has them.
+func (c *config) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("akv-csi-provider", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // errors are returned and told once
+	f.StringVar(&c.endpoint, "endpoint", "unix:///tmp/azure.sock", "`URL` of the unix socket to serve the CSI driver on")
+	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check, on all addresses; 0 turns it off")
+	f.StringVar(&c.healthzPath, "healthz-path", "/healthz", "`path` of the health check")
+	f.DurationVar(&c.healthzTimeout, "healthz-timeout", 5*time.Second, "how long a health check may take")
+	f.IntVar(&c.metricsPort, "prometheus-port", 8898, "`port` of /metrics, on all addresses; 0 turns it off")
+	f.StringVar(&c.metricsBackend, "metrics-backend", "prometheus", "kind of metrics; prometheus is the only one")
+	f.BoolVar(&c.enablePprof, "enable-pprof", false, "serve profiles on the loopback address")
+	f.IntVar(&c.pprofPort, "pprof-port", 6060, "`port` of the profiles")
+	f.BoolVar(&c.logJSON, "log-format-json", false, "log as JSON")
+	f.IntVar(&c.verbosity, "v", 0, "log `level`; from 4 on with debug messages")
+	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
+	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of classes that name none")
+	f.BoolVar(&c.strictObjects, "strict-objects", false, "refuse mistakes in classes that are otherwise let pass with a warning")
+	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to add to the user agent of requests to Azure")
+	f.DurationVar(&c.mountTimeout, "mount-timeout", 50*time.Second, "how long one mount may take")
+	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
+	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 32, "how many requests to one vault may be under way")
+	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
+	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
+	for _, k := range klogFlags {
+		f.Var(&klogFlag{name: k.name, boolean: k.boolean, given: &c.ignored}, k.name, "ignored (a flag of klog)")
+	}
+	return f
+}
+
+func parseFlags(args []string) (*config, error) {
+	c := new(config)
+	f := c.flags()
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q; write flags as --name=value", f.Arg(0))
+	}
+	return c, c.check()
+}
+
+func (c *config) check() error {
+	var err error
+	if c.socket, err = socketPath(c.endpoint); err != nil {
+		return err
+	}
+	for _, port := range []struct {
+		name  string
+		value int
+	}{{"healthz-port", c.healthzPort}, {"prometheus-port", c.metricsPort}, {"pprof-port", c.pprofPort}} {
+		if port.value < 0 || port.value > 65535 {
+			return fmt.Errorf("--%s=%d: not a port", port.name, port.value)
+		}
+	}
+	for _, n := range []struct {
+		name string
+		ok   bool
+	}{
+		{"healthz-timeout", c.healthzTimeout > 0},
+		{"mount-timeout", c.mountTimeout > 0},
+		{"retry-max", c.retryMax >= 0 && c.retryMax <= 100},
+		{"max-vault-concurrency", c.maxVaultConcurrency >= 1},
+		{"max-response-bytes", c.maxResponseBytes >= 1},
+	} {
+		if !n.ok {
+			return fmt.Errorf("--%s: out of range", n.name)
+		}
+	}
+	if !strings.HasPrefix(c.healthzPath, "/") || strings.ContainsAny(c.healthzPath, " {}") {
+		return fmt.Errorf("--healthz-path=%q: not a path", c.healthzPath)
+	}
+	if !strings.EqualFold(c.metricsBackend, "prometheus") {
+		return fmt.Errorf("--metrics-backend=%q: prometheus is the only one", c.metricsBackend)
+	}
+	if _, err := cloud.Lookup(c.cloudName); err != nil {
+		return fmt.Errorf("--cloud-name: %w", err)
+	}
+	return nil
+}
+
+// socketPath reads the endpoint. A missing third slash is forgiven, as by the
+// replaced provider.
+func socketPath(endpoint string) (string, error) {
+	path, ok := cutPrefixFold(endpoint, "unix://")
+	if path = "/" + strings.TrimLeft(path, "/"); !ok || path == "/" {
+		return "", fmt.Errorf("--endpoint=%q: give a unix socket, such as unix:///provider/azure.sock", endpoint)
+	}
+	return path, nil
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return s, false
+	}
+	return s[len(prefix):], true
+}
+
+// klogFlags are the flags of k8s.io/klog/v2 (v2.140) that argument lists of the
+// replaced provider may hold. This plugin does not log with klog.
+var klogFlags = []struct {
+	name    string
+	boolean bool
+}{
+	{"add_dir_header", true}, {"alsologtostderr", true}, {"legacy_stderr_threshold_behavior", true},
+	{"logtostderr", true}, {"one_output", true}, {"skip_headers", true}, {"skip_log_headers", true},
+	{"alsologtostderrthreshold", false}, {"log_backtrace_at", false}, {"log_dir", false}, {"log_file", false},
+	{"log_file_max_size", false}, {"stderrthreshold", false}, {"vmodule", false},
+}
+
+// klogFlag takes any value and remembers that it was given.
+type klogFlag struct {
+	name    string
+	boolean bool
+	given   *[]string
+}
+
+func (k *klogFlag) String() string { return "" }
+
+func (k *klogFlag) Set(string) error {
+	if !slices.Contains(*k.given, k.name) {
+		*k.given = append(*k.given, k.name)
+	}
+	return nil
+}
+
+// IsBoolFlag lets the flag stand without a value.
+func (k *klogFlag) IsBoolFlag() bool { return k.boolean }
+
+// usage is the help text.
+func usage() string {
+	var b strings.Builder
+	b.WriteString("akv-csi-provider serves the Secrets Store CSI driver with secrets from Azure Key Vault.\n\nFlags (one dash or two):\n")
+	f := new(config).flags()
+	f.SetOutput(&b)
+	f.VisitAll(func(fl *flag.Flag) {
+		if _, klog := fl.Value.(*klogFlag); klog {
+			return
+		}
+		name, text := flag.UnquoteUsage(fl)
+		if name != "" {
+			name = " " + name
+		}
+		fmt.Fprintf(&b, "  --%s%s\n        %s", fl.Name, name, text)
+		if fl.DefValue != "" && fl.DefValue != "false" {
+			fmt.Fprintf(&b, " (default %s)", fl.DefValue)
+		}
+		b.WriteByte('\n')
+	})
+	b.WriteString("\nklog's flags are accepted and ignored. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
+	return b.String()
+}

@@ -1,0 +1,43 @@
+// Command akv-csi-provider is a provider plugin for the Kubernetes Secrets Store
+// CSI driver: on each node it reads secrets from Azure Key Vault for the node's
+// pods, each with the pod's own identity.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := start(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// start returns the exit code: 0 after an orderly stop, 1 if the plugin cannot
+// run, 2 for a command line it does not understand.
+func start(ctx context.Context, args []string) int {
+	cfg, err := parseFlags(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(os.Stdout, usage())
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "akv-csi-provider:", err)
+		return 2
+	case cfg.showVersion:
+		fmt.Println(versionLine())
+		return 0
+	}
+	if err := run(ctx, cfg, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "akv-csi-provider:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,142 @@
+// Package admin serves the plugin's operators over HTTP: health, metrics and, on
+// request, profiles. Each has its own port and mux, so that opening one of them
+// opens nothing else.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what is served where; a port of 0 turns a part off.
+type Config struct {
+	// HealthPort, on all addresses of the host: kubelet's probes come to the
+	// node's address when the pod uses the host's network.
+	HealthPort    int
+	HealthPath    string // such as "/healthz"; required with HealthPort
+	HealthTimeout time.Duration
+	Healthy       func(context.Context) error
+
+	MetricsPort int // on all addresses, at /metrics
+	Metrics     http.Handler
+
+	PprofPort int // on loopback only: profiles show memory
+}
+
+// Listener is what Listen has bound; Run serves it.
+type Listener struct {
+	parts []part
+}
+
+type part struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// Listen binds all ports, so that a port that is taken fails the start.
+func Listen(cfg Config) (*Listener, error) {
+	l := new(Listener)
+	var err error
+	add := func(host string, port int, mux *http.ServeMux) {
+		if port == 0 || err != nil {
+			return
+		}
+		var bound net.Listener
+		if bound, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err == nil {
+			l.parts = append(l.parts, part{bound, &http.Server{
+				Handler:           mux,
+				ReadHeaderTimeout: 5 * time.Second,
+				IdleTimeout:       time.Minute,
+				MaxHeaderBytes:    16 << 10,
+			}})
+		}
+	}
+	add("", cfg.HealthPort, healthMux(cfg))
+	add("", cfg.MetricsPort, metricsMux(cfg))
+	add("127.0.0.1", cfg.PprofPort, pprofMux())
+	if err != nil {
+		for _, p := range l.parts {
+			_ = p.listener.Close()
+		}
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return l, nil
+}
+
+// Addrs are the bound addresses in the order health, metrics, pprof, without
+// what is turned off.
+func (l *Listener) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, p := range l.parts {
+		addrs = append(addrs, p.listener.Addr())
+	}
+	return addrs
+}
+
+// Run serves until ctx ends. Open requests get a second; nothing here is worth
+// waiting for longer.
+func (l *Listener) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range l.parts {
+		group.Go(func() error {
+			if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("admin: %w", err)
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if p.server.Shutdown(grace) != nil {
+				return p.server.Close()
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func healthMux(cfg Config) *http.ServeMux {
+	mux := http.NewServeMux()
+	if cfg.HealthPort == 0 {
+		return mux
+	}
+	mux.HandleFunc("GET "+cfg.HealthPath, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), cfg.HealthTimeout)
+		defer cancel()
+		if err := cfg.Healthy(ctx); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}
+
+func metricsMux(cfg Config) *http.ServeMux {
+	mux := http.NewServeMux()
+	if cfg.MetricsPort != 0 {
+		mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	return mux
+}
+
+// pprofMux has the handlers that net/http/pprof puts on the default mux.
+func pprofMux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}

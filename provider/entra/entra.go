@@ -1,0 +1,71 @@
+// Package entra signs in to Microsoft Entra ID: it exchanges the credential that
+// came with a mount for an access token, and says what must be mended when Entra
+// refuses.
+package entra
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"akv-csi-provider/provider/request"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// Audience is what a service-account token must be made for to be exchanged
+// (Microsoft Entra workload identity federation).
+const Audience = "api://AzureADTokenExchange"
+
+// Identity is one caller's identity with the credential that proves it.
+type Identity struct {
+	Authority    string // of the cloud, such as https://login.microsoftonline.com
+	TenantID     string
+	TenantIDFrom string // where it was set, for messages
+	ClientID     string
+	ClientIDFrom string // where it was set, for messages
+
+	// Assertion is the pod's service-account token of audience [Audience].
+	Assertion request.Secret
+}
+
+// Token is an access token. Only the caller that signed in may use it.
+type Token struct {
+	Value     request.Secret
+	ExpiresOn time.Time
+}
+
+// Exchange signs callers in. It keeps nothing between calls, so that nothing of
+// one caller can reach another. It is safe for concurrent use.
+type Exchange struct {
+	// Transport sends the requests; required. Errors of it that are
+	// *transport.Error reach the caller as they are.
+	Transport policy.Transporter
+	// Retry says how often and how soon a failed request is sent again.
+	Retry policy.RetryOptions
+}
+
+// Token signs in and returns a token for the scope. Its error is an *Error, a
+// *transport.Error, or the context's own.
+func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
+	return x.workloadIdentity(ctx, id, scope)
+}
+
+func (x *Exchange) options(authority string) azcore.ClientOptions {
+	return azcore.ClientOptions{
+		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority},
+		Transport: x.Transport,
+		Retry:     x.Retry,
+	}
+}
+
+// String names the identity in messages; it never holds the credential.
+func (id Identity) String() string {
+	return fmt.Sprintf("client %q in tenant %q", id.ClientID, id.TenantID)
+}
+
+func newToken(t azcore.AccessToken) Token {
+	return Token{Value: request.Secret(t.Token), ExpiresOn: t.ExpiresOn}
+}

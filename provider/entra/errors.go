@@ -1,0 +1,118 @@
+package entra
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// The reasons of this package's errors.
+const (
+	ReasonFederatedCredentialMissing = "FederatedCredentialMissing"
+	ReasonApplicationNotFound        = "ApplicationNotFound"
+	ReasonTenantNotFound             = "TenantNotFound"
+	ReasonTokenExpired               = "TokenExpired"
+	ReasonTokenInvalid               = "TokenInvalid"
+	ReasonIssuerUnreachable          = "IssuerUnreachable"
+	ReasonSignInFailed               = "SignInFailed"
+	ReasonThrottled                  = "Throttled"
+	ReasonServiceUnavailable         = "ServiceUnavailable"
+)
+
+// Error says why Entra refused a sign-in and what to mend. Its text is one line.
+type Error struct {
+	// Code is the AADSTS number of the refusal; 0 if Entra gave none.
+	Code   int
+	reason string
+	cause  string
+	fix    string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.cause + "; " + e.fix }
+
+// Reason is the stable word users search for.
+func (e *Error) Reason() string { return e.reason }
+
+// refusal is the part of Entra's error JSON that decides (RFC 6749, section 5.2,
+// and Microsoft's error_codes; error_description is prose that changes and holds
+// trace IDs).
+type refusal struct {
+	Error      string `json:"error"`
+	ErrorCodes []int  `json:"error_codes"`
+}
+
+// explain turns an error of azidentity into ours. Its text is never used: MSAL
+// quotes whole responses, which may hold a token.
+func explain(ctx context.Context, err error, record *transport.Record, id Identity, scope string) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	var failed *azidentity.AuthenticationFailedError
+	if errors.As(err, &failed) && failed.RawResponse != nil {
+		return refused(failed.RawResponse, id, scope)
+	}
+	if record.Err != nil {
+		return record.Err
+	}
+	if ctx.Err() != nil {
+		return transport.Timeout(strings.TrimPrefix(id.Authority, "https://"), transport.PhaseSignIn)
+	}
+	return &Error{reason: ReasonSignInFailed,
+		cause: fmt.Sprintf("%s answers what is no sign-in response", id.Authority),
+		fix:   "check cloudName, and proxies on the way"}
+}
+
+func refused(resp *http.Response, id Identity, scope string) error {
+	var r refusal
+	if body, err := runtime.Payload(resp); err == nil {
+		_ = json.Unmarshal(body, &r) // an HTML page leaves it empty, which is handled below
+	}
+	for _, code := range r.ErrorCodes {
+		if explainCode, known := codes[code]; known {
+			e := explainCode(id, scope)
+			e.Code = code
+			return e
+		}
+	}
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return throttled(id, scope)
+	case resp.StatusCode >= http.StatusInternalServerError:
+		return &Error{reason: ReasonServiceUnavailable,
+			cause: fmt.Sprintf("%s answers %d %s", id.Authority, resp.StatusCode, http.StatusText(resp.StatusCode)),
+			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}
+	}
+	e := &Error{reason: ReasonSignInFailed, fix: "look the number up at https://login.microsoftonline.com/error"}
+	switch {
+	case len(r.ErrorCodes) > 0:
+		e.Code = r.ErrorCodes[0]
+		e.cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", id, e.Code)
+	case oauthError(r.Error):
+		e.cause = fmt.Sprintf("the authority refuses the sign-in of %s: %s", id, r.Error)
+		e.fix = "check the registration of the client there"
+	default:
+		e.cause = fmt.Sprintf("the authority refuses the sign-in of %s with status %d", id, resp.StatusCode)
+		e.fix = "check cloudName, and proxies on the way"
+	}
+	return e
+}
+
+// oauthError reports whether the text is an OAuth error code, a short word of
+// lower-case letters and underscores, and so safe to show.
+func oauthError(text string) bool {
+	for _, r := range text {
+		if (r < 'a' || r > 'z') && r != '_' {
+			return false
+		}
+	}
+	return text != "" && len(text) <= 40
+}

@@ -1,0 +1,86 @@
+package keyvault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+type callerKey struct{}
+
+func withCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// authorize puts the caller's own token on each request. One client serves all
+// callers of a vault, and the SDK's bearer-token policy would keep the token it
+// got for the first of them; so that policy is never given one. It runs before
+// this one, finds no scope, and lets the request through bare.
+//
+// A 401 must not get back to that policy: it would take scope and tenant from
+// the challenge, keep them, and ask its credential at every request from then
+// on, so that one pod with a wrong tenant broke the vault for the whole node.
+// Hence the 401 ends here, as an error that is not retried.
+type authorize struct{}
+
+func (authorize) Do(req *policy.Request) (*http.Response, error) {
+	caller, ok := req.Raw().Context().Value(callerKey{}).(Caller)
+	if !ok || caller.Token == "" {
+		return nil, errNoCaller
+	}
+	req.Raw().Header.Set("Authorization", "Bearer "+string(caller.Token))
+	resp, err := req.Next()
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	body, err := runtime.Payload(resp)
+	if err != nil {
+		return nil, err
+	}
+	rejection := &unauthorized{challenge: resp.Header.Get("WWW-Authenticate"), body: body}
+	if bytes.Contains(body, []byte("AKV10046")) {
+		// The vault has not read Entra's newest signing keys yet; the same token
+		// is good seconds later, so azcore may try again.
+		return nil, rejection
+	}
+	return nil, final{rejection}
+}
+
+// unauthorized carries a 401 past the SDK's bearer-token policy.
+type unauthorized struct {
+	challenge string
+	body      []byte
+}
+
+func (*unauthorized) Error() string { return "401 Unauthorized" }
+
+// final marks a 401 as not to be retried, for azcore's retry policy.
+type final struct{ *unauthorized }
+
+func (f final) Unwrap() error { return f.unauthorized }
+
+// NonRetriable is the mark.
+func (final) NonRetriable() {}
+
+// bug is an error that no state of a vault can cause.
+type bug struct{ error }
+
+// NonRetriable marks the error for azcore's retry policy.
+func (bug) NonRetriable() {}
+
+var (
+	errNoCaller = bug{errors.New("a request to Key Vault without a caller")}
+	errAsked    = bug{errors.New("the SDK asked for a token of its own")}
+)
+
+// refuseToSignIn is the credential of the shared clients.
+type refuseToSignIn struct{}
+
+func (refuseToSignIn) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{}, errAsked
+}

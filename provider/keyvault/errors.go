@@ -1,0 +1,245 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+// The reasons of this package's errors.
+const (
+	ReasonAccessDenied       = "AccessDenied"
+	ReasonVaultFirewall      = "VaultFirewall"
+	ReasonWrongTenant        = "WrongTenant"
+	ReasonTokenRejected      = "TokenRejected"
+	ReasonObjectNotFound     = "ObjectNotFound"
+	ReasonObjectDisabled     = "ObjectDisabled"
+	ReasonVaultRefused       = "VaultRefused"
+	ReasonThrottled          = "Throttled"
+	ReasonServiceUnavailable = "ServiceUnavailable"
+)
+
+// Object names what was asked of a vault.
+type Object struct {
+	Host    string // DNS name of the vault
+	Type    request.Type
+	Name    string
+	Version string // "" for the latest
+}
+
+// String names the object in messages, without the vault.
+func (o Object) String() string {
+	if o.Version == "" {
+		return fmt.Sprintf("%s %q", o.Type, o.Name)
+	}
+	return fmt.Sprintf("%s %q version %s", o.Type, o.Name, o.Version)
+}
+
+// Error says why a vault did not give objects and what to mend.
+type Error struct {
+	Objects []Object // that failed for this cause; never empty
+	reason  string
+	cause   string // with objectsMark where the objects are named
+	fix     string
+	err     error // of package transport, if that was the cause
+}
+
+// objectsMark stands in a cause for the names of the objects concerned, so that
+// equal causes can be found and told as one.
+const objectsMark = "{objects}"
+
+// maxNamed bounds the objects named in a message.
+const maxNamed = 50
+
+// Error implements error. Its text is one line.
+func (e *Error) Error() string {
+	named := e.Objects[:min(len(e.Objects), maxNamed)]
+	texts := make([]string, len(named), len(named)+1)
+	for i, o := range named {
+		texts[i] = o.String()
+	}
+	if rest := len(e.Objects) - len(named); rest > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", rest))
+	}
+	return strings.Replace(e.cause, objectsMark, strings.Join(texts, ", "), 1) + "; " + e.fix
+}
+
+// Reason is the stable word users search for.
+func (e *Error) Reason() string { return e.reason }
+
+// Unwrap returns the failure of the network, if that was the cause.
+func (e *Error) Unwrap() error { return e.err }
+
+// Merge adds the objects of the other error if it has the same cause, and says
+// whether it has.
+func (e *Error) Merge(other *Error) bool {
+	if e.reason != other.reason || e.cause != other.cause || e.fix != other.fix {
+		return false
+	}
+	e.Objects = append(e.Objects, other.Objects...)
+	return true
+}
+
+// answer is Key Vault's error JSON ("Authentication, requests and responses" of
+// its REST API).
+type answer struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Inner   struct {
+			Code string `json:"code"`
+		} `json:"innererror"`
+	} `json:"error"`
+}
+
+// explain turns an error of the SDK into ours. The SDK's text is never used: it
+// spreads over many lines and holds times and trace IDs.
+func explain(ctx context.Context, err error, o Object, c Caller) error {
+	var (
+		rejected *unauthorized
+		response *azcore.ResponseError
+		network  *transport.Error
+	)
+	switch {
+	case errors.As(err, &rejected):
+		return rejectedError(rejected, o, c)
+	case errors.As(err, &response):
+		return responseError(response, o, c)
+	case errors.As(err, &network):
+		return networkError(network, o)
+	case ctx.Err() != nil:
+		return gaveUp(ctx, o)
+	case errors.As(err, new(bug)):
+		return err
+	}
+	return &Error{Objects: []Object{o}, reason: ReasonServiceUnavailable,
+		cause: o.Host + " answers for {objects} what is no answer of Key Vault",
+		fix:   "check proxies and private DNS"}
+}
+
+func networkError(network *transport.Error, o Object) error {
+	return &Error{Objects: []Object{o}, reason: network.Reason(),
+		cause: network.Cause + ", needed for " + objectsMark, fix: network.Fix, err: network}
+}
+
+// gaveUp is the error of a caller whose context ended: its own when it went away,
+// a timeout that names the object when its time was up.
+func gaveUp(ctx context.Context, o Object) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return networkError(transport.Timeout(o.Host, transport.PhaseRead), o)
+	}
+	return ctx.Err()
+}
+
+func responseError(response *azcore.ResponseError, o Object, c Caller) error {
+	var a answer
+	if body, err := runtime.Payload(response.RawResponse); err == nil {
+		_ = json.Unmarshal(body, &a) // an HTML page leaves it empty, which is handled below
+	}
+	e := &Error{Objects: []Object{o}}
+	switch status := response.StatusCode; {
+	case status == http.StatusNotFound && a.Error.Code != "":
+		e.reason = ReasonObjectNotFound
+		e.cause = o.Host + " has no {objects}"
+		e.fix = "check objectName, objectType and objectVersion; a deleted object can be recovered"
+	case status == http.StatusForbidden:
+		e.forbidden(a, c)
+	case status == http.StatusTooManyRequests:
+		e.reason = ReasonThrottled
+		e.cause = o.Host + " limits requests and did not give {objects} in time"
+		e.fix = "it is tried again with the next mount; spread restarts or use more vaults"
+	case status == http.StatusBadRequest && a.Error.Code != "":
+		e.reason = ReasonVaultRefused
+		e.cause = fmt.Sprintf("%s refuses the request for {objects} as %s", o.Host, word(a.Error.Inner.Code, a.Error.Code))
+		e.fix = "check objectName and objectVersion"
+	case status >= http.StatusInternalServerError:
+		e.reason = ReasonServiceUnavailable
+		e.cause = fmt.Sprintf("%s answers %d %s for {objects}", o.Host, status, http.StatusText(status))
+		e.fix = "it is tried again with the next mount; check the Azure status page if it stays"
+	default:
+		e.reason = ReasonServiceUnavailable
+		e.cause = fmt.Sprintf("%s answers %d %s for {objects}, which is no answer of Key Vault", o.Host, status, http.StatusText(status))
+		e.fix = "check proxies and private DNS"
+	}
+	return e
+}
+
+// forbidden tells the kinds of a 403 apart by the inner code.
+func (e *Error) forbidden(a answer, c Caller) {
+	host := e.Objects[0].Host
+	name, _, _ := strings.Cut(host, ".")
+	switch inner := a.Error.Inner.Code; {
+	case strings.HasSuffix(inner, "Disabled"):
+		e.reason = ReasonObjectDisabled
+		e.cause = host + " has {objects} disabled"
+		e.fix = "enable it, or name another version"
+	case inner == "ForbiddenByFirewall", inner == "ForbiddenByConnection":
+		e.reason = ReasonVaultFirewall
+		e.cause = "the firewall of " + host + " refuses this node" + clientAddress(a.Error.Message) + " {objects}"
+		e.fix = "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
+	default:
+		e.reason = ReasonAccessDenied
+		e.cause = fmt.Sprintf("client %q in tenant %q may not get {objects} from %s", c.ClientID, c.TenantID, host)
+		e.fix = fmt.Sprintf("give it the role Key Vault Secrets User, or, for a vault with access policies, az keyvault set-policy --name %s --spn %s --secret-permissions get", name, c.ClientID)
+	}
+}
+
+var addressText = regexp.MustCompile(`[Cc]lient address:? '?([0-9a-fA-F.:]+)`)
+
+// clientAddress finds the caller's address in the vault's message, to be put into
+// a sentence.
+func clientAddress(message string) string {
+	if m := addressText.FindStringSubmatch(message); m != nil {
+		if a, err := netip.ParseAddr(strings.Trim(m[1], ".:")); err == nil {
+			return fmt.Sprintf(" (seen as %s)", a)
+		}
+	}
+	return ""
+}
+
+var (
+	guid   = `[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`
+	tenant = regexp.MustCompile(`authorization(?:_uri)?="https://[^/"]+/(` + guid + `)`)
+)
+
+// rejectedError explains a 401: with a token of ours in the request it means
+// that the token is for another tenant, audience or cloud.
+func rejectedError(u *unauthorized, o Object, c Caller) error {
+	var a answer
+	_ = json.Unmarshal(u.body, &a) // an HTML page leaves it empty
+	if strings.Contains(a.Error.Message, "AKV10032") {
+		vaultTenant := "another tenant"
+		if m := tenant.FindStringSubmatch(u.challenge); m != nil {
+			vaultTenant = fmt.Sprintf("tenant %q", m[1])
+		}
+		return &Error{Objects: []Object{o}, reason: ReasonWrongTenant,
+			cause: fmt.Sprintf("%s belongs to %s and does not give {objects} to a token of tenant %q", o.Host, vaultTenant, c.TenantID),
+			fix:   "set tenantID to the tenant of the vault, and use an identity of that tenant"}
+	}
+	return &Error{Objects: []Object{o}, reason: ReasonTokenRejected,
+		cause: fmt.Sprintf("%s rejects the access token of client %q in tenant %q for {objects}", o.Host, c.ClientID, c.TenantID),
+		fix:   "check that cloudName is the cloud of the vault, which decides the token's audience"}
+}
+
+var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
+
+// word returns the first text that is a code and so safe to show.
+func word(texts ...string) string {
+	for _, t := range texts {
+		if codeWord.MatchString(t) {
+			return t
+		}
+	}
+	return "a bad request"
+}

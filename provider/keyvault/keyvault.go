@@ -1,0 +1,136 @@
+// Package keyvault reads objects from Azure Key Vault, each with the access token
+// of the caller that asked, and says what must be mended when a vault refuses.
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"akv-csi-provider/provider/request"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Config is what a Reader is made of.
+type Config struct {
+	// Transport sends the requests; required. Its errors should be
+	// *transport.Error, which an *Error then wraps.
+	Transport policy.Transporter
+	// Retry says how often and how soon a failed request is sent again.
+	Retry policy.RetryOptions
+	// MaxConcurrency bounds the requests under way to one vault, whichever mounts
+	// they are for; required.
+	MaxConcurrency int
+}
+
+// maxVaults bounds the vaults a Reader remembers; one that drops out only costs
+// building its client again.
+const maxVaults = 256
+
+// Reader reads from vaults. It is safe for concurrent use.
+type Reader struct {
+	cfg Config
+
+	mu     sync.Mutex // for building a vault once
+	vaults *lru.Cache[string, *vault]
+}
+
+// vault is what the mounts of one vault share: connections and a bound, never a
+// token.
+type vault struct {
+	secrets *azsecrets.Client
+	slots   chan struct{}
+}
+
+// Caller is on whose behalf an object is read.
+type Caller struct {
+	TenantID string
+	ClientID string
+	Token    request.Secret // access token for the vault's audience
+}
+
+// Secret is one version of a secret.
+type Secret struct {
+	Value       string
+	Version     string
+	ContentType string
+	Managed     bool       // it is the private side of a certificate
+	NotBefore   *time.Time // informational: Key Vault serves it all the same
+	Expires     *time.Time // likewise
+}
+
+// NewReader makes a Reader.
+func NewReader(cfg Config) (*Reader, error) {
+	if cfg.Transport == nil || cfg.MaxConcurrency < 1 {
+		return nil, errors.New("keyvault: a transport and a positive concurrency are required")
+	}
+	vaults, err := lru.New[string, *vault](maxVaults)
+	if err != nil {
+		return nil, fmt.Errorf("remember vaults: %w", err)
+	}
+	return &Reader{cfg: cfg, vaults: vaults}, nil
+}
+
+// Secret reads a version of a secret, the latest if version is empty, from the
+// vault at host (its DNS name). Its error is an *Error or the context's own.
+func (r *Reader) Secret(ctx context.Context, host string, caller Caller, name, version string) (Secret, error) {
+	object := Object{Host: host, Type: request.TypeSecret, Name: name, Version: version}
+	v, err := r.vault(host)
+	if err != nil {
+		return Secret{}, err
+	}
+	select {
+	case v.slots <- struct{}{}:
+		defer func() { <-v.slots }()
+	case <-ctx.Done():
+		return Secret{}, gaveUp(ctx, object)
+	}
+	resp, err := v.secrets.GetSecret(withCaller(ctx, caller), name, version, nil)
+	if err != nil {
+		return Secret{}, explain(ctx, err, object, caller)
+	}
+	return newSecret(resp.Secret, object)
+}
+
+func newSecret(s azsecrets.Secret, object Object) (Secret, error) {
+	if s.Value == nil || s.ID == nil || s.ID.Version() == "" || !strings.EqualFold(s.ID.Name(), object.Name) {
+		return Secret{}, &Error{Objects: []Object{object}, reason: ReasonServiceUnavailable,
+			cause: object.Host + " answers without value or version of " + objectsMark,
+			fix:   "what answers there is not Key Vault; check proxies and private DNS"}
+	}
+	out := Secret{Value: *s.Value, Version: s.ID.Version(), Managed: s.KID != nil}
+	if s.ContentType != nil {
+		out.ContentType = *s.ContentType
+	}
+	if s.Attributes != nil {
+		out.NotBefore, out.Expires = s.Attributes.NotBefore, s.Attributes.Expires
+	}
+	return out, nil
+}
+
+// vault returns what is shared for the host, building it when needed.
+func (r *Reader) vault(host string) (*vault, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v, ok := r.vaults.Get(host); ok {
+		return v, nil
+	}
+	secrets, err := azsecrets.NewClient("https://"+host, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
+		Transport:        r.cfg.Transport,
+		Retry:            r.cfg.Retry,
+		PerRetryPolicies: []policy.Policy{authorize{}},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", host, err)
+	}
+	v := &vault{secrets: secrets, slots: make(chan struct{}, r.cfg.MaxConcurrency)}
+	r.vaults.Add(host, v)
+	return v, nil
+}

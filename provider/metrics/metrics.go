@@ -1,0 +1,108 @@
+// Package metrics counts what the plugin does, for Prometheus. All labels come
+// from closed sets: no name, address or error text ever becomes one.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+)
+
+// Metrics are the instruments of one process. It is safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+	grpc     *grpcprom.ServerMetrics
+	mounts   *prometheus.HistogramVec
+	lax      *prometheus.CounterVec
+	requests *prometheus.HistogramVec
+}
+
+// New makes the instruments; version is shown as a label of the build info.
+func New(version string) *Metrics {
+	buckets := []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		grpc:     grpcprom.NewServerMetrics(),
+		mounts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "akv_csi_mount_duration_seconds",
+			Help:    "Duration of mounts by the reason of their failure; \"ok\" for success.",
+			Buckets: buckets,
+		}, []string{"reason"}),
+		lax: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "akv_csi_lax_objects_total",
+			Help: "Mistakes in classes that were let pass, by kind; --strict-objects refuses them.",
+		}, []string{"kind"}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "akv_csi_azure_request_duration_seconds",
+			Help:    "Duration of single HTTP requests to Azure by service, operation and status code; code \"error\" without an answer.",
+			Buckets: buckets,
+		}, []string{"service", "operation", "code"}),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "akv_csi_build_info",
+		Help: "Always 1; the label holds the version.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the metrics in Prometheus' formats.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Interceptor counts gRPC calls.
+func (m *Metrics) Interceptor() grpc.UnaryServerInterceptor { return m.grpc.UnaryServerInterceptor() }
+
+// Mounted counts a mount; reason is one of the plugin's reasons, "" for success.
+func (m *Metrics) Mounted(reason string, took time.Duration) {
+	if reason == "" {
+		reason = "ok"
+	}
+	m.mounts.WithLabelValues(reason).Observe(took.Seconds())
+}
+
+// Lax counts a mistake in a class that was let pass, by one of the plugin's kinds.
+func (m *Metrics) Lax(kind string) { m.lax.WithLabelValues(kind).Inc() }
+
+// Transport counts the requests that go through next.
+func (m *Metrics) Transport(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		start := time.Now()
+		resp, err := next.RoundTrip(req)
+		code := "error"
+		if err == nil {
+			code = strconv.Itoa(resp.StatusCode)
+		}
+		service, operation := classify(req)
+		m.requests.WithLabelValues(service, operation, code).Observe(time.Since(start).Seconds())
+		return resp, err
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// classify names a request by its path, in words of a closed set.
+func classify(req *http.Request) (service, operation string) {
+	path := req.URL.Path
+	switch {
+	case strings.HasSuffix(path, "/.well-known/openid-configuration"):
+		return "entra", "metadata"
+	case strings.HasSuffix(path, "/oauth2/v2.0/token"), strings.HasSuffix(path, "/oauth2/token"):
+		return "entra", "token"
+	case strings.HasPrefix(path, "/secrets/"):
+		return "keyvault", "get_secret"
+	}
+	return "other", "other"
+}

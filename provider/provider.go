@@ -1,0 +1,169 @@
+// Package provider mounts: it turns a checked request into the files of a volume
+// by signing in as the pod and reading from Key Vault with the pod's own token.
+package provider
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"akv-csi-provider/provider/cloud"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// SignIn exchanges an identity's credential for a token; *entra.Exchange does.
+type SignIn interface {
+	Token(ctx context.Context, id entra.Identity, scope string) (entra.Token, error)
+}
+
+// Vaults reads from key vaults; *keyvault.Reader does.
+type Vaults interface {
+	Secret(ctx context.Context, host string, caller keyvault.Caller, name, version string) (keyvault.Secret, error)
+}
+
+// Mounter makes mounts. Its fields are set once; it is safe for concurrent use.
+type Mounter struct {
+	SignIn SignIn // required
+	Vaults Vaults // required
+	// DefaultCloud is the cloud of a class that names none; required.
+	DefaultCloud string
+	// DefaultTenant is the tenant of a class that names none; may be empty.
+	DefaultTenant string
+	// MaxConcurrency bounds the objects of one mount that are read at a time; required.
+	MaxConcurrency int
+	// StrictObjects refuses what is otherwise let pass with a warning.
+	StrictObjects bool
+}
+
+// Volume is the whole content of a volume.
+type Volume struct {
+	Files    []render.File // in the order of the class's objects; paths are unique
+	Versions []Version     // likewise
+}
+
+// Version says which version of an object the volume holds.
+type Version struct {
+	ID      string // such as "secret/db-password"
+	Version string // of Key Vault
+}
+
+// Mount makes the content of one volume: all of it, or an error.
+func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error) {
+	if err := m.check(req); err != nil {
+		return nil, err
+	}
+	home, err := m.cloud(req.Cloud)
+	if err != nil {
+		return nil, err
+	}
+	id, err := m.identity(req.Identity, home)
+	if err != nil {
+		return nil, err
+	}
+	token, err := m.SignIn.Token(ctx, id, home.VaultScope())
+	if err != nil {
+		return nil, err
+	}
+	caller := keyvault.Caller{TenantID: id.TenantID, ClientID: id.ClientID, Token: token.Value}
+	parts, err := m.readAll(ctx, home.VaultHost(req.Vault), caller, req.Objects)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(parts), nil
+}
+
+// part is what one object adds to the volume.
+type part struct {
+	files   []render.File
+	version Version
+}
+
+// readAll reads and renders all objects at once, results by index. It goes on
+// when one fails: the error names every object that cannot be had.
+func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object) ([]part, error) {
+	parts := make([]part, len(objects))
+	errs := make([]error, len(objects))
+	var group errgroup.Group
+	group.SetLimit(m.MaxConcurrency)
+	for i, o := range objects {
+		group.Go(func() error {
+			defer recovered(&errs[i])
+			parts[i], errs[i] = m.read(ctx, host, caller, o)
+			return nil
+		})
+	}
+	_ = group.Wait() // its functions keep their errors
+	if err := join(errs); err != nil {
+		return nil, err
+	}
+	return parts, nil
+}
+
+func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, o request.Object) (part, error) {
+	secret, err := m.Vaults.Secret(ctx, host, caller, o.Name, o.Version)
+	if err != nil {
+		return part{}, err
+	}
+	files, err := render.Secret(o, secret)
+	if err != nil {
+		return part{}, err
+	}
+	return part{files: files, version: Version{ID: o.ID(), Version: secret.Version}}, nil
+}
+
+// assemble puts the volume together. Of files with equal paths the last one
+// stays, as the driver would have it, which writes a map by path.
+func assemble(parts []part) *Volume {
+	last := make(map[string]int)
+	for i, p := range parts {
+		for _, f := range p.files {
+			last[f.Path] = i
+		}
+	}
+	v := &Volume{Versions: make([]Version, 0, len(parts))}
+	for i, p := range parts {
+		v.Versions = append(v.Versions, p.version)
+		for _, f := range p.files {
+			if last[f.Path] == i {
+				v.Files = append(v.Files, f)
+			}
+		}
+	}
+	return v
+}
+
+// PanicError is a panic of a goroutine of the mount, as that mount's error: a
+// panic that nobody recovers would end the process, and with it every mount of
+// the node.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error implements error. It tells nothing of the panic: its value could hold
+// anything. Log Stack instead.
+func (e *PanicError) Error() string { return "a bug in the provider" }
+
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &PanicError{Value: v, Stack: debug.Stack()}
+	}
+}
+
+// cloud finds the cloud the class names.
+func (m *Mounter) cloud(c request.Cloud) (cloud.Cloud, error) {
+	name := c.Name
+	if name == "" {
+		name = m.DefaultCloud
+	}
+	found, err := cloud.Lookup(name)
+	if err != nil {
+		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: "not known", Fix: fmt.Sprint(err)}}}
+	}
+	return found, nil
+}

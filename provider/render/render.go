@@ -1,0 +1,84 @@
+// Package render turns what Key Vault holds into the content of files. It is pure:
+// no network, no clock, no file system.
+package render
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// ReasonContentInvalid is the reason of every error of this package.
+const ReasonContentInvalid = "ContentInvalid"
+
+// File is one file of the volume.
+type File struct {
+	Path    string      // clean and relative to the mount
+	Mode    fs.FileMode // 0 to 0777
+	Content []byte
+}
+
+// Error says that a value is not what its object promises. Its text is one line
+// and never holds a part of the value.
+type Error struct {
+	Object request.Object
+	cause  string
+	fix    string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.cause + "; " + e.fix }
+
+// Reason is the stable word users search for.
+func (e *Error) Reason() string { return ReasonContentInvalid }
+
+// Content types under which Key Vault keeps a certificate's private side.
+const (
+	contentTypePEM = "application/x-pem-file"
+)
+
+// Secret renders a secret as the object asks for. Its error is an *Error.
+func Secret(o request.Object, s keyvault.Secret) ([]File, error) {
+	if s.Managed && !strings.EqualFold(s.ContentType, contentTypePEM) {
+		return nil, &Error{Object: o,
+			cause: fmt.Sprintf("%s is the private side of a certificate with content type %q", o, s.ContentType),
+			fix:   fmt.Sprintf("only %s can be mounted by this version", contentTypePEM)}
+	}
+	content, err := decode(o, s)
+	if err != nil {
+		return nil, err
+	}
+	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, nil
+}
+
+// decode returns the bytes that the secret's text stands for.
+func decode(o request.Object, s keyvault.Secret) ([]byte, error) {
+	var (
+		content []byte
+		err     error
+	)
+	switch o.Encoding {
+	case request.EncodingBase64:
+		content, err = base64.StdEncoding.DecodeString(s.Value)
+	case request.EncodingHex:
+		content, err = hex.DecodeString(s.Value)
+	default:
+		return []byte(s.Value), nil
+	}
+	if err == nil {
+		return content, nil
+	}
+	// The decoder's own words quote a byte of the value.
+	kind := ""
+	if s.ContentType != "" {
+		kind = fmt.Sprintf(" (content type %q)", s.ContentType)
+	}
+	return nil, &Error{Object: o,
+		cause: fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),
+		fix:   "store it so, or change its objectEncoding"}
+}

@@ -1,0 +1,61 @@
+package request
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ReasonInvalidParameter is the reason of every error of this package.
+const ReasonInvalidParameter = "InvalidParameter"
+
+// Error says everything that is wrong with one Mount request. Its text is one
+// line that never holds a token or a secret; field values of the class are
+// quoted and cut short.
+type Error struct {
+	Problems []Problem // never empty
+}
+
+// Problem is one thing that must be changed in the class, the pod or the driver.
+type Problem struct {
+	Field string // parameter, or "objects[2] \"name\": field"
+	Cause string // what is wrong with its value
+	Fix   string // what is allowed
+}
+
+// maxShown bounds the problems named in a message: kubelet cuts events at 1 KiB.
+const maxShown = 8
+
+// Error implements error.
+func (e *Error) Error() string {
+	shown := e.Problems[:min(len(e.Problems), maxShown)]
+	texts := make([]string, 0, len(shown)+1)
+	for _, p := range shown {
+		texts = append(texts, fmt.Sprintf("%s: %s; %s", p.Field, p.Cause, p.Fix))
+	}
+	if rest := len(e.Problems) - len(shown); rest > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more problems", rest))
+	}
+	return strings.Join(texts, " | ")
+}
+
+// Reason is the stable word users search for.
+func (e *Error) Reason() string { return ReasonInvalidParameter }
+
+func newError(field, cause, fix string) *Error {
+	return &Error{Problems: []Problem{{Field: field, Cause: cause, Fix: fix}}}
+}
+
+func (e *Error) add(field, cause, fix string) {
+	e.Problems = append(e.Problems, Problem{Field: field, Cause: cause, Fix: fix})
+}
+
+// quote shows a user's value on one line, cut to a length that still tells which
+// one it was.
+func quote(value string) string {
+	const most = 64
+	if runes := []rune(value); len(runes) > most {
+		value = string(runes[:most]) + "…"
+	}
+	return strconv.Quote(value)
+}

@@ -1,0 +1,175 @@
+package request
+
+import (
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var (
+	objectName = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
+	// Key Vault's versions are 32 hexadecimal digits. Anything that stays one
+	// path segment is let through to the vault, which knows what exists.
+	objectVersion = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+)
+
+var knownFields = []string{"objectName", "objectType", "objectAlias", "objectVersion",
+	"objectVersionHistory", "objectFormat", "objectEncoding", "filePermission"}
+
+// fieldReader reads the fields of one object and collects what is wrong with them.
+type fieldReader struct {
+	where string // "objects[2]", later with the object's name
+	e     *Error
+	lax   []Lax
+}
+
+func (r *fieldReader) wrong(field, cause, fix string) {
+	r.e.add(r.where+": "+field, cause, fix)
+}
+
+// fields decodes an entry of the list, a mapping or a YAML text of one. Values
+// stay the text they were written as: "on", 0755 and a version of digits only
+// must not become something else.
+func (r *fieldReader) fields(node *yaml.Node) (map[string]string, bool) {
+	node = resolve(node)
+	if node.Kind == yaml.ScalarNode {
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(node.Value), &doc); err != nil {
+			r.e.add(r.where, yamlCause(err), objectsFix)
+			return nil, false
+		}
+		if len(doc.Content) == 1 {
+			node = resolve(doc.Content[0])
+		}
+	}
+	var values map[string]yaml.Node
+	if node.Kind != yaml.MappingNode {
+		r.e.add(r.where, "not a mapping of fields", objectsFix)
+		return nil, false
+	}
+	// Decoding to a map refuses a field that is named twice.
+	if err := node.Decode(&values); err != nil {
+		r.e.add(r.where, yamlCause(err), objectsFix)
+		return nil, false
+	}
+	texts := make(map[string]string, len(values))
+	for name, value := range values {
+		v := resolve(&value)
+		if v.Kind != yaml.ScalarNode {
+			r.wrong(strings.Trim(quote(name), `"`), "not a single value", "write it as text")
+			continue
+		}
+		if v.Tag != "!!null" {
+			texts[name] = strings.TrimSpace(v.Value)
+		}
+	}
+	return texts, true
+}
+
+func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
+	name := f["objectName"]
+	r.where += " " + quote(name)
+	o := Object{
+		Type:     Type(f["objectType"]),
+		Name:     name,
+		Version:  f["objectVersion"],
+		History:  r.history(f["objectVersionHistory"]),
+		Path:     f["objectAlias"],
+		Encoding: EncodingUTF8,
+		Mode:     r.mode(f["filePermission"], mode),
+	}
+	if !objectName.MatchString(name) {
+		r.wrong("objectName", quote(name)+" is not valid", "1 to 127 letters, digits and hyphens")
+	}
+	switch o.Type {
+	case TypeSecret, TypeKey, TypeCert:
+	default:
+		r.wrong("objectType", quote(string(o.Type))+" is not valid", "one of secret, key, cert")
+	}
+	if o.Version == "latest" {
+		o.Version = ""
+	}
+	if o.Version != "" && !objectVersion.MatchString(o.Version) {
+		r.wrong("objectVersion", quote(o.Version)+" is not valid", "32 hexadecimal digits, or latest")
+	}
+	if o.Path == "" {
+		o.Path = name // which is always a good path
+	} else if cause := pathProblem(o.Path); cause != "" {
+		r.wrong("objectAlias", quote(o.Path)+" "+cause, "a clean relative path below the mount")
+	}
+	o.Format = r.format(f["objectFormat"], o.Type)
+	if text := f["objectEncoding"]; text != "" {
+		o.Encoding = r.encoding(text, o.Type)
+	}
+	r.unknown(f)
+	return o
+}
+
+// history reads objectVersionHistory. Below 2 it means one version, negative too.
+func (r *fieldReader) history(text string) int {
+	if text == "" {
+		return 1
+	}
+	var n int32
+	// As YAML writes numbers (0x10, 1_0): the replaced provider decodes so.
+	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
+		r.wrong("objectVersionHistory", quote(text)+" is not a number", "how many versions to mount, as a whole number")
+	}
+	return max(int(n), 1)
+}
+
+func (r *fieldReader) mode(text string, fallback fs.FileMode) fs.FileMode {
+	if text == "" {
+		return fallback
+	}
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || mode > 0o777 {
+		r.wrong("filePermission", quote(text)+" is not a file mode", "octal digits from 0000 to 0777")
+		return fallback
+	}
+	return fs.FileMode(mode)
+}
+
+func (r *fieldReader) format(text string, t Type) Format {
+	switch format := Format(strings.ToLower(text)); {
+	case text == "", format == FormatPEM:
+		return FormatPEM
+	case format != FormatPFX:
+		r.wrong("objectFormat", quote(text)+" is not valid", "pem or pfx")
+	case t == TypeSecret:
+		return FormatPFX
+	case text == string(FormatPFX):
+		r.wrong("objectFormat", "pfx does not go with objectType "+quote(string(t)), "use objectType secret to get the private key as PFX")
+	default:
+		// The replaced provider compared here with case and so let this pass.
+		r.laxly(LaxIgnoredFormat, "objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
+	}
+	return FormatPEM
+}
+
+func (r *fieldReader) encoding(text string, t Type) Encoding {
+	if t != TypeSecret {
+		r.wrong("objectEncoding", quote(text)+" does not go with objectType "+quote(string(t)), "remove it; it goes with objectType secret only")
+		return EncodingUTF8
+	}
+	switch encoding := Encoding(strings.ToLower(text)); encoding {
+	case EncodingUTF8, EncodingBase64, EncodingHex:
+		return encoding
+	}
+	r.wrong("objectEncoding", quote(text)+" is not valid", "one of utf-8, base64, hex")
+	return EncodingUTF8
+}
+
+// unknown reports fields nobody knows. They pass, because the replaced provider
+// ignores them and running classes may hold some.
+func (r *fieldReader) unknown(f map[string]string) {
+	for _, name := range sortedKeys(f) {
+		if near, known := nearest(name, knownFields); !known {
+			r.laxly(LaxUnknownField, strings.Trim(quote(name), `"`), fmt.Sprintf("is no field of an object; did you mean %s?", near))
+		}
+	}
+}

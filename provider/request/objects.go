@@ -1,0 +1,146 @@
+package request
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Type is the kind of a Key Vault object.
+type Type string
+
+// The object types, as written in objectType.
+const (
+	TypeSecret Type = "secret"
+	TypeKey    Type = "key"
+	TypeCert   Type = "cert"
+)
+
+// Format is how a secret behind a certificate is written.
+type Format string
+
+// The formats, as written in objectFormat (there in any case).
+const (
+	FormatPEM Format = "pem"
+	FormatPFX Format = "pfx"
+)
+
+// Encoding is how a secret's text stands for bytes.
+type Encoding string
+
+// The encodings, as written in objectEncoding (there in any case).
+const (
+	EncodingUTF8   Encoding = "utf-8"
+	EncodingBase64 Encoding = "base64"
+	EncodingHex    Encoding = "hex"
+)
+
+// Object is one entry of the class's objects parameter, with defaults filled in.
+type Object struct {
+	Type     Type
+	Name     string      // of the object in the vault
+	Version  string      // "" for the latest
+	History  int         // how many versions; 1 without objectVersionHistory
+	Path     string      // of its file below the mount: clean, relative
+	Format   Format      // FormatPEM unless a secret asks for FormatPFX
+	Encoding Encoding    // EncodingUTF8 unless a secret asks for another
+	Mode     fs.FileMode // 0 to 0777
+}
+
+// ID is the name under which the object's version is reported to the driver.
+func (o Object) ID() string { return string(o.Type) + "/" + o.Name }
+
+// String names the object in messages: its type and name.
+func (o Object) String() string { return fmt.Sprintf("%s %q", o.Type, o.Name) }
+
+// Bounds of the objects parameter. An object of Kubernetes holds 1.5 MiB at
+// most, so no class that works comes near; a pod's volumeAttributes might try.
+const (
+	maxObjectsBytes = 1 << 20
+	maxObjects      = 4096
+)
+
+const objectsFix = `it is YAML: an "array:" of objects, each with objectName and objectType, or a bare list of them`
+
+// parseObjects reads the objects parameter in all its forms: "array:" of YAML
+// texts (the form of the provider this one replaces), "array:" of mappings, and
+// a bare list of mappings.
+func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
+	if strings.TrimSpace(text) == "" {
+		e.add("objects", "missing", objectsFix)
+		return nil, nil
+	}
+	if len(text) > maxObjectsBytes {
+		e.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
+		return nil, nil
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		e.add("objects", yamlCause(err), objectsFix)
+		return nil, nil
+	}
+	list := objectList(&doc)
+	switch {
+	case list == nil:
+		e.add("objects", "not a list of objects", objectsFix)
+		return nil, nil
+	case len(list.Content) == 0:
+		e.add("objects", "an empty list", "name at least one object, or remove the volume")
+		return nil, nil
+	case len(list.Content) > maxObjects:
+		e.add("objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
+		return nil, nil
+	}
+	objects := make([]Object, 0, len(list.Content))
+	var lax []Lax
+	for i, node := range list.Content {
+		if resolve(node).Tag == "!!null" {
+			continue // as the replaced provider does with an empty "-"
+		}
+		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), e: e}
+		if fields, ok := r.fields(node); ok {
+			objects = append(objects, r.object(fields, mode))
+			lax = append(lax, r.lax...)
+		}
+	}
+	if len(objects) == 0 && len(e.Problems) == 0 {
+		e.add("objects", "a list of nothing", "name at least one object, or remove the volume")
+	}
+	return objects, append(lax, checkPaths(objects, e)...)
+}
+
+// objectList finds the list of objects in the document; nil if there is none.
+func objectList(doc *yaml.Node) *yaml.Node {
+	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
+		return nil
+	}
+	root := resolve(doc.Content[0])
+	if root.Kind == yaml.MappingNode {
+		var top map[string]yaml.Node
+		if err := root.Decode(&top); err != nil {
+			return nil
+		}
+		array := top["array"]
+		root = resolve(&array)
+	}
+	if root.Kind != yaml.SequenceNode {
+		return nil
+	}
+	return root
+}
+
+// resolve follows a YAML alias; the library refuses cycles when it parses.
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// yamlCause is the library's message on one line without its package name.
+func yamlCause(err error) string {
+	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
+	return "not valid YAML: " + strings.Trim(quote(text), `"`)
+}

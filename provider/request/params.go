@@ -1,0 +1,120 @@
+package request
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	vaultName = regexp.MustCompile(`^[-A-Za-z0-9]{3,24}$`)
+	// What azidentity accepts as a tenant, and what is safe in a URL path.
+	tenantID = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
+	// Client IDs are GUIDs, but test clouds use other names.
+	clientID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+)
+
+// params reads single parameters and collects what is wrong with them.
+type params struct {
+	values map[string]string
+	e      *Error
+}
+
+func (p params) text(name string) string { return strings.TrimSpace(p.values[name]) }
+
+func (p params) boolean(name string) bool {
+	text := p.text(name)
+	if text == "" {
+		return false
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		p.e.add(name, quote(text)+" is not a boolean", `use "true" or "false"`)
+	}
+	return b
+}
+
+func (p params) matching(name string, allowed *regexp.Regexp, fix string) string {
+	text := p.text(name)
+	if text != "" && !allowed.MatchString(text) {
+		p.e.add(name, quote(text)+" is not valid", fix)
+	}
+	return text
+}
+
+func (p params) pod() Pod {
+	pod := Pod{
+		Namespace:      p.text(attrPodNamespace),
+		Name:           p.text(attrPodName),
+		UID:            p.text(attrPodUID),
+		ServiceAccount: p.text(attrServiceAccount),
+	}
+	for _, a := range []struct{ name, value string }{{attrPodName, pod.Name}, {attrPodNamespace, pod.Namespace}} {
+		if a.value == "" {
+			p.e.add(a.name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
+		}
+	}
+	return pod
+}
+
+// vault returns the vault's name in lower case: DNS names have no case, so one
+// vault must have one name wherever it is a key.
+func (p params) vault() string {
+	const fix = "the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
+	name := p.matching("keyvaultName", vaultName, fix)
+	if name == "" {
+		p.e.add("keyvaultName", "missing", "set it in the parameters of the SecretProviderClass to "+fix)
+	}
+	return strings.ToLower(name)
+}
+
+func (p params) identity(secrets map[string]string) Identity {
+	const guid = "use the GUID that Microsoft Entra ID shows"
+	id := Identity{
+		TenantID:               p.matching("tenantID", tenantID, "use the directory's GUID or domain name"),
+		ClientID:               p.matching("clientID", clientID, guid),
+		UseVMManagedIdentity:   p.boolean("useVMManagedIdentity"),
+		UserAssignedIdentityID: p.matching("userAssignedIdentityID", clientID, guid),
+		UseAzureTokenProxy:     p.boolean("useAzureTokenProxy"),
+		Tokens:                 p.tokens(secrets),
+	}
+	if id.TenantID == "" {
+		id.TenantID = p.matching("tenantId", tenantID, "use the directory's GUID or domain name")
+	}
+	if p.boolean("usePodIdentity") {
+		p.e.add("usePodIdentity", "AAD Pod Identity is retired",
+			"use workload identity: remove usePodIdentity, set clientID and federate the pod's service account")
+	}
+	if id.UseVMManagedIdentity && id.UseAzureTokenProxy {
+		p.e.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
+	}
+	return id
+}
+
+// tokens reads the pod's service-account tokens. They come in the attributes, or
+// in the secrets where the CSIDriver has serviceAccountTokenInSecrets
+// (Kubernetes 1.35, KEP-5538).
+func (p params) tokens(secrets map[string]string) map[string]Secret {
+	text := p.text(attrTokens)
+	if text == "" {
+		text = strings.TrimSpace(secrets[attrTokens])
+	}
+	if text == "" {
+		return nil
+	}
+	var byAudience map[string]struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal([]byte(text), &byAudience); err != nil {
+		p.e.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
+		return nil
+	}
+	tokens := make(map[string]Secret, len(byAudience))
+	for audience, t := range byAudience {
+		if t.Token != "" {
+			tokens[audience] = Secret(t.Token)
+		}
+	}
+	return tokens
+}

@@ -1,0 +1,42 @@
+package request
+
+import (
+	"path"
+	"strings"
+)
+
+// Limits of Linux file systems (NAME_MAX, PATH_MAX).
+const (
+	maxPathPart = 255
+	maxPath     = 4096
+)
+
+// pathProblem says why the driver or the file system would refuse the path, ""
+// if neither does. The rules are those of the driver's writer (v1.6.0,
+// pkg/util/fileutil: atomic_writer.go, writer.go) and the file system's limits.
+func pathProblem(p string) string {
+	switch {
+	case p == "" || p == ".":
+		return "names no file"
+	case path.IsAbs(p):
+		return "is absolute"
+	case strings.HasPrefix(p, ".."):
+		return `starts with ".."`
+	case strings.ContainsRune(p, 0):
+		return "holds a NUL byte"
+	case len(p) > maxPath:
+		return "is longer than 4096 bytes"
+	}
+	for part := range strings.SplitSeq(p, "/") {
+		if part == ".." {
+			return `holds ".."`
+		}
+		if len(part) > maxPathPart {
+			return "has a part longer than 255 bytes"
+		}
+	}
+	if path.Clean(p) != p {
+		return "is not in its shortest form " + quote(path.Clean(p))
+	}
+	return ""
+}

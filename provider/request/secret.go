@@ -1,0 +1,22 @@
+package request
+
+import "log/slog"
+
+// Secret is a credential as text: a service-account token or a client secret.
+// Printing, logging or marshalling it by accident yields a placeholder, so the
+// one way to its content is the explicit conversion string(s).
+type Secret string
+
+const redacted = "REDACTED"
+
+// String implements [fmt.Stringer].
+func (Secret) String() string { return redacted }
+
+// GoString implements [fmt.GoStringer], which %#v uses.
+func (Secret) GoString() string { return redacted }
+
+// LogValue implements [slog.LogValuer].
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements [encoding.TextMarshaler], which JSON and YAML use.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+)
+
+// instanceHeader tells one process behind the socket from another.
+const instanceHeader = "akv-csi-provider-instance"
+
+// healthServer is gRPC's health service, with the name of this process in every
+// answer.
+type healthServer struct {
+	*health.Server
+	instance string
+}
+
+func newHealthServer() *healthServer {
+	return &healthServer{Server: health.NewServer(), instance: rand.Text()}
+}
+
+// Check implements grpc.health.v1.Health.
+func (h *healthServer) Check(ctx context.Context, req *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	if err := grpc.SetHeader(ctx, metadata.Pairs(instanceHeader, h.instance)); err != nil {
+		return nil, err
+	}
+	return h.Server.Check(ctx, req)
+}
+
+// Healthy returns nil if a call that goes to the socket's path, as the driver's
+// do, reaches this very process. A path that does not lead here is mended first.
+func (s *Server) Healthy(ctx context.Context) error {
+	if s.isStopping() {
+		return errors.New("shutting down")
+	}
+	if err := s.ensureSocket(); err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("unix:"+s.cfg.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return fmt.Errorf("dial %s: %w", s.cfg.Socket, err)
+	}
+	defer func() { _ = conn.Close() }()
+	var header metadata.MD
+	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.Header(&header))
+	switch {
+	case err != nil:
+		return fmt.Errorf("call %s: %w", s.cfg.Socket, err)
+	case len(header.Get(instanceHeader)) != 1 || header.Get(instanceHeader)[0] != s.health.instance:
+		return fmt.Errorf("call %s: %w", s.cfg.Socket, errServed)
+	case resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:
+		return fmt.Errorf("call %s: status %s", s.cfg.Socket, resp.GetStatus())
+	}
+	return nil
+}

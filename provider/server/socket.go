@@ -1,0 +1,80 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+)
+
+// errServed says that another live process answers at the socket's path, which
+// is then left alone.
+var errServed = errors.New("another process serves this socket")
+
+// dialTimeout bounds the look whether somebody answers at a socket on this node.
+const dialTimeout = time.Second
+
+// socket is a unix socket that this process listens on.
+type socket struct {
+	path     string
+	listener net.Listener
+	info     fs.FileInfo // of the socket's file, to know it again
+}
+
+// listen makes the socket at path, replacing one that nobody serves.
+func listen(path string) (*socket, error) {
+	if err := checkFree(path); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	listener, err := bind(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return &socket{path: path, listener: listener, info: info}, nil
+}
+
+// checkFree returns nil if there is nothing at path or a socket nobody serves.
+func checkFree(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket && !sparseFileModes:
+		return errors.New("there is a file that is no socket; remove it")
+	}
+	conn, err := net.DialTimeout("unix", path, dialTimeout)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return errServed
+	case isStale(err):
+		return nil
+	}
+	// Anything else, such as a full queue, is what a busy process looks like.
+	return errServed
+}
+
+// inPlace reports whether the file at the path is still this very socket.
+func (s *socket) inPlace() bool {
+	if s == nil {
+		return false
+	}
+	info, err := os.Lstat(s.path)
+	return err == nil && os.SameFile(info, s.info)
+}
+
+// remove takes the socket's file away if it is still ours.
+func (s *socket) remove() {
+	if s.inPlace() {
+		_ = os.Remove(s.path)
+	}
+}

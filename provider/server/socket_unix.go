@@ -1,0 +1,42 @@
+//go:build !windows
+
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// sparseFileModes: a socket's file says that it is one.
+const sparseFileModes = false
+
+// bind listens at path with mode 0600 from the first moment. The socket is made
+// in a directory that only we may enter and moved into place when it has its
+// mode; the process's umask would be for all threads. Moving it replaces a stale
+// socket in one step, so that the path is never empty.
+func bind(path string) (_ net.Listener, err error) {
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".akv-") // mode 0700
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	first := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: first, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // by then somebody else's socket may lie there
+	if err = os.Chmod(first, 0o600); err == nil {
+		err = os.Rename(first, path)
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func isStale(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

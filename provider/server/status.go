@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// The reasons that only the edge gives.
+const (
+	reasonTimeout  = transport.ReasonTimeout
+	reasonCanceled = "Canceled"
+	reasonInternal = "Internal"
+)
+
+// statusCodes gives each reason its gRPC code. It is the one place where errors
+// meet gRPC.
+var statusCodes = map[string]codes.Code{
+	request.ReasonInvalidParameter: codes.InvalidArgument,
+
+	provider.ReasonNoIdentity:          codes.InvalidArgument,
+	provider.ReasonIdentityModeRefused: codes.PermissionDenied,
+	provider.ReasonTokenRequestMissing: codes.FailedPrecondition,
+
+	entra.ReasonFederatedCredentialMissing: codes.Unauthenticated,
+	entra.ReasonApplicationNotFound:        codes.Unauthenticated,
+	entra.ReasonTenantNotFound:             codes.Unauthenticated,
+	entra.ReasonTokenExpired:               codes.Unauthenticated,
+	entra.ReasonTokenInvalid:               codes.Unauthenticated,
+	entra.ReasonIssuerUnreachable:          codes.Unauthenticated,
+	entra.ReasonSignInFailed:               codes.Unauthenticated,
+
+	keyvault.ReasonAccessDenied:   codes.PermissionDenied,
+	keyvault.ReasonVaultFirewall:  codes.PermissionDenied,
+	keyvault.ReasonWrongTenant:    codes.PermissionDenied,
+	keyvault.ReasonTokenRejected:  codes.Unauthenticated,
+	keyvault.ReasonObjectNotFound: codes.NotFound,
+	keyvault.ReasonObjectDisabled: codes.FailedPrecondition,
+	keyvault.ReasonVaultRefused:   codes.InvalidArgument,
+	keyvault.ReasonThrottled:      codes.ResourceExhausted, // and Entra's
+
+	transport.ReasonHostNotFound:       codes.NotFound,
+	transport.ReasonTLSUntrusted:       codes.Unavailable,
+	transport.ReasonProxyRefused:       codes.Unavailable,
+	transport.ReasonTimeout:            codes.DeadlineExceeded,
+	transport.ReasonServiceUnavailable: codes.Unavailable, // and Entra's and Key Vault's
+
+	render.ReasonContentInvalid: codes.FailedPrecondition,
+	reasonTooLarge:              codes.ResourceExhausted,
+	reasonCanceled:              codes.Canceled,
+	reasonInternal:              codes.Internal,
+}
+
+// outcome is a failed mount as the driver and the log see it.
+type outcome struct {
+	*status.Status
+	reason string
+	fields []any // for the log only
+}
+
+// statusOf maps an error to its status: one line, the cause first, then the fix,
+// then the reason in brackets. Of several failures the first gives the code.
+func statusOf(err error) outcome {
+	failures := []error{err}
+	var several provider.Failures
+	if errors.As(err, &several) {
+		failures = several
+	}
+	var out outcome
+	texts := make([]string, len(failures))
+	code := codes.OK
+	for i, f := range failures {
+		text, reason, fields := describe(f)
+		texts[i] = fmt.Sprintf("%s [%s]", text, reason)
+		out.fields = append(out.fields, fields...)
+		if i == 0 {
+			out.reason, code = reason, statusCodes[reason]
+		}
+	}
+	out.Status = status.New(code, strings.Join(texts, " | "))
+	return out
+}
+
+// describe finds the words and the reason of one failure, and what the log may
+// know beyond them.
+func describe(err error) (text, reason string, fields []any) {
+	var (
+		typed interface {
+			error
+			Reason() string
+		}
+		panicked *provider.PanicError
+		sign     *entra.Error
+	)
+	switch {
+	case errors.As(err, &panicked):
+		return "a bug in the provider; please report it with the stack from its log", reasonInternal,
+			[]any{"panic", panicText(panicked.Value), "stack", string(panicked.Stack)}
+	case errors.As(err, &typed):
+		if errors.As(err, &sign) && sign.Code != 0 {
+			fields = append(fields, "aadsts", sign.Code)
+		}
+		if _, known := statusCodes[typed.Reason()]; known {
+			return typed.Error(), typed.Reason(), fields
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the mount took longer than it may; see --mount-timeout of the provider", reasonTimeout, nil
+	case errors.Is(err, context.Canceled):
+		return "the caller gave up; kubelet calls again", reasonCanceled, nil
+	}
+	return "a bug in the provider; please report it with its log", reasonInternal, []any{"type", fmt.Sprintf("%T", err)}
+}
