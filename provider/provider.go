@@ -4,7 +4,7 @@ package provider
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"runtime/debug"
 
 	"akv-csi-provider/provider/cloud"
@@ -162,8 +162,9 @@ func (m *Mounter) cloud(c request.Cloud) (cloud.Cloud, error) {
 		name = m.DefaultCloud
 	}
 	found, err := cloud.Lookup(name)
-	if err != nil {
-		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: "not known", Fix: fmt.Sprint(err)}}}
+	var unknown *cloud.UnknownError
+	if errors.As(err, &unknown) {
+		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: unknown.Cause, Fix: unknown.Fix}}}
 	}
-	return found, nil
+	return found, err
 }

@@ -31,7 +31,7 @@ func dateText(d *jwt.NumericDate, layout string) string {
 }
 
 // checkAssertion decides whether a client assertion signs in to an application with these
-// credentials. The credentials come first, as at Entra: a foreign issuer is never asked for keys.
+// credentials. The credentials come first: an issuer that none of them names is not asked for keys.
 func (b *Box) checkAssertion(ctx context.Context, form url.Values, credentials []federatedCredential) *aadsts {
 	if form.Get("client_assertion_type") != jwtBearer {
 		return refuse(900144, "{parameter}", "client_assertion_type")
@@ -64,7 +64,8 @@ func (b *Box) checkSigned(assertion string, key *rsa.PublicKey) *aadsts {
 		return refuse(50013, "{reason}", "The provided signature value did not match the expected signature value.")
 	}
 	now := b.clock()
-	// Entra allows the issuer's clock to run five minutes ahead of its own, and no token too late.
+	// Entra lets clocks differ by five minutes. The box does so at the beginning only: a test of an
+	// expired token should not have to wait.
 	early := claims.NotBefore != nil && now.Add(5*time.Minute).Before(claims.NotBefore.Time)
 	if claims.ExpiresAt == nil || !now.Before(claims.ExpiresAt.Time) || early {
 		return refuse(700024)

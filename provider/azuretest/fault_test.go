@@ -247,7 +247,7 @@ func TestOutage(t *testing.T) {
 // Hundreds of clients at once: every one gets its answer, and the counters are exact.
 func TestACrowd(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
-	const clients, reads = 200, 5
+	const clients, reads = 200, 3
 	rt := transport(t, w.Box)
 	client := w.reader(t, through(rt))
 	if _, err := client.GetSecret(t.Context(), "my-secret", "", nil); err != nil {

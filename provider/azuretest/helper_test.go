@@ -136,13 +136,6 @@ func (w *world) credential(t testing.TB, o azcore.ClientOptions, token func() (s
 	return c
 }
 
-// fixed is a credential whose token is at hand.
-type fixed string
-
-func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{Token: string(f), ExpiresOn: time.Now().Add(time.Hour)}, nil
-}
-
 func secretsClient(t testing.TB, vault string, c azcore.TokenCredential, o azcore.ClientOptions) *azsecrets.Client {
 	t.Helper()
 	client, err := azsecrets.NewClient(vault, c, &azsecrets.ClientOptions{ClientOptions: o})

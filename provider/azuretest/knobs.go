@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Fault is a failure put in the place of an answer. Of Reset, Stall, HTML and Status the first that
+// Fault is a failure put in the place of an answer. Of Stall, Reset, HTML and Status the first that
 // is set decides; the zero Fault removes the kind's fault.
 type Fault struct {
 	// Status answers with this status and the body the service really sends with it.
@@ -24,7 +24,7 @@ type Fault struct {
 	HTML bool
 	// Times is how often the fault strikes; 0 until it is cleared.
 	Times int
-	// Every makes it strike only every n-th request of the kind, the n-th first; 0 is each.
+	// Every n makes it strike each n-th request of the kind, beginning with the n-th; 0 is every one.
 	Every int
 }
 

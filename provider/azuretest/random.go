@@ -11,14 +11,14 @@ import (
 // randomHex returns n random hexadecimal digits.
 func randomHex(n int) string {
 	b := make([]byte, (n+1)/2)
-	rand.Read(b) // never fails: crypto/rand aborts the program instead
+	_, _ = rand.Read(b) // never fails: crypto/rand aborts the program instead
 	return hex.EncodeToString(b)[:n]
 }
 
 // newUUID returns a random UUID (RFC 9562, version 4), the form of Azure's request and trace IDs.
 func newUUID() string {
 	var b [16]byte
-	rand.Read(b[:])
+	_, _ = rand.Read(b[:])
 	return formatUUID(b)
 }
 

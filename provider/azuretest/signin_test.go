@@ -57,11 +57,11 @@ func TestSignInRefusals(t *testing.T) {
 			}},
 		{"unknown tenant", 90002, 400, "invalid_tenant", "Tenant 'no-such.example' not found",
 			func(w *world) func() (string, error) {
-				w.tenant = mustNew(t).Tenant("no-such.example")
+				w.tenant = elsewhere(t).Tenant("no-such.example")
 				return nil
 			}},
 		{"malformed tenant", 900023, 400, "invalid_tenant", "Specified tenant identifier 'nonsense' is neither a valid DNS name",
-			func(w *world) func() (string, error) { w.tenant = mustNew(t).Tenant("nonsense"); return nil }},
+			func(w *world) func() (string, error) { w.tenant = elsewhere(t).Tenant("nonsense"); return nil }},
 		{"no federated credential", 70025, 401, "invalid_client", "has no configured federated identity credentials",
 			func(w *world) func() (string, error) { w.app.Unfederate(); return nil }},
 		{"issuer", 700211, 401, "invalid_client", "presented assertion issuer '" + issuer + "'",
@@ -119,8 +119,8 @@ func TestSignInRefusals(t *testing.T) {
 	}
 }
 
-// mustNew is a second box: its tenants have IDs the first does not know.
-func mustNew(t *testing.T) *azuretest.Box {
+// elsewhere is a second box: its tenants have IDs the first does not know.
+func elsewhere(t *testing.T) *azuretest.Box {
 	t.Helper()
 	b, err := azuretest.New(azuretest.Options{})
 	if err != nil {

@@ -131,8 +131,9 @@ func TestListsOfKeysAndCertificates(t *testing.T) {
 	w.vault.Grant(clientID, azuretest.KeysList, azuretest.CertificatesList)
 	o := through(transport(t, w.Box))
 	c := w.credential(t, o, nil)
+	der := certificate(t)
 	for range 26 {
-		w.vault.SetCertificate("tls", azuretest.Certificate{DER: certificate(t), SecretValue: "cGZ4"})
+		w.vault.SetCertificate("tls", azuretest.Certificate{DER: der, SecretValue: "cGZ4"})
 	}
 	ids, n := pages(t, keysClient(t, w.vault.URL(), c, o).NewListKeyPropertiesVersionsPager("tls", nil), func(p keyVersions) []string {
 		var ids []string

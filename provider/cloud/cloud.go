@@ -3,8 +3,8 @@
 package cloud
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,19 +34,27 @@ func Names() []string {
 	return names
 }
 
-// Lookup finds a cloud by its name in any case. Its error says which names there
-// are, and what became of a cloud that is gone.
+// UnknownError says that there is no such cloud, and which there are.
+type UnknownError struct {
+	Cause string
+	Fix   string
+}
+
+// Error implements error.
+func (e *UnknownError) Error() string { return e.Cause + "; " + e.Fix }
+
+// Lookup finds a cloud by its name in any case. Its error is an *UnknownError.
 func Lookup(name string) (Cloud, error) {
 	for _, c := range clouds {
 		if strings.EqualFold(name, c.Name) || slices.ContainsFunc(c.aliases, func(a string) bool { return strings.EqualFold(name, a) }) {
 			return c, nil
 		}
 	}
-	known := strings.Join(Names(), ", ")
+	e := &UnknownError{Cause: strconv.Quote(name) + " is not a cloud", Fix: "one of " + strings.Join(Names(), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
-		return Cloud{}, fmt.Errorf("AzureGermanCloud was closed in 2021; one of %s", known)
+		e.Cause = "AzureGermanCloud was closed in 2021"
 	}
-	return Cloud{}, fmt.Errorf("%q is not a cloud; one of %s", name, known)
+	return Cloud{}, e
 }
 
 // VaultHost is the DNS name of a vault in this cloud.

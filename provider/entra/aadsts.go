@@ -5,17 +5,24 @@ import (
 	"strings"
 )
 
+// signIn is a sign-in that Entra refused.
+type signIn struct {
+	Identity
+	scope string
+	code  int // AADSTS number, 0 without one
+}
+
 // codes holds what each AADSTS number means for a mount and how to mend it. The
 // numbers are those of Microsoft's "Microsoft Entra authentication and
 // authorization error codes" and of real responses.
-var codes = map[int]func(id Identity, scope string) *Error{
-	70021:   federatedCredentialMissing,
-	700211:  federatedCredentialMissing, // issuer
-	700212:  federatedCredentialMissing, // audience
-	700213:  federatedCredentialMissing, // subject
+var codes = map[int]func(signIn) *Error{
+	70021:   federatedCredentialMissing, // older than the next three
+	700211:  federatedCredentialMissing,
+	700212:  federatedCredentialMissing,
+	700213:  federatedCredentialMissing,
 	7002137: federatedCredentialMissing, // subject of a managed identity
-	7002138: federatedCredentialMissing, // subject, but for letter case
-	70025:   federatedCredentialMissing, // the client has none at all
+	7002138: federatedCredentialMissing,
+	70025:   federatedCredentialMissing,
 
 	700016:  applicationNotFound,
 	7000229: applicationNotFound, // no service principal in this tenant
@@ -41,84 +48,94 @@ var codes = map[int]func(id Identity, scope string) *Error{
 	53003:  blockedByPolicy,
 }
 
-func federatedCredentialMissing(id Identity, _ string) *Error {
-	c := readClaims(id.Assertion)
+// mismatch says what of the token no federated credential has.
+var mismatch = map[int]string{
+	700211:  "the issuer is in none of its federated credentials",
+	700212:  "the audience is in none of its federated credentials",
+	700213:  "the subject is in none of its federated credentials",
+	7002138: "a federated credential differs in the letter case of the subject",
+	70025:   "it has no federated credential",
+}
+
+func federatedCredentialMissing(s signIn) *Error {
+	c := readClaims(s.Assertion)
+	why, ok := mismatch[s.code]
+	if !ok {
+		why = "no federated credential matches"
+	}
 	name := strings.NewReplacer("system:serviceaccount:", "", ":", "-").Replace(c.subject)
-	credential := fmt.Sprintf(`{"name":%q,"issuer":%q,"subject":%q,"audiences":[%q]}`, name, c.issuer, c.subject, c.audience)
 	return &Error{
 		reason: ReasonFederatedCredentialMissing,
-		cause: fmt.Sprintf("%s trusts no service account with issuer %q, subject %q, audience %q",
-			id, c.issuer, c.subject, c.audience),
-		fix: fmt.Sprintf("add a federated credential: az identity federated-credential create"+
-			" --identity-name IDENTITY --resource-group GROUP --name %s --issuer %s --subject %s --audiences %s"+
-			" (managed identity), or az ad app federated-credential create --id %s --parameters %s (application)",
-			shell(name), shell(c.issuer), shell(c.subject), shell(c.audience), shell(id.ClientID), shell(credential)),
+		cause:  fmt.Sprintf("client %q does not trust the pod's service account: %s", s.ClientID, why),
+		// The token's issuer, subject and audience stand here once: kubelet cuts an
+		// event at 1024 bytes, and issuers are long.
+		fix: fmt.Sprintf("run az identity federated-credential create --identity-name IDENTITY -g GROUP"+
+			" --name %s --issuer %s --subject %s --audiences %s; or, for an application,"+
+			" az ad app federated-credential create --id %s --parameters FILE, with the same four as JSON",
+			shell(name), shell(c.issuer), shell(c.subject), shell(c.audience), shell(s.ClientID)),
 	}
 }
 
-func applicationNotFound(id Identity, _ string) *Error {
+func applicationNotFound(s signIn) *Error {
 	return &Error{
 		reason: ReasonApplicationNotFound,
-		cause:  fmt.Sprintf("no usable application with client ID %q (%s) in tenant %q (%s)", id.ClientID, id.ClientIDFrom, id.TenantID, id.TenantIDFrom),
-		fix:    "check both; az ad sp show --id " + shell(id.ClientID) + " shows whether it is there and enabled",
+		cause:  fmt.Sprintf("no usable application with client ID %q (%s) in tenant %q (%s)", s.ClientID, s.ClientIDFrom, s.TenantID, s.TenantIDFrom),
+		fix:    "check both; az ad sp show --id " + shell(s.ClientID) + " shows whether it is there and enabled",
 	}
 }
 
-func tenantNotFound(id Identity, _ string) *Error {
+func tenantNotFound(s signIn) *Error {
 	return &Error{
 		reason: ReasonTenantNotFound,
-		cause:  fmt.Sprintf("no tenant %q (%s) at %s", id.TenantID, id.TenantIDFrom, id.Authority),
+		cause:  fmt.Sprintf("no tenant %q (%s) at %s", s.TenantID, s.TenantIDFrom, s.Authority),
 		fix:    "set tenantID to the tenant of the identity, and cloudName to its cloud; az account show --query tenantId shows it",
 	}
 }
 
-func tokenExpired(id Identity, _ string) *Error {
-	c := readClaims(id.Assertion)
+func tokenExpired(s signIn) *Error {
 	return &Error{
 		reason: ReasonTokenExpired,
-		cause:  fmt.Sprintf("the service-account token of %q is outside its time of validity", c.subject),
+		cause:  fmt.Sprintf("the service-account token of %q is outside its time of validity", readClaims(s.Assertion).subject),
 		fix:    "check the clocks of the node and of the control plane; kubelet sends a new token with the next mount",
 	}
 }
 
-func tokenInvalid(id Identity, _ string) *Error {
-	c := readClaims(id.Assertion)
+func tokenInvalid(s signIn) *Error {
 	return &Error{
 		reason: ReasonTokenInvalid,
-		cause:  fmt.Sprintf("Entra cannot verify the service-account token with the keys of issuer %q", c.issuer),
+		cause:  fmt.Sprintf("Entra cannot verify the service-account token with the keys of issuer %q", readClaims(s.Assertion).issuer),
 		fix:    "check that the issuer serves the cluster's current signing keys (JWKS); after a key rotation wait until Entra has read them",
 	}
 }
 
-func issuerUnreachable(id Identity, _ string) *Error {
-	c := readClaims(id.Assertion)
+func issuerUnreachable(s signIn) *Error {
 	return &Error{
 		reason: ReasonIssuerUnreachable,
-		cause:  fmt.Sprintf("Entra cannot read the OIDC documents of issuer %q", c.issuer),
+		cause:  fmt.Sprintf("Entra cannot read the OIDC documents of issuer %q", readClaims(s.Assertion).issuer),
 		fix:    "make its /.well-known/openid-configuration and JWKS public, with a certificate that public clients trust",
 	}
 }
 
-func throttled(id Identity, _ string) *Error {
+func throttled(s signIn) *Error {
 	return &Error{
 		reason: ReasonThrottled,
-		cause:  fmt.Sprintf("%s limits the sign-ins of client %q", id.Authority, id.ClientID),
+		cause:  fmt.Sprintf("%s limits the sign-ins of client %q", s.host(), s.ClientID),
 		fix:    "it is tried again with the next mount; spread restarts, or share fewer pods per identity",
 	}
 }
 
-func resourceNotFound(id Identity, scope string) *Error {
+func resourceNotFound(s signIn) *Error {
 	return &Error{
 		reason: ReasonSignInFailed,
-		cause:  fmt.Sprintf("AADSTS500011: tenant %q does not know the resource %q", id.TenantID, strings.TrimSuffix(scope, "/.default")),
+		cause:  fmt.Sprintf("AADSTS500011: tenant %q does not know the resource %q", s.TenantID, strings.TrimSuffix(s.scope, "/.default")),
 		fix:    "check that cloudName is the cloud of the tenant",
 	}
 }
 
-func blockedByPolicy(id Identity, _ string) *Error {
+func blockedByPolicy(s signIn) *Error {
 	return &Error{
 		reason: ReasonSignInFailed,
-		cause:  fmt.Sprintf("AADSTS53003: a Conditional Access policy blocks %s", id),
+		cause:  fmt.Sprintf("AADSTS53003: a Conditional Access policy blocks %s", s),
 		fix:    "let the policy pass the node's addresses for this identity",
 	}
 }

@@ -6,6 +6,7 @@ package entra
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"akv-csi-provider/provider/request"
@@ -65,6 +66,9 @@ func (x *Exchange) options(authority string) azcore.ClientOptions {
 func (id Identity) String() string {
 	return fmt.Sprintf("client %q in tenant %q", id.ClientID, id.TenantID)
 }
+
+// host is the authority's DNS name.
+func (id Identity) host() string { return strings.TrimPrefix(id.Authority, "https://") }
 
 func newToken(t azcore.AccessToken) Token {
 	return Token{Value: request.Secret(t.Token), ExpiresOn: t.ExpiresOn}

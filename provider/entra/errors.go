@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"akv-csi-provider/provider/transport"
 
@@ -52,55 +51,57 @@ type refusal struct {
 
 // explain turns an error of azidentity into ours. Its text is never used: MSAL
 // quotes whole responses, which may hold a token.
-func explain(ctx context.Context, err error, record *transport.Record, id Identity, scope string) error {
+func explain(ctx context.Context, err error, record *transport.Record, s signIn) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
 	var failed *azidentity.AuthenticationFailedError
 	if errors.As(err, &failed) && failed.RawResponse != nil {
-		return refused(failed.RawResponse, id, scope)
+		return refused(failed.RawResponse, s)
 	}
 	if record.Err != nil {
 		return record.Err
 	}
 	if ctx.Err() != nil {
-		return transport.Timeout(strings.TrimPrefix(id.Authority, "https://"), transport.PhaseSignIn)
+		return transport.Timeout(s.host(), transport.PhaseSignIn)
 	}
 	return &Error{reason: ReasonSignInFailed,
-		cause: fmt.Sprintf("%s answers what is no sign-in response", id.Authority),
+		cause: s.host() + " answers what is no sign-in response",
 		fix:   "check cloudName, and proxies on the way"}
 }
 
-func refused(resp *http.Response, id Identity, scope string) error {
+func refused(resp *http.Response, s signIn) error {
 	var r refusal
 	if body, err := runtime.Payload(resp); err == nil {
 		_ = json.Unmarshal(body, &r) // an HTML page leaves it empty, which is handled below
 	}
 	for _, code := range r.ErrorCodes {
 		if explainCode, known := codes[code]; known {
-			e := explainCode(id, scope)
+			s.code = code
+			e := explainCode(s)
 			e.Code = code
 			return e
 		}
 	}
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
-		return throttled(id, scope)
+		return throttled(s)
 	case resp.StatusCode >= http.StatusInternalServerError:
 		return &Error{reason: ReasonServiceUnavailable,
-			cause: fmt.Sprintf("%s answers %d %s", id.Authority, resp.StatusCode, http.StatusText(resp.StatusCode)),
+			cause: fmt.Sprintf("%s answers %d %s", s.host(), resp.StatusCode, http.StatusText(resp.StatusCode)),
 			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}
 	}
-	e := &Error{reason: ReasonSignInFailed, fix: "look the number up at https://login.microsoftonline.com/error"}
+	e := &Error{reason: ReasonSignInFailed}
 	switch {
 	case len(r.ErrorCodes) > 0:
 		e.Code = r.ErrorCodes[0]
-		e.cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", id, e.Code)
+		e.cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.Code)
+		e.fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.Code)
 	case oauthError(r.Error):
-		e.cause = fmt.Sprintf("the authority refuses the sign-in of %s: %s", id, r.Error)
+		e.cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.host(), s, r.Error)
 		e.fix = "check the registration of the client there"
 	default:
-		e.cause = fmt.Sprintf("the authority refuses the sign-in of %s with status %d", id, resp.StatusCode)
+		e.cause = fmt.Sprintf("%s refuses the sign-in of %s with status %d", s.host(), s, resp.StatusCode)
 		e.fix = "check cloudName, and proxies on the way"
 	}
 	return e

@@ -29,7 +29,7 @@ func (x *Exchange) workloadIdentity(ctx context.Context, id Identity, scope stri
 	ctx, record := transport.WithRecord(ctx)
 	token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
-		return Token{}, explain(ctx, err, record, id, scope)
+		return Token{}, explain(ctx, err, record, signIn{Identity: id, scope: scope})
 	}
 	return newToken(token), nil
 }

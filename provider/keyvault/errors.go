@@ -186,7 +186,7 @@ func (e *Error) forbidden(a answer, c Caller) {
 		e.fix = "enable it, or name another version"
 	case inner == "ForbiddenByFirewall", inner == "ForbiddenByConnection":
 		e.reason = ReasonVaultFirewall
-		e.cause = "the firewall of " + host + " refuses this node" + clientAddress(a.Error.Message) + " {objects}"
+		e.cause = "the firewall of " + host + " does not let this node" + clientAddress(a.Error.Message) + " read {objects}"
 		e.fix = "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
 	default:
 		e.reason = ReasonAccessDenied

@@ -23,20 +23,33 @@ type Problem struct {
 	Fix   string // what is allowed
 }
 
-// maxShown bounds the problems named in a message: kubelet cuts events at 1 KiB.
-const maxShown = 8
+// Bounds of a message: how many problems are told in full, since kubelet cuts
+// events at 1 KiB, and of how many more the field is named.
+const (
+	maxTold  = 8
+	maxNamed = 50
+)
 
 // Error implements error.
 func (e *Error) Error() string {
-	shown := e.Problems[:min(len(e.Problems), maxShown)]
-	texts := make([]string, 0, len(shown)+1)
-	for _, p := range shown {
+	told := e.Problems[:min(len(e.Problems), maxTold)]
+	texts := make([]string, 0, len(told)+1)
+	for _, p := range told {
 		texts = append(texts, fmt.Sprintf("%s: %s; %s", p.Field, p.Cause, p.Fix))
 	}
-	if rest := len(e.Problems) - len(shown); rest > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more problems", rest))
+	rest := e.Problems[len(told):]
+	if len(rest) == 0 {
+		return strings.Join(texts, " | ")
 	}
-	return strings.Join(texts, " | ")
+	named := rest[:min(len(rest), maxNamed)]
+	fields := make([]string, 0, len(named)+1)
+	for _, p := range named {
+		fields = append(fields, p.Field)
+	}
+	if n := len(rest) - len(named); n > 0 {
+		fields = append(fields, fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(append(texts, "also wrong: "+strings.Join(fields, ", ")), " | ")
 }
 
 // Reason is the stable word users search for.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ var knownFields = []string{"objectName", "objectType", "objectAlias", "objectVer
 type fieldReader struct {
 	where string // "objects[2]", later with the object's name
 	e     *Error
+	work  *work
 	lax   []Lax
 }
 
@@ -35,39 +37,49 @@ func (r *fieldReader) wrong(field, cause, fix string) {
 // stay the text they were written as: "on", 0755 and a version of digits only
 // must not become something else.
 func (r *fieldReader) fields(node *yaml.Node) (map[string]string, bool) {
-	node = resolve(node)
-	if node.Kind == yaml.ScalarNode {
-		var doc yaml.Node
-		if err := yaml.Unmarshal([]byte(node.Value), &doc); err != nil {
-			r.e.add(r.where, yamlCause(err), objectsFix)
-			return nil, false
-		}
-		if len(doc.Content) == 1 {
-			node = resolve(doc.Content[0])
-		}
+	node, err := r.mapping(node)
+	if err != nil {
+		r.e.add(r.where, yamlCause(err), objectsFix)
+		return nil, false
 	}
-	var values map[string]yaml.Node
-	if node.Kind != yaml.MappingNode {
+	if node == nil || node.Kind != yaml.MappingNode {
 		r.e.add(r.where, "not a mapping of fields", objectsFix)
 		return nil, false
 	}
 	// Decoding to a map refuses a field that is named twice.
+	var values map[string]yaml.Node
 	if err := node.Decode(&values); err != nil {
 		r.e.add(r.where, yamlCause(err), objectsFix)
 		return nil, false
 	}
 	texts := make(map[string]string, len(values))
-	for name, value := range values {
-		v := resolve(&value)
-		if v.Kind != yaml.ScalarNode {
-			r.wrong(strings.Trim(quote(name), `"`), "not a single value", "write it as text")
+	for _, name := range sortedKeys(values) {
+		if !slices.Contains(knownFields, name) {
+			texts[name] = "" // ignored whatever it is; see unknown
 			continue
 		}
-		if v.Tag != "!!null" {
-			texts[name] = strings.TrimSpace(v.Value)
+		// Decoding to a string keeps the text as written, but for !!binary and null.
+		value, text := values[name], ""
+		if err := value.Decode(&text); err != nil {
+			r.wrong(name, "not a single value", "write it as text")
+			continue
 		}
+		texts[name] = strings.TrimSpace(text)
 	}
 	return texts, true
+}
+
+// mapping returns the node itself, or what the YAML text in it holds.
+func (r *fieldReader) mapping(node *yaml.Node) (*yaml.Node, error) {
+	node = resolve(node)
+	if node.Kind != yaml.ScalarNode {
+		return node, nil
+	}
+	var text string
+	if err := node.Decode(&text); err != nil {
+		return nil, err
+	}
+	return r.work.parse(text)
 }
 
 func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {

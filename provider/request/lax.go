@@ -78,7 +78,7 @@ func parent(path string) string {
 	return path[:max(i, 0)]
 }
 
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // nearest finds the known name with the smallest edit distance, letter case
 // aside, and says whether name itself is known.

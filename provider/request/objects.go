@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -76,13 +77,12 @@ func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
 		e.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
 		return nil, nil
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+	w := &work{left: maxWork}
+	list, err := w.objectList(text)
+	switch {
+	case err != nil:
 		e.add("objects", yamlCause(err), objectsFix)
 		return nil, nil
-	}
-	list := objectList(&doc)
-	switch {
 	case list == nil:
 		e.add("objects", "not a list of objects", objectsFix)
 		return nil, nil
@@ -99,7 +99,10 @@ func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
 		if resolve(node).Tag == "!!null" {
 			continue // as the replaced provider does with an empty "-"
 		}
-		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), e: e}
+		if w.left < 0 {
+			break // which is told already
+		}
+		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), e: e, work: w}
 		if fields, ok := r.fields(node); ok {
 			objects = append(objects, r.object(fields, mode))
 			lax = append(lax, r.lax...)
@@ -111,24 +114,24 @@ func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
 	return objects, append(lax, checkPaths(objects, e)...)
 }
 
-// objectList finds the list of objects in the document; nil if there is none.
-func objectList(doc *yaml.Node) *yaml.Node {
-	if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
-		return nil
+// objectList finds the list of objects in the text; nil if there is none.
+func (w *work) objectList(text string) (*yaml.Node, error) {
+	root, err := w.parse(text)
+	if err != nil || root == nil {
+		return nil, err
 	}
-	root := resolve(doc.Content[0])
 	if root.Kind == yaml.MappingNode {
 		var top map[string]yaml.Node
 		if err := root.Decode(&top); err != nil {
-			return nil
+			return nil, err
 		}
 		array := top["array"]
 		root = resolve(&array)
 	}
 	if root.Kind != yaml.SequenceNode {
-		return nil
+		return nil, nil
 	}
-	return root
+	return root, nil
 }
 
 // resolve follows a YAML alias; the library refuses cycles when it parses.
@@ -139,8 +142,19 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// yamlCause is the library's message on one line without its package name.
+// yamlCause is the library's message on one line, without its prefixes and cut to
+// a length that still tells the place.
 func yamlCause(err error) string {
-	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
-	return "not valid YAML: " + strings.Trim(quote(text), `"`)
+	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors: ")
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > 128 {
+		text = string(runes[:128]) + "…"
+	}
+	return "not valid YAML: " + text
 }

@@ -70,17 +70,25 @@ func (p params) vault() string {
 }
 
 func (p params) identity(secrets map[string]string) Identity {
-	const guid = "use the GUID that Microsoft Entra ID shows"
+	const (
+		guid      = "use the GUID that Microsoft Entra ID shows"
+		directory = "use the directory's GUID or domain name"
+	)
 	id := Identity{
-		TenantID:               p.matching("tenantID", tenantID, "use the directory's GUID or domain name"),
-		ClientID:               p.matching("clientID", clientID, guid),
-		UseVMManagedIdentity:   p.boolean("useVMManagedIdentity"),
-		UserAssignedIdentityID: p.matching("userAssignedIdentityID", clientID, guid),
-		UseAzureTokenProxy:     p.boolean("useAzureTokenProxy"),
-		Tokens:                 p.tokens(secrets),
+		UseVMManagedIdentity: p.boolean("useVMManagedIdentity"),
+		UseAzureTokenProxy:   p.boolean("useAzureTokenProxy"),
+		Tokens:               p.tokens(secrets),
 	}
-	if id.TenantID == "" {
-		id.TenantID = p.matching("tenantId", tenantID, "use the directory's GUID or domain name")
+	// What the mode does not use is not looked at: the replaced provider served
+	// classes with placeholders and leftovers there.
+	if id.UseVMManagedIdentity {
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", clientID, guid)
+	} else {
+		id.ClientID = p.matching("clientID", clientID, guid)
+		id.TenantID = p.matching("tenantID", tenantID, directory)
+		if id.TenantID == "" {
+			id.TenantID = p.matching("tenantId", tenantID, directory)
+		}
 	}
 	if p.boolean("usePodIdentity") {
 		p.e.add("usePodIdentity", "AAD Pod Identity is retired",
@@ -110,11 +118,15 @@ func (p params) tokens(secrets map[string]string) map[string]Secret {
 		p.e.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
 		return nil
 	}
-	tokens := make(map[string]Secret, len(byAudience))
+	var tokens map[string]Secret
 	for audience, t := range byAudience {
-		if t.Token != "" {
-			tokens[audience] = Secret(t.Token)
+		if t.Token == "" {
+			continue
 		}
+		if tokens == nil {
+			tokens = make(map[string]Secret, len(byAudience))
+		}
+		tokens[audience] = Secret(t.Token)
 	}
 	return tokens
 }

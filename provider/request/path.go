@@ -3,6 +3,7 @@ package request
 import (
 	"path"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of Linux file systems (NAME_MAX, PATH_MAX).
@@ -24,6 +25,8 @@ func pathProblem(p string) string {
 		return `starts with ".."`
 	case strings.ContainsRune(p, 0):
 		return "holds a NUL byte"
+	case !utf8.ValidString(p): // !!binary can write it, gRPC cannot carry it
+		return "is not UTF-8 text"
 	case len(p) > maxPath:
 		return "is longer than 4096 bytes"
 	}

@@ -43,11 +43,11 @@ type Cloud struct {
 // Identity is what the class says about who signs in, and the credentials that
 // came with the call. Which of them wins is decided by package provider.
 type Identity struct {
-	TenantID string // "" if the class names none
-	ClientID string // "" if the class names none
+	TenantID string // "" if the class names none, or with UseVMManagedIdentity
+	ClientID string // likewise
 
 	UseVMManagedIdentity   bool
-	UserAssignedIdentityID string
+	UserAssignedIdentityID string // "" without UseVMManagedIdentity
 	UseAzureTokenProxy     bool
 
 	// Tokens are the pod's service-account tokens by audience; nil if none came.

@@ -1,6 +1,10 @@
 package request
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // Secret is a credential as text: a service-account token or a client secret.
 // Printing, logging or marshalling it by accident yields a placeholder, so the
@@ -12,8 +16,9 @@ const redacted = "REDACTED"
 // String implements [fmt.Stringer].
 func (Secret) String() string { return redacted }
 
-// GoString implements [fmt.GoStringer], which %#v uses.
-func (Secret) GoString() string { return redacted }
+// Format implements [fmt.Formatter]: a wrong verb such as %d prints the raw value
+// past String.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue implements [slog.LogValuer].
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Phase is the part of a mount during which something failed.
@@ -66,12 +67,23 @@ type proxyRefusal struct {
 }
 
 func (p *proxyRefusal) Error() string {
-	return fmt.Sprintf("proxy %s answers %d %s", p.proxy, p.status, http.StatusText(p.status))
+	return fmt.Sprintf("proxy %s answers %s", p.proxy, p.answer())
+}
+
+// answer is the status with its standard phrase, if there is one.
+func (p *proxyRefusal) answer() string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", p.status, http.StatusText(p.status)))
 }
 
 // classify turns an error of net/http into an *Error. A caller that gave up is
-// no failure of the network and stays what it is.
-func (c *Client) classify(err error, host string, connected bool) error {
+// no failure of the network and stays what it is; that is looked up in its
+// context, since net/http returns the cause of a cancellation, which may be
+// anything.
+func (c *Client) classify(ctx context.Context, err error, host string, p *progress) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	hop, connected := p.get()
 	e := &Error{Host: host, Phase: c.phase, err: err}
 	if !connected {
 		e.Phase = PhaseConnect
@@ -83,16 +95,14 @@ func (c *Client) classify(err error, host string, connected bool) error {
 		timeout net.Error
 	)
 	switch {
-	case errors.Is(err, context.Canceled):
-		return err
 	case errors.As(err, &refusal):
 		e.reason = ReasonProxyRefused
-		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %d %s", refusal.proxy, host, refusal.status, http.StatusText(refusal.status))
+		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %s", refusal.proxy, host, refusal.answer())
 		e.Fix = "let the proxy pass it, or name the host in NO_PROXY of the provider"
 		return permanent{e}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		e.reason = ReasonProxyRefused
-		e.Cause = fmt.Sprintf("the proxy for %s cannot be reached: %s", host, plain(err))
+		e.Cause = fmt.Sprintf("the proxy %s, needed for %s, cannot be reached: %s", hop, host, plain(err))
 		e.Fix = "check HTTPS_PROXY and NO_PROXY of the provider"
 	case errors.As(err, &dns) && dns.IsNotFound && c.phase == PhaseRead:
 		e.reason = ReasonHostNotFound
@@ -109,7 +119,7 @@ func (c *Client) classify(err error, host string, connected bool) error {
 		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, maxResponseBody)
 		e.Fix = "what answers there is not the service; check proxies and private DNS"
 		return permanent{e}
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		timedOut := Timeout(host, e.Phase)
 		timedOut.err = err
 		return timedOut
@@ -149,6 +159,8 @@ func plain(err error) string {
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
+		dns       *net.DNSError
+		timeout   net.Error
 		op        *net.OpError
 	)
 	switch {
@@ -166,17 +178,23 @@ func plain(err error) string {
 		return "connection closed by the other side"
 	case isUnreachable(err):
 		return "network unreachable"
+	case errors.As(err, &dns):
+		return "the name cannot be resolved"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	case errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error"): // alerts of crypto/tls
+		return "the TLS handshake failed, which takes TLS 1.2 or newer"
 	case errors.As(err, &op) && op.Op == "dial":
-		return "the name cannot be resolved or dialled"
+		return "the address cannot be dialled"
 	}
 	return "the exchange broke off"
 }
 
 type recordKey struct{}
 
-// Record remembers the last failure of the requests made under one context. MSAL
-// flattens errors to text; with a Record their types are still at hand. It is
-// for one goroutine at a time.
+// Record remembers how the last request made under one context failed; nil if it
+// was answered. MSAL flattens errors to text; with a Record their types are still
+// at hand. It is for one goroutine at a time.
 type Record struct{ Err error }
 
 // WithRecord returns a context under which failures are noted in the Record.

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -66,24 +68,53 @@ func (c *Client) For(p Phase) *Client {
 // the context's own when the caller gave up. Redirects are not followed: Key
 // Vault and Entra send none, and following one could carry a credential away.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	connected := false
-	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { connected = true },
-	})
+	ctx, progress := traced(req.Context())
 	req = req.Clone(ctx)
-	req.Header.Set("User-Agent", c.userAgent+" "+req.Header.Get("User-Agent"))
+	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
 	resp, err := c.roundTripper.RoundTrip(req)
 	if err != nil {
-		err = c.classify(err, req.URL.Hostname(), connected)
+		err = c.classify(ctx, err, req.URL.Hostname(), progress)
 		note(ctx, err)
 		return nil, err
 	}
+	note(ctx, nil) // what failed before is over
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBody, failed: func(err error) error {
-		err = c.classify(err, req.URL.Hostname(), true)
+		err = c.classify(ctx, err, req.URL.Hostname(), progress)
 		note(ctx, err)
 		return err
 	}}
 	return resp, nil
+}
+
+// progress is how far a request has come. The hooks of httptrace may run in any
+// goroutine, even after the request has ended.
+type progress struct {
+	mu        sync.Mutex // guards what follows
+	hop       string     // host and port dialled last: the proxy's if there is one
+	connected bool
+}
+
+// traced returns a context under which a request's progress is kept. The pool
+// may take several connections for one request: it sends a GET again if a kept
+// connection turns out to be dead.
+func traced(ctx context.Context) (context.Context, *progress) {
+	p := new(progress)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(hop string) { p.set(hop, false) },
+		GotConn: func(httptrace.GotConnInfo) { p.set("", true) },
+	}), p
+}
+
+func (p *progress) set(hop string, connected bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hop, p.connected = hop, connected
+}
+
+func (p *progress) get() (hop string, connected bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hop, p.connected
 }
 
 // boundedBody fails a response that is too long, and types what goes wrong while
@@ -97,10 +128,14 @@ type boundedBody struct {
 func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		// Exactly at the bound there may be nothing more to come.
-		if n, err := b.ReadCloser.Read(make([]byte, 1)); n == 0 {
-			return 0, err
+		n, err := b.ReadCloser.Read(make([]byte, 1))
+		if n > 0 {
+			err = errTooLong
 		}
-		return 0, b.failed(errTooLong)
+		if err != nil && err != io.EOF {
+			err = b.failed(err)
+		}
+		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)

@@ -1,0 +1,271 @@
+package server_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/server"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// failure is a way to fail a mount of one.yaml and what the caller gets to see.
+type failure struct {
+	name       string
+	setup      setup
+	pod        map[string]string // parameters the pod overwrites
+	tokens     map[string]string // nil: the pod's own
+	prepare    func(*world)
+	wantCode   codes.Code
+	wantReason string
+}
+
+const objectOf = "[{objectName: my-secret, objectType: secret, %s}]"
+
+// parameters are the bad parameters and object fields, by name.
+var parameters = []struct{ name, parameter, value string }{
+	{"vault missing", "keyvaultName", " "},
+	{"vault name as URL", "keyvaultName", "https://contoso.vault.azure.net"},
+	{"vault name too short", "keyvaultName", "ab"},
+	{"tenant not a name", "tenantID", "my tenant"},
+	{"client not an ID", "clientID", "client/../other"},
+	{"boolean", "useVMManagedIdentity", "yes"},
+	{"pod identity", "usePodIdentity", "true"},
+	{"cloud unknown", "cloudName", "AzureMoonCloud"},
+	{"cloud closed", "cloudName", "AzureGermanCloud"},
+	{"pod name missing", "csi.storage.k8s.io/pod.name", ""},
+	{"pod namespace missing", "csi.storage.k8s.io/pod.namespace", ""},
+	{"tokens not kubelet's", "csi.storage.k8s.io/serviceAccount.tokens", "CANARY-TOKEN"},
+	{"objects missing", "objects", ""},
+	{"objects not YAML", "objects", "array:\n\t- x"},
+	{"objects not a list", "objects", "objectName: my-secret"},
+	{"objects empty", "objects", "array: []"},
+	{"object not a mapping", "objects", "array: [my-secret]"},
+	{"field twice", "objects", fmt.Sprintf(objectOf, "objectName: other")},
+	{"object name", "objects", "[{objectName: my_secret, objectType: secret}]"},
+	{"object type", "objects", "[{objectName: my-secret, objectType: certificate}]"},
+	{"object version", "objects", fmt.Sprintf(objectOf, "objectVersion: ../keys")},
+	{"version history", "objects", fmt.Sprintf(objectOf, "objectVersionHistory: many")},
+	{"alias absolute", "objects", fmt.Sprintf(objectOf, "objectAlias: /etc/passwd")},
+	{"alias upwards", "objects", fmt.Sprintf(objectOf, "objectAlias: a/../../b")},
+	{"alias with leading dots", "objects", fmt.Sprintf(objectOf, "objectAlias: ..data")},
+	{"alias not clean", "objects", fmt.Sprintf(objectOf, "objectAlias: a//b")},
+	{"alias part too long", "objects", fmt.Sprintf(objectOf, "objectAlias: "+strings.Repeat("x", 256))},
+	{"alias below a file", "objects", "[{objectName: a, objectType: secret}, {objectName: b, objectType: secret, objectAlias: a/b}]"},
+	{"format", "objects", fmt.Sprintf(objectOf, "objectFormat: der")},
+	{"encoding", "objects", fmt.Sprintf(objectOf, "objectEncoding: utf-16")},
+	{"encoding of a key", "objects", "[{objectName: k, objectType: key, objectEncoding: hex}]"},
+	{"pfx of a certificate", "objects", "[{objectName: c, objectType: cert, objectFormat: pfx}]"},
+	{"permission not octal", "objects", fmt.Sprintf(objectOf, `filePermission: "0888"`)},
+	{"permission too large", "objects", fmt.Sprintf(objectOf, `filePermission: "1777"`)},
+	{"two mistakes", "objects", fmt.Sprintf(objectOf, "objectAlias: ../x, filePermission: rw")},
+}
+
+func failures() []failure {
+	var all []failure
+	for _, p := range parameters {
+		all = append(all, failure{name: "parameter/" + p.name, pod: map[string]string{p.parameter: p.value},
+			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"})
+	}
+	return slices.Concat(all, identityFailures(), entraFailures(), vaultFailures(), networkFailures())
+}
+
+func identityFailures() []failure {
+	return []failure{
+		{name: "identity/none", pod: map[string]string{"clientID": ""}, wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/no tokens", tokens: map[string]string{}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
+		{name: "identity/other audience", tokens: map[string]string{"vault": "CANARY-TOKEN"}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
+		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
+			wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
+	}
+}
+
+func entraFailures() []failure {
+	all := []failure{
+		{name: "entra/unknown tenant", pod: map[string]string{"tenantID": "99999999-9999-9999-9999-999999999999"}, wantCode: codes.Unauthenticated, wantReason: "TenantNotFound"},
+		{name: "entra/unknown client", pod: map[string]string{"clientID": "99999999-9999-9999-9999-999999999999"}, wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
+		{name: "entra/429", prepare: fault(azuretest.Token, azuretest.Fault{Status: 429}), wantCode: codes.ResourceExhausted, wantReason: "Throttled"},
+		{name: "entra/502", prepare: fault(azuretest.Token, azuretest.Fault{Status: 502, HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "entra/page of a proxy", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
+		{name: "entra/reset", prepare: fault(azuretest.Token, azuretest.Fault{Reset: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+	}
+	for reason, numbers := range map[string][]int{
+		"FederatedCredentialMissing": {70021, 700211, 700212, 700213, 7002138, 70025},
+		"ApplicationNotFound":        {700016, 7000229, 7000112},
+		"TenantNotFound":             {90002, 900023},
+		"TokenExpired":               {700024},
+		"TokenInvalid":               {50013, 700027, 7000272},
+		"IssuerUnreachable":          {90061, 50166, 501661, 900612},
+		"SignInFailed":               {500011, 53003, 65001, 7002},
+		"Throttled":                  {90033, 90055, 50196},
+	} {
+		code := codes.Unauthenticated
+		if reason == "Throttled" {
+			code = codes.ResourceExhausted
+		}
+		for _, n := range numbers {
+			all = append(all, failure{name: fmt.Sprintf("entra/AADSTS%d", n), prepare: func(w *world) { w.app.FailWith(n) },
+				wantCode: code, wantReason: reason})
+		}
+	}
+	return all
+}
+
+func vaultFailures() []failure {
+	const missing = "[{objectName: gone, objectType: secret}, {objectName: my-secret, objectType: secret}, {objectName: lost, objectType: secret, objectVersion: 0123456789abcdef0123456789abcdef}]"
+	const mixed = "[{objectName: gone, objectType: secret}, {objectName: off, objectType: secret}]"
+	disable := func(w *world) { w.vault.SetSecret("off", azuretest.Secret{Value: "CANARY", Disabled: true}) }
+	return []failure{
+		{name: "vault/missing secrets", pod: map[string]string{"objects": missing}, wantCode: codes.NotFound, wantReason: "ObjectNotFound"},
+		{name: "vault/disabled", pod: map[string]string{"objects": "[{objectName: off, objectType: secret}]"}, prepare: disable,
+			wantCode: codes.FailedPrecondition, wantReason: "ObjectDisabled"},
+		{name: "vault/two causes", pod: map[string]string{"objects": mixed}, prepare: disable, wantCode: codes.NotFound, wantReason: "ObjectDisabled"},
+		{name: "vault/no role", prepare: func(w *world) { w.vault.Revoke(clientID) }, wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/no access policy", prepare: func(w *world) { w.vault.Revoke(clientID); w.vault.UseAccessPolicies(true) },
+			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/firewall", prepare: func(w *world) { w.vault.SetFirewall("ForbiddenByFirewall") }, wantCode: codes.PermissionDenied, wantReason: "VaultFirewall"},
+		{name: "vault/no public access", prepare: func(w *world) { w.vault.SetFirewall("ForbiddenByConnection") }, wantCode: codes.PermissionDenied, wantReason: "VaultFirewall"},
+		{name: "vault/other tenant", prepare: func(w *world) { w.Vault("elsewhere", w.Tenant("99999999-9999-9999-9999-999999999999")) },
+			pod: map[string]string{"keyvaultName": "elsewhere"}, wantCode: codes.PermissionDenied, wantReason: "WrongTenant"},
+		{name: "vault/token rejected", prepare: func(w *world) { w.SetTokenLifetime(-time.Hour) }, wantCode: codes.Unauthenticated, wantReason: "TokenRejected"},
+		{name: "vault/400", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 400}), wantCode: codes.InvalidArgument, wantReason: "VaultRefused"},
+		{name: "vault/429", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 429}), wantCode: codes.ResourceExhausted, wantReason: "Throttled"},
+		{name: "vault/503", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "vault/page of a proxy", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "vault/page with status 200", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "vault/content not decodable", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectEncoding: base64")},
+			wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/too large", setup: setup{config: func(c *server.Config) { c.MaxResponseBytes = 20 }}, wantCode: codes.ResourceExhausted, wantReason: "TooLarge"},
+	}
+}
+
+func networkFailures() []failure {
+	vaultOnly := func(err error) func(http.RoundTripper) http.RoundTripper {
+		return func(next http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(req *http.Request) (*http.Response, error) {
+				if strings.HasPrefix(req.URL.Host, "contoso.") {
+					return nil, err
+				}
+				return next.RoundTrip(req)
+			})
+		}
+	}
+	short := func(c *server.Config) { c.MountTimeout = 300 * time.Millisecond }
+	return []failure{
+		{name: "network/no such vault", pod: map[string]string{"keyvaultName": "nowhere"}, wantCode: codes.NotFound, wantReason: "VaultNotFound"},
+		{name: "network/TLS not trusted", setup: setup{roundTripper: vaultOnly(x509.UnknownAuthorityError{})}, wantCode: codes.Unavailable, wantReason: "TLSUntrusted"},
+		{name: "network/refused", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})},
+			wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "network/proxy away", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED})},
+			wantCode: codes.Unavailable, wantReason: "ProxyRefused"},
+		{name: "network/vault stalls", setup: setup{config: short}, prepare: fault(azuretest.GetSecret, azuretest.Fault{Stall: true}),
+			wantCode: codes.DeadlineExceeded, wantReason: "Timeout"},
+		{name: "network/Entra stalls", setup: setup{config: short}, prepare: fault(azuretest.Token, azuretest.Fault{Stall: true}),
+			wantCode: codes.DeadlineExceeded, wantReason: "Timeout"},
+		{name: "bug/panic in a read", setup: setup{mounter: func(m *provider.Mounter) { m.Vaults = nil }}, wantCode: codes.Internal, wantReason: "Internal"},
+		{name: "bug/panic in a mount", setup: setup{config: func(c *server.Config) { c.Mounter = panicking{} }}, wantCode: codes.Internal, wantReason: "Internal"},
+		{name: "bug/untyped error", setup: setup{config: func(c *server.Config) { c.Mounter = failing{errors.New("CANARY")} }}, wantCode: codes.Internal, wantReason: "Internal"},
+		{name: "bug/untyped deadline", setup: setup{config: func(c *server.Config) { c.Mounter = failing{context.DeadlineExceeded} }}, wantCode: codes.DeadlineExceeded, wantReason: "Timeout"},
+	}
+}
+
+func fault(k azuretest.Kind, f azuretest.Fault) func(*world) {
+	return func(w *world) { w.SetFault(k, f) }
+}
+
+// TestFailures reaches every status a user can meet over the real socket. The
+// words are kept in a golden file, so that a change of them shows in a review.
+func TestFailures(t *testing.T) {
+	messages := make(map[string]string)
+	for _, f := range failures() {
+		t.Run(f.name, func(t *testing.T) {
+			w := newWorld(t, f.setup)
+			if f.prepare != nil {
+				f.prepare(w)
+			}
+			pod := w.pod
+			pod.VolumeAttributes = f.pod
+			req := w.requestFor(t, "one.yaml", pod, f.tokens)
+			req.Attributes = overwrite(t, req.GetAttributes(), f.pod)
+			var trailer metadata.MD
+			resp, err := w.mount(t, req, grpc.Trailer(&trailer))
+			got := status.Convert(err)
+			if resp != nil || got.Code() != f.wantCode || !strings.HasSuffix(got.Message(), "["+f.wantReason+"]") {
+				t.Fatalf("got %v: %s, want %s [%s]", got.Code(), got.Message(), f.wantCode, f.wantReason)
+			}
+			if pushback := trailer.Get("grpc-retry-pushback-ms"); !slices.Equal(pushback, []string{"-1"}) {
+				t.Errorf("trailer grpc-retry-pushback-ms: %q", pushback)
+			}
+			checkWords(t, w, req, got.Message())
+			if reasons, _ := w.seen.told(); strings.Contains(reasons, ",") || reasons == "" {
+				t.Errorf("observed reasons %q, want one", reasons)
+			}
+			messages[f.name] = got.Code().String() + "  " + got.Message()
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	var golden strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(messages)) {
+		fmt.Fprintf(&golden, "%s\n    %s\n", name, messages[name])
+	}
+	path := filepath.Join("testdata", "messages.golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(golden.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if golden.String() != string(want) {
+		t.Errorf("messages differ from %s; read the change, then go test ./provider/server -run TestFailures -update\n%s", path, golden.String())
+	}
+}
+
+// checkWords holds for every message: one line, and nothing of a credential, of a
+// secret or of a trace in it or in the log.
+func checkWords(t *testing.T, w *world, req *v1alpha1.MountRequest, message string) {
+	t.Helper()
+	if i := strings.IndexFunc(message, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("a character at %d does not print: %q", i, message)
+	}
+	for where, text := range map[string]string{"message": message, "log": w.log.String()} {
+		for _, leak := range []string{"CANARY", "Hello!", "eyJ", "Trace ID", "trace_id", "RESPONSE ", "Bearer"} {
+			if strings.Contains(text, leak) {
+				t.Errorf("the %s holds %q: %s", where, leak, text)
+			}
+		}
+	}
+	known := strings.ToLower(req.GetAttributes() + req.GetTargetPath())
+	for _, id := range guids.FindAllString(message, -1) {
+		if !strings.Contains(known, strings.ToLower(id)) && id != "99999999-9999-9999-9999-999999999999" {
+			t.Errorf("the message holds a GUID that is no tenant or client: %s", id)
+		}
+	}
+}

@@ -1,0 +1,240 @@
+//go:build !windows
+
+package server_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/server"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+// answers reports whether the server behind the socket answers a call of the driver.
+func answers(t *testing.T, socket, wantVersion string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got, err := dial(t, socket).Version(ctx, &v1alpha1.VersionRequest{})
+	if err != nil || got.GetRuntimeVersion() != wantVersion {
+		t.Fatalf("got %v, %v, want version %s", got, err, wantVersion)
+	}
+}
+
+func healthy(t *testing.T, srv *server.Server) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return srv.Healthy(ctx)
+}
+
+func TestSocketIsPrivate(t *testing.T) {
+	cfg := config(t, failing{})
+	_, stop := run(t, cfg)
+	answers(t, cfg.Socket, "1.2.3")
+	info, err := os.Lstat(cfg.Socket)
+	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
+		t.Errorf("got mode %v, %v", info.Mode(), err)
+	}
+	others, err := os.ReadDir(filepath.Dir(cfg.Socket))
+	if err != nil || len(others) != 1 {
+		t.Errorf("beside the socket: %v, %v", others, err)
+	}
+	stop()
+	if _, err := os.Lstat(cfg.Socket); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket stays after the stop: %v", err)
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	cfg := config(t, failing{})
+	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.SetUnlinkOnClose(false)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, cfg)
+	answers(t, cfg.Socket, "1.2.3")
+}
+
+func TestOtherFileIsLeftAlone(t *testing.T) {
+	cfg := config(t, failing{})
+	if err := os.WriteFile(cfg.Socket, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Run(t.Context()); err == nil || !strings.Contains(err.Error(), cfg.Socket) {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+	if got, err := os.ReadFile(cfg.Socket); string(got) != "mine" {
+		t.Errorf("the file is gone: %q, %v", got, err)
+	}
+}
+
+// A socket that another process serves stays that process's until it ends; then
+// it is taken over.
+func TestLiveSocketIsWaitedFor(t *testing.T) {
+	cfg := config(t, failing{})
+	_, stopOld := run(t, cfg)
+	answers(t, cfg.Socket, "1.2.3")
+	cfg.Version, cfg.SocketCheck = "2.0.0", 10*time.Millisecond
+	fresh, _ := run(t, cfg)
+	if err := healthy(t, fresh); err == nil {
+		t.Error("healthy although the socket is another's")
+	}
+	answers(t, cfg.Socket, "1.2.3")
+	stopOld()
+	answers(t, cfg.Socket, "2.0.0")
+	if err := healthy(t, fresh); err != nil {
+		t.Error(err)
+	}
+}
+
+// At a switch-over the old process may unlink our socket when it ends.
+func TestRemovedSocketIsMadeAnew(t *testing.T) {
+	t.Run("by the health check", func(t *testing.T) {
+		cfg := config(t, failing{})
+		srv, _ := run(t, cfg)
+		answers(t, cfg.Socket, "1.2.3")
+		if err := os.Remove(cfg.Socket); err != nil {
+			t.Fatal(err)
+		}
+		if err := healthy(t, srv); err != nil {
+			t.Error(err)
+		}
+		answers(t, cfg.Socket, "1.2.3")
+	})
+	t.Run("by itself", func(t *testing.T) {
+		cfg := config(t, failing{})
+		cfg.SocketCheck = 10 * time.Millisecond
+		run(t, cfg)
+		answers(t, cfg.Socket, "1.2.3")
+		if err := os.Remove(cfg.Socket); err != nil {
+			t.Fatal(err)
+		}
+		answers(t, cfg.Socket, "1.2.3")
+	})
+}
+
+// Another process's socket at our path is neither taken for ours nor removed,
+// not even at the end.
+func TestForeignSocketAtOurPath(t *testing.T) {
+	cfg := config(t, failing{})
+	srv, stop := run(t, cfg)
+	answers(t, cfg.Socket, "1.2.3")
+	other := config(t, failing{})
+	other.Version = "9.9.9"
+	run(t, other)
+	answers(t, other.Socket, "9.9.9")
+	if err := os.Rename(other.Socket, cfg.Socket); err != nil {
+		t.Fatal(err)
+	}
+	if err := healthy(t, srv); err == nil {
+		t.Error("healthy although calls reach another process")
+	}
+	stop()
+	answers(t, cfg.Socket, "9.9.9")
+}
+
+func TestGRPCHealth(t *testing.T) {
+	cfg := config(t, failing{})
+	run(t, cfg)
+	conn, err := grpc.NewClient("unix:"+cfg.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	got, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(true))
+	if err != nil || got.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// attributes are the least that parses.
+const attributes = `{"keyvaultName":"contoso","objects":"[{objectName: x, objectType: secret}]",` +
+	`"csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"n"}`
+
+var smallest = &v1alpha1.MountRequest{Attributes: attributes, Secrets: "null", Permission: "420", TargetPath: "/t"}
+
+// mountHeld starts a mount that stays inside the mounter.
+func mountHeld(t *testing.T, h held, socket string) (result chan error) {
+	t.Helper()
+	client := dial(t, socket)
+	result = make(chan error, 1)
+	go func() {
+		_, err := client.Mount(context.Background(), smallest)
+		result <- err
+	}()
+	<-h.entered
+	return result
+}
+
+func TestShutdownWaitsForMounts(t *testing.T) {
+	h := newHeld()
+	cfg := config(t, h)
+	srv, stop := run(t, cfg)
+	result := mountHeld(t, h, cfg.Socket)
+	var stopped sync.WaitGroup
+	stopped.Go(stop)
+	for healthy(t, srv) == nil { // until the stop has begun
+		if t.Context().Err() != nil {
+			t.Fatal("the stop does not begin")
+		}
+	}
+	close(h.release)
+	if err := <-result; err != nil {
+		t.Errorf("the running mount failed: %v", err)
+	}
+	stopped.Wait()
+}
+
+func TestShutdownEndsWhatTakesTooLong(t *testing.T) {
+	h := newHeld()
+	cfg := config(t, h)
+	cfg.ShutdownGrace = 10 * time.Millisecond
+	_, stop := run(t, cfg)
+	result := mountHeld(t, h, cfg.Socket)
+	stop()
+	if err := <-result; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
+		t.Errorf("got %v, want a status the driver tries again or kubelet does", err)
+	}
+}
+
+// The driver waits at most as long as kubelet; our words must come before that.
+func TestErrorComesBeforeTheCallersDeadline(t *testing.T) {
+	h := newHeld()
+	cfg := config(t, h)
+	run(t, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := dial(t, cfg.Socket).Mount(ctx, smallest)
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "[Timeout]") {
+		t.Errorf("got %v, want our words", err)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	if _, err := server.New(server.Config{}); err == nil {
+		t.Error("an empty configuration passes")
+	}
+}

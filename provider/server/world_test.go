@@ -1,0 +1,247 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/server"
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+const (
+	tenantID = "11111111-2222-3333-4444-555555555555"
+	clientID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	issuer   = "https://oidc.contoso.example/cluster/"
+)
+
+// world is a node with the plugin on it, a cluster and an Azure: an identity that
+// is federated with the pod's service account and may read one vault's secrets.
+type world struct {
+	*azuretest.Box
+	tenant  *azuretest.Tenant
+	app     *azuretest.Application
+	vault   *azuretest.Vault
+	cluster *azuretest.Cluster
+	pod     azuretest.Pod
+
+	client v1alpha1.CSIDriverProviderClient
+	seen   *observer
+	log    *buffer
+}
+
+// setup changes the world before the plugin starts.
+type setup struct {
+	roundTripper func(http.RoundTripper) http.RoundTripper
+	mounter      func(*provider.Mounter)
+	config       func(*server.Config)
+	retry        policy.RetryOptions
+}
+
+func newWorld(t *testing.T, s setup) *world {
+	t.Helper()
+	box, err := azuretest.New(azuretest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := box.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{
+		Box: box, tenant: box.Tenant(tenantID), seen: new(observer), log: new(buffer),
+		pod: azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader"},
+	}
+	if w.cluster, err = box.Cluster(issuer); err != nil {
+		t.Fatal(err)
+	}
+	w.app = w.tenant.Application(clientID)
+	w.app.Federate(issuer, w.pod.Subject(), entra.Audience)
+	w.vault = box.Vault("contoso", w.tenant)
+	w.vault.Grant(clientID, azuretest.SecretsGet)
+	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
+
+	var pool http.RoundTripper = box.Transport()
+	if s.roundTripper != nil {
+		pool = s.roundTripper(pool)
+	}
+	if s.retry.MaxRetries == 0 {
+		s.retry = policy.RetryOptions{MaxRetries: -1} // a test of failures need not wait
+	}
+	azure := transport.New(pool, "test")
+	vaults, err := keyvault.NewReader(keyvault.Config{Transport: azure.For(transport.PhaseRead), Retry: s.retry, MaxConcurrency: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mounter := &provider.Mounter{
+		SignIn:         &entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Retry: s.retry},
+		Vaults:         vaults,
+		DefaultCloud:   "AzurePublicCloud",
+		MaxConcurrency: 8,
+	}
+	if s.mounter != nil {
+		s.mounter(mounter)
+	}
+	cfg := config(t, mounter)
+	cfg.Observe, cfg.Log = w.seen, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if s.config != nil {
+		s.config(&cfg)
+	}
+	run(t, cfg)
+	w.client = dial(t, cfg.Socket)
+	return w
+}
+
+// config is a complete configuration with a socket of its own.
+func config(t *testing.T, m server.Mounter) server.Config {
+	t.Helper()
+	// A unix socket's path holds at most 107 bytes; the test's own folder may be longer.
+	dir, err := os.MkdirTemp("", "akv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return server.Config{
+		Socket: filepath.Join(dir, "azure.sock"), Version: "1.2.3", Mounter: m,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Observe: new(observer),
+		MountTimeout: 20 * time.Second, ShutdownGrace: 10 * time.Second,
+		MaxResponseBytes: 4 << 20, SocketCheck: time.Hour,
+	}
+}
+
+// run serves until the test ends or the returned function is called, and then
+// waits for an orderly stop.
+func run(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
+	t.Helper()
+	srv, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return srv, stop
+}
+
+func dial(t *testing.T, socket string, options ...grpc.DialOption) v1alpha1.CSIDriverProviderClient {
+	t.Helper()
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	conn, err := grpc.NewClient("unix:"+socket, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return v1alpha1.NewCSIDriverProviderClient(conn)
+}
+
+// request is what the driver sends for a class of testdata.
+func (w *world) request(t *testing.T, class string) *v1alpha1.MountRequest {
+	t.Helper()
+	return w.requestFor(t, class, w.pod, nil)
+}
+
+func (w *world) requestFor(t *testing.T, class string, pod azuretest.Pod, tokens map[string]string) *v1alpha1.MountRequest {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", class))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := w.cluster.MountRequest(text, pod, tokens, "/var/lib/kubelet/pods/"+pod.Name+"/mount")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// with is the pod with some of the class's parameters overwritten, as a pod may.
+func (w *world) with(parameters map[string]string) azuretest.Pod {
+	pod := w.pod
+	pod.VolumeAttributes = maps.Clone(parameters)
+	return pod
+}
+
+func (w *world) mount(t *testing.T, req *v1alpha1.MountRequest, options ...grpc.CallOption) (*v1alpha1.MountResponse, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return w.client.Mount(ctx, req, options...)
+}
+
+// files are a response's files by path.
+func files(resp *v1alpha1.MountResponse) map[string]string {
+	out := make(map[string]string)
+	for _, f := range resp.GetFiles() {
+		out[f.GetPath()] = string(f.GetContents())
+	}
+	return out
+}
+
+// observer remembers what it was told.
+type observer struct {
+	mu      sync.Mutex // guards what follows
+	reasons []string
+	lax     []string
+}
+
+func (o *observer) Mounted(reason string, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reasons = append(o.reasons, reason)
+}
+
+func (o *observer) Lax(kind string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lax = append(o.lax, kind)
+}
+
+func (o *observer) told() (reasons, lax string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.reasons, ","), strings.Join(o.lax, ",")
+}
+
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,372 @@
+package transport_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/transport"
+)
+
+// Every reason is reached with what the network really does, twice and on other
+// ports, since kubelet folds only events of equal text.
+func TestReasons(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		pool      func(t *testing.T) http.RoundTripper
+		reason    string
+		phase     transport.Phase
+		permanent bool
+		says      []string
+	}{
+		{"untrusted CA", func(t *testing.T) http.RoundTripper {
+			box, _ := newBox(t, azuretest.Options{})
+			pool := box.Transport()
+			t.Cleanup(pool.CloseIdleConnections)
+			pool.TLSClientConfig.RootCAs = x509.NewCertPool()
+			return pool
+		}, transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"unknown authority", "SSL_CERT_FILE"}},
+		{"untrusted CA behind a proxy", func(t *testing.T) http.RoundTripper {
+			box, _ := newBox(t, azuretest.Options{})
+			return proxied(t, box.ProxyURL(), x509.NewCertPool())
+		}, transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"unknown authority", "SSL_CERT_FILE"}},
+		{"certificate of another host", spoiled(func(c *x509.Certificate) { c.DNSNames = []string{"other.vault.azure.net"} }),
+			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"another name", "SSL_CERT_FILE"}},
+		{"expired certificate", spoiled(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }),
+			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"expired", "clock"}},
+		{"certificate not valid yet", spoiled(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
+			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"not yet valid", "clock"}},
+		{"certificate of a client", spoiled(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"not valid for a server"}},
+		{"TLS 1.1 only", func(t *testing.T) http.RoundTripper {
+			ca := newAuthority(t)
+			return serveTLS(t, noAnswer, false, ca.roots(), &tls.Config{
+				Certificates: []tls.Certificate{ca.issue(nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
+			})
+		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"TLS"}},
+		{"no TLS", func(t *testing.T) http.RoundTripper {
+			return dialling(t, accepting(t, func(c net.Conn) {
+				_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+				_ = c.Close()
+			}), nil)
+		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, nil},
+		{"proxy not listening", func(t *testing.T) http.RoundTripper { return named(t, "http://proxy.corp:3128", closedPort(t)) },
+			transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "connection refused", "HTTPS_PROXY"}},
+		{"proxy unknown to DNS", func(t *testing.T) http.RoundTripper {
+			pool := proxied(t, "http://proxy.corp:3128", nil)
+			pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "proxy.corp", Server: "10.0.0.10:53", IsNotFound: true}}
+			}
+			return pool
+		}, transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "cannot be resolved", "HTTPS_PROXY"}},
+		{"proxy that does not answer", func(t *testing.T) http.RoundTripper {
+			pool := proxied(t, "http://proxy.corp:3128", nil)
+			pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: timedOut{}}
+			}
+			return pool
+		}, transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "no answer in time"}},
+		{"proxy closes", func(t *testing.T) http.RoundTripper {
+			return named(t, "http://proxy.corp:3128", accepting(t, func(c net.Conn) { _ = c.Close() }))
+		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"proxy"}},
+		{"connection refused", func(t *testing.T) http.RoundTripper { return dialling(t, closedPort(t), nil) },
+			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"connection refused", "firewall"}},
+		{"reset during the handshake", func(t *testing.T) http.RoundTripper {
+			box, roots := newBox(t, azuretest.Options{})
+			box.SetOutage(true)
+			pool := box.Transport()
+			pool.TLSClientConfig.RootCAs = roots
+			return pool
+		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"closed by the other side"}},
+		{"reset, HTTP/1.1", resetting(azuretest.Options{DisableHTTP2: true}),
+			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+		{"reset, HTTP/2", resetting(azuretest.Options{}),
+			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+		{"cut in the answer", func(t *testing.T) http.RoundTripper { return serve(t, cutShort, false) },
+			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+		{"name does not exist", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, Server: "10.0.0.10:53", IsNotFound: true}}),
+			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist", "keyvaultName", "cloudName", "private DNS"}},
+		{"bare name error", failing(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true}),
+			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist"}},
+		{"SERVFAIL", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.0.0.10:53", IsTemporary: true}}),
+			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"cannot be resolved"}},
+		{"name server does not answer", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "i/o timeout", Name: host, Server: "10.0.0.10:53", IsTimeout: true}}),
+			transport.ReasonTimeout, transport.PhaseConnect, false, []string{"(connect)"}},
+		{"dial timeout", failing(&net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443}, Err: timedOut{}}),
+			transport.ReasonTimeout, transport.PhaseConnect, false, []string{"(connect)"}},
+		{"anything else", failing(errors.New("read tcp 127.0.0.1:50000: \n\tsecret of the other side")),
+			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			first := get(t.Context(), reader(c.pool(t)), secretURL)
+			e := failure(t, first)
+			if e.Reason() != c.reason || e.Phase != c.phase || e.Host != host {
+				t.Errorf("got reason %s, phase %s, host %s, want %s, %s, %s", e.Reason(), e.Phase, e.Host, c.reason, c.phase, host)
+			}
+			if isPermanent(first) != c.permanent {
+				t.Errorf("permanent: got %t, want %t", !c.permanent, c.permanent)
+			}
+			if errors.Unwrap(e) == nil {
+				t.Error("what the network said is lost")
+			}
+			checkText(t, first, c.says...)
+			if second := get(t.Context(), reader(c.pool(t)), secretURL); second.Error() != first.Error() {
+				t.Errorf("two tries read differently:\n%s\n%s", first, second)
+			}
+		})
+	}
+}
+
+var addressText = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+|\[::|:\d{4,5}\b`)
+
+// checkText checks what holds for every message: one line, with the host and a
+// fix, without addresses but a proxy's own.
+func checkText(t *testing.T, err error, says ...string) {
+	t.Helper()
+	text := err.Error()
+	if strings.ContainsAny(text, "\n\r\t") || !strings.Contains(text, host) || strings.Contains(text, "  ") || strings.Contains(text, " ;") {
+		t.Errorf("not one line with the host: %q", text)
+	}
+	if cause, fix, ok := strings.Cut(text, "; "); !ok || cause == "" || fix == "" {
+		t.Errorf("no cause and fix: %q", text)
+	}
+	if addressText.MatchString(strings.ReplaceAll(text, "proxy.corp:3128", "")) {
+		t.Errorf("an address: %q", text)
+	}
+	for _, s := range says {
+		if !strings.Contains(text, s) {
+			t.Errorf("got %q, want it to say %q", text, s)
+		}
+	}
+}
+
+func spoiled(change func(*x509.Certificate)) func(*testing.T) http.RoundTripper {
+	return func(t *testing.T) http.RoundTripper {
+		ca := newAuthority(t)
+		return serveTLS(t, noAnswer, true, ca.roots(), &tls.Config{Certificates: []tls.Certificate{ca.issue(change)}})
+	}
+}
+
+// named is the plugin's pool behind a proxy whose name leads to the address.
+func named(t *testing.T, proxy, address string) http.RoundTripper {
+	pool := proxied(t, proxy, nil)
+	dial := pool.DialContext
+	pool.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
+	return pool
+}
+
+func resetting(o azuretest.Options) func(*testing.T) http.RoundTripper {
+	return func(t *testing.T) http.RoundTripper {
+		box, roots := newBox(t, o)
+		box.SetFault(azuretest.Challenge, azuretest.Fault{Reset: true})
+		return proxied(t, box.ProxyURL(), roots)
+	}
+}
+
+func failing(err error) func(*testing.T) http.RoundTripper {
+	return func(*testing.T) http.RoundTripper {
+		return roundTripper(func(*http.Request) (*http.Response, error) { return nil, err })
+	}
+}
+
+func noAnswer(http.ResponseWriter, *http.Request) { panic("a request came through") }
+
+func cutShort(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "100")
+	_, _ = io.WriteString(w, "half an answer")
+	panic(http.ErrAbortHandler)
+}
+
+// timedOut is the error of a system call that took too long.
+type timedOut struct{}
+
+func (timedOut) Error() string   { return "i/o timeout" }
+func (timedOut) Timeout() bool   { return true }
+func (timedOut) Temporary() bool { return true }
+
+// The message of a refusal names the proxy and the status, never its password.
+func TestProxyRefuses(t *testing.T) {
+	box, roots := newBox(t, azuretest.Options{})
+	address := strings.TrimPrefix(box.ProxyURL(), "http://")
+	for status, words := range map[int]string{
+		403: "403 Forbidden", 407: "407 Proxy Authentication Required", 502: "502 Bad Gateway", 503: "503 Service Unavailable", 499: "499", 204: "204 No Content",
+	} {
+		box.RefuseProxy(status)
+		err := get(t.Context(), reader(proxied(t, "http://user:hunter2@"+address, roots)), secretURL)
+		e := failure(t, err)
+		if e.Reason() != transport.ReasonProxyRefused || !isPermanent(err) || e.Phase != transport.PhaseConnect {
+			t.Errorf("%d: got %s, permanent %t, phase %s", status, e.Reason(), isPermanent(err), e.Phase)
+		}
+		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; let the proxy pass it, or name the host in NO_PROXY of the provider", address, host, words)
+		if e.Error() != want {
+			t.Errorf("got  %s\nwant %s", e, want)
+		}
+	}
+}
+
+// Only a vault that does not exist is a mistake of the class; an authority comes
+// from our own table.
+func TestHostNotFoundOnlyWhenReading(t *testing.T) {
+	box, _ := newBox(t, azuretest.Options{})
+	pool := box.Transport()
+	t.Cleanup(pool.CloseIdleConnections)
+	client := transport.New(pool, "test/1")
+	for phase, want := range map[transport.Phase]string{
+		transport.PhaseRead:   transport.ReasonHostNotFound,
+		transport.PhaseSignIn: transport.ReasonServiceUnavailable,
+	} {
+		err := get(t.Context(), client.For(phase), "https://nobody.vault.azure.net/")
+		if e := failure(t, err); e.Reason() != want || isPermanent(err) != (phase == transport.PhaseRead) {
+			t.Errorf("%s: got %s (permanent %t), want %s", phase, e.Reason(), isPermanent(err), want)
+		}
+	}
+}
+
+// A timeout names the connection while there is none, and the phase after that.
+func TestTimeoutPhase(t *testing.T) {
+	t.Run("dialling", func(t *testing.T) {
+		ctx := newDeadline(t)
+		pool := dialling(t, "", nil)
+		released := make(chan struct{})
+		t.Cleanup(func() { close(released) })
+		pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ctx.expire()
+			<-released
+			return nil, net.ErrClosed
+		}
+		checkTimeout(t, get(ctx, reader(pool), secretURL), transport.PhaseConnect)
+	})
+	t.Run("handshake", func(t *testing.T) {
+		ctx := newDeadline(t)
+		address := accepting(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 1)) // the ClientHello has come
+			ctx.expire()
+			_, _ = io.Copy(io.Discard, c)
+		})
+		checkTimeout(t, get(ctx, reader(dialling(t, address, nil)), secretURL), transport.PhaseConnect)
+	})
+	t.Run("proxy", func(t *testing.T) {
+		ctx := newDeadline(t)
+		address := accepting(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 1)) // the CONNECT has come
+			ctx.expire()
+			_, _ = io.Copy(io.Discard, c)
+		})
+		checkTimeout(t, get(ctx, reader(proxied(t, "http://"+address, nil)), secretURL), transport.PhaseConnect)
+	})
+	for _, http2 := range []bool{false, true} {
+		for _, phase := range []transport.Phase{transport.PhaseRead, transport.PhaseSignIn} {
+			t.Run(fmt.Sprintf("%s, HTTP/2 %t", phase, http2), func(t *testing.T) {
+				ctx := newDeadline(t)
+				pool := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+					ctx.expire()
+					<-r.Context().Done()
+				}, http2)
+				checkTimeout(t, get(ctx, reader(pool).For(phase), secretURL), phase)
+			})
+		}
+		t.Run(fmt.Sprintf("body, HTTP/2 %t", http2), func(t *testing.T) {
+			ctx := newDeadline(t)
+			pool := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.WriteString(w, "half")
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}, http2)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, secretURL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := reader(pool).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			if _, err := io.ReadFull(resp.Body, make([]byte, 4)); err != nil {
+				t.Fatal(err)
+			}
+			ctx.expire()
+			_, err = io.ReadAll(resp.Body)
+			checkTimeout(t, err, transport.PhaseRead)
+		})
+	}
+}
+
+func checkTimeout(t *testing.T, err error, phase transport.Phase) {
+	t.Helper()
+	e := failure(t, err)
+	if e.Reason() != transport.ReasonTimeout || e.Phase != phase || isPermanent(err) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %s in phase %s (permanent %t): %v, want a timeout in phase %s", e.Reason(), e.Phase, isPermanent(err), errors.Unwrap(e), phase)
+	}
+	checkText(t, err, fmt.Sprintf("(%s)", phase))
+}
+
+// A kept connection that turns out dead is replaced for the same request. What
+// happens then happens while connecting.
+func TestTimeoutWhileReplacingConnection(t *testing.T) {
+	requests := 0 // on one connection: one at a time
+	pool := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests > 1 {
+			panic(http.ErrAbortHandler)
+		}
+	}, false)
+	client := reader(pool)
+	if err := get(t.Context(), client, secretURL); err != nil {
+		t.Fatal(err)
+	}
+	ctx := newDeadline(t)
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
+	pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		ctx.expire()
+		<-released
+		return nil, net.ErrClosed
+	}
+	checkTimeout(t, get(ctx, client, secretURL), transport.PhaseConnect)
+}
+
+// A caller that goes away gets its own error, whatever it gives as the cause.
+func TestCallerGivesUp(t *testing.T) {
+	for _, cause := range []error{nil, errors.New("another object of the mount failed")} {
+		for _, http2 := range []bool{false, true} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			pool := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+				cancel(cause)
+				<-r.Context().Done()
+			}, http2)
+			err := get(ctx, reader(pool), secretURL)
+			if !errors.Is(err, context.Canceled) || errors.As(err, new(*transport.Error)) {
+				t.Errorf("cause %v, HTTP/2 %t: got %T %v, want context.Canceled", cause, http2, err, err)
+			}
+			if err := get(ctx, reader(pool), secretURL); !errors.Is(err, context.Canceled) || errors.As(err, new(*transport.Error)) {
+				t.Errorf("cancelled before: got %T %v, want context.Canceled", err, err)
+			}
+		}
+	}
+}
+
+// A cancellation that is not the caller's is a failure of the connection.
+func TestNotTheCallersCancellation(t *testing.T) {
+	err := get(t.Context(), reader(failing(fmt.Errorf("stream: %w", context.Canceled))(t)), secretURL)
+	if e := failure(t, err); e.Reason() != transport.ReasonServiceUnavailable || isPermanent(err) {
+		t.Errorf("got %s (permanent %t)", e.Reason(), isPermanent(err))
+	}
+}
+
+// Timeout is for callers that waited elsewhere.
+func TestTimeoutError(t *testing.T) {
+	err := transport.Timeout(host, transport.PhaseSignIn)
+	if err.Reason() != transport.ReasonTimeout || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %s, %v", err.Reason(), err.Unwrap())
+	}
+	checkText(t, err, "(sign in)")
+}
