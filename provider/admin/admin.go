@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +33,27 @@ type Config struct {
 	PprofPort int // on loopback only: profiles show memory
 }
 
+// check refuses a part without what it needs. A mux panics at a path that no
+// request can ask for.
+func (c Config) check() error {
+	switch {
+	case c.HealthPort != 0 && (c.HealthTimeout <= 0 || c.Healthy == nil):
+		return errors.New("admin: a health check needs a timeout and something to ask")
+	case c.HealthPort != 0 && !ValidPath(c.HealthPath):
+		return fmt.Errorf("admin: %q is not the path of a health check", c.HealthPath)
+	case c.MetricsPort != 0 && c.Metrics == nil:
+		return errors.New("admin: there are no metrics to serve")
+	}
+	return nil
+}
+
+// ValidPath reports whether a health check can be served at the path: absolute,
+// clean, and without blanks or the wildcards of [http.ServeMux].
+func ValidPath(p string) bool {
+	clean := path.Clean(p)
+	return path.IsAbs(p) && (p == clean || p == clean+"/") && !strings.ContainsAny(p, " \t\r\n{}?#")
+}
+
 // Listener is what Listen has bound; Run serves it.
 type Listener struct {
 	parts []part
@@ -43,8 +66,11 @@ type part struct {
 
 // Listen binds all ports, so that a port that is taken fails the start.
 func Listen(cfg Config) (*Listener, error) {
+	err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
 	l := new(Listener)
-	var err error
 	add := func(host string, port int, mux *http.ServeMux) {
 		if port == 0 || err != nil {
 			return

@@ -35,16 +35,9 @@ func answers(t *testing.T, socket, wantVersion string) {
 	}
 }
 
-func healthy(t *testing.T, srv *server.Server) error {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	return srv.Healthy(ctx)
-}
-
 func TestSocketIsPrivate(t *testing.T) {
 	cfg := config(t, failing{})
-	_, stop := run(t, cfg)
+	_, stop := start(t, cfg)
 	answers(t, cfg.Socket, "1.2.3")
 	info, err := os.Lstat(cfg.Socket)
 	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
@@ -70,7 +63,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	run(t, cfg)
+	start(t, cfg)
 	answers(t, cfg.Socket, "1.2.3")
 }
 
@@ -95,7 +88,7 @@ func TestOtherFileIsLeftAlone(t *testing.T) {
 // it is taken over.
 func TestLiveSocketIsWaitedFor(t *testing.T) {
 	cfg := config(t, failing{})
-	_, stopOld := run(t, cfg)
+	_, stopOld := start(t, cfg)
 	answers(t, cfg.Socket, "1.2.3")
 	cfg.Version, cfg.SocketCheck = "2.0.0", 10*time.Millisecond
 	fresh, _ := run(t, cfg)
@@ -114,8 +107,7 @@ func TestLiveSocketIsWaitedFor(t *testing.T) {
 func TestRemovedSocketIsMadeAnew(t *testing.T) {
 	t.Run("by the health check", func(t *testing.T) {
 		cfg := config(t, failing{})
-		srv, _ := run(t, cfg)
-		answers(t, cfg.Socket, "1.2.3")
+		srv, _ := start(t, cfg)
 		if err := os.Remove(cfg.Socket); err != nil {
 			t.Fatal(err)
 		}
@@ -127,8 +119,7 @@ func TestRemovedSocketIsMadeAnew(t *testing.T) {
 	t.Run("by itself", func(t *testing.T) {
 		cfg := config(t, failing{})
 		cfg.SocketCheck = 10 * time.Millisecond
-		run(t, cfg)
-		answers(t, cfg.Socket, "1.2.3")
+		start(t, cfg)
 		if err := os.Remove(cfg.Socket); err != nil {
 			t.Fatal(err)
 		}
@@ -140,12 +131,10 @@ func TestRemovedSocketIsMadeAnew(t *testing.T) {
 // not even at the end.
 func TestForeignSocketAtOurPath(t *testing.T) {
 	cfg := config(t, failing{})
-	srv, stop := run(t, cfg)
-	answers(t, cfg.Socket, "1.2.3")
+	srv, stop := start(t, cfg)
 	other := config(t, failing{})
 	other.Version = "9.9.9"
-	run(t, other)
-	answers(t, other.Socket, "9.9.9")
+	start(t, other)
 	if err := os.Rename(other.Socket, cfg.Socket); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +147,7 @@ func TestForeignSocketAtOurPath(t *testing.T) {
 
 func TestGRPCHealth(t *testing.T) {
 	cfg := config(t, failing{})
-	run(t, cfg)
+	start(t, cfg)
 	conn, err := grpc.NewClient("unix:"+cfg.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +181,7 @@ func mountHeld(t *testing.T, h held, socket string) (result chan error) {
 func TestShutdownWaitsForMounts(t *testing.T) {
 	h := newHeld()
 	cfg := config(t, h)
-	srv, stop := run(t, cfg)
+	srv, stop := start(t, cfg)
 	result := mountHeld(t, h, cfg.Socket)
 	var stopped sync.WaitGroup
 	stopped.Go(stop)
@@ -212,7 +201,7 @@ func TestShutdownEndsWhatTakesTooLong(t *testing.T) {
 	h := newHeld()
 	cfg := config(t, h)
 	cfg.ShutdownGrace = 10 * time.Millisecond
-	_, stop := run(t, cfg)
+	_, stop := start(t, cfg)
 	result := mountHeld(t, h, cfg.Socket)
 	stop()
 	if err := <-result; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
@@ -224,7 +213,7 @@ func TestShutdownEndsWhatTakesTooLong(t *testing.T) {
 func TestErrorComesBeforeTheCallersDeadline(t *testing.T) {
 	h := newHeld()
 	cfg := config(t, h)
-	run(t, cfg)
+	start(t, cfg)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err := dial(t, cfg.Socket).Mount(ctx, smallest)

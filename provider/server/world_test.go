@@ -106,7 +106,7 @@ func newWorld(t *testing.T, s setup) *world {
 	if s.config != nil {
 		s.config(&cfg)
 	}
-	run(t, cfg)
+	start(t, cfg)
 	w.client = dial(t, cfg.Socket)
 	return w
 }
@@ -147,6 +147,23 @@ func run(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
 	})
 	t.Cleanup(stop)
 	return srv, stop
+}
+
+// start is run, and waits until the server answers.
+func start(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
+	t.Helper()
+	srv, stop = run(t, cfg)
+	if err := healthy(t, srv); err != nil {
+		t.Fatal(err)
+	}
+	return srv, stop
+}
+
+func healthy(t *testing.T, srv *server.Server) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	return srv.Healthy(ctx)
 }
 
 func dial(t *testing.T, socket string, options ...grpc.DialOption) v1alpha1.CSIDriverProviderClient {
