@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
 )
 
@@ -97,20 +98,22 @@ func (c *config) check() error {
 		}
 	}
 	for _, n := range []struct {
-		name string
-		ok   bool
+		name  string
+		value any
+		ok    bool
+		want  string
 	}{
-		{"healthz-timeout", c.healthzTimeout > 0},
-		{"mount-timeout", c.mountTimeout > 0},
-		{"retry-max", c.retryMax >= 0 && c.retryMax <= 100},
-		{"max-vault-concurrency", c.maxVaultConcurrency >= 1},
-		{"max-response-bytes", c.maxResponseBytes >= 1},
+		{"healthz-timeout", c.healthzTimeout, c.healthzTimeout > 0, "more than 0"},
+		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "more than 0"},
+		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "0 to 100"},
+		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "at least 1"},
+		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "at least 1"},
 	} {
 		if !n.ok {
-			return fmt.Errorf("--%s: out of range", n.name)
+			return fmt.Errorf("--%s=%v: out of range, %s", n.name, n.value, n.want)
 		}
 	}
-	if !strings.HasPrefix(c.healthzPath, "/") || strings.ContainsAny(c.healthzPath, " {}") {
+	if !admin.ValidPath(c.healthzPath) {
 		return fmt.Errorf("--healthz-path=%q: not a path", c.healthzPath)
 	}
 	if !strings.EqualFold(c.metricsBackend, "prometheus") {

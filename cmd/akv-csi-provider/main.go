@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -29,15 +30,21 @@ func start(ctx context.Context, args []string) int {
 		fmt.Fprint(os.Stdout, usage())
 		return 0
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "akv-csi-provider:", err)
+		complain(err)
 		return 2
 	case cfg.showVersion:
 		fmt.Println(versionLine())
 		return 0
 	}
 	if err := run(ctx, cfg, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "akv-csi-provider:", err)
+		complain(err)
 		return 1
 	}
 	return 0
+}
+
+// complain tells of an error in one line, whatever the argument it quotes: those
+// of a DaemonSet written as YAML block scalars end with a line break.
+func complain(err error) {
+	fmt.Fprintln(os.Stderr, "akv-csi-provider:", strings.Join(strings.Fields(err.Error()), " "))
 }

@@ -78,9 +78,11 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return adminListener.Run(ctx) })
-	err = group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	log.Info("stopped")
-	return err
+	return nil
 }
 
 func newMounter(cfg *config, instruments *metrics.Metrics) (*provider.Mounter, error) {

@@ -16,19 +16,29 @@ import (
 	"akv-csi-provider/provider/admin"
 )
 
-// freePort finds a port below those that the kernel gives to outgoing
+// freePorts finds different ports below those that the kernel gives to outgoing
 // connections.
-func freePort(t testing.TB) int {
+func freePorts(t testing.TB, n int) []int {
 	t.Helper()
-	for range 100 {
+	var ports []int
+	for range 1000 {
 		port := 20000 + rand.IntN(10000)
-		if l, err := net.Listen("tcp", ":"+strconv.Itoa(port)); err == nil {
-			_ = l.Close()
-			return port
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		defer func() { _ = l.Close() }() // held until all are found
+		if ports = append(ports, port); len(ports) == n {
+			return ports
 		}
 	}
-	t.Fatal("no free port")
-	return 0
+	t.Fatal("no free ports")
+	return nil
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	return freePorts(t, 1)[0]
 }
 
 func healthy(context.Context) error { return nil }
@@ -37,10 +47,12 @@ var someMetrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) 
 
 // all is a configuration with everything turned on.
 func all(t testing.TB) admin.Config {
+	t.Helper()
+	ports := freePorts(t, 3)
 	return admin.Config{
-		HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Minute, Healthy: healthy,
-		MetricsPort: freePort(t), Metrics: someMetrics,
-		PprofPort: freePort(t),
+		HealthPort: ports[0], HealthPath: "/healthz", HealthTimeout: time.Minute, Healthy: healthy,
+		MetricsPort: ports[1], Metrics: someMetrics,
+		PprofPort: ports[2],
 	}
 }
 

@@ -3,8 +3,8 @@
 package cloud
 
 import (
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -50,7 +50,7 @@ func Lookup(name string) (Cloud, error) {
 			return c, nil
 		}
 	}
-	e := &UnknownError{Cause: strconv.Quote(name) + " is not a cloud", Fix: "one of " + strings.Join(Names(), ", ")}
+	e := &UnknownError{Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
 		e.Cause = "AzureGermanCloud was closed in 2021"
 	}

@@ -11,7 +11,7 @@ import (
 // or of fields in one mapping, kept a processor busy for a minute (measured).
 const maxWork = 8 << 20
 
-var errTooMuch = errors.New("too much of it: aliases or fields that multiply")
+var errTooMuch = errors.New("too costly to read: aliases, merges or fields multiply")
 
 // work is what is left of maxWork for one request.
 type work struct{ left int }

@@ -1,6 +1,7 @@
 package request
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -145,6 +146,9 @@ func resolve(n *yaml.Node) *yaml.Node {
 // yamlCause is the library's message on one line, without its prefixes and cut to
 // a length that still tells the place.
 func yamlCause(err error) string {
+	if errors.Is(err, errTooMuch) {
+		return err.Error()
+	}
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors: ")
 	text = strings.Map(func(r rune) rune {

@@ -57,7 +57,6 @@ func TestReasons(t *testing.T) {
 		{"no TLS", func(t *testing.T) http.RoundTripper {
 			return dialling(t, accepting(t, func(c net.Conn) {
 				_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-				_ = c.Close()
 			}), nil)
 		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, nil},
 		{"proxy not listening", func(t *testing.T) http.RoundTripper { return named(t, "http://proxy.corp:3128", closedPort(t)) },
@@ -77,7 +76,7 @@ func TestReasons(t *testing.T) {
 			return pool
 		}, transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "no answer in time"}},
 		{"proxy closes", func(t *testing.T) http.RoundTripper {
-			return named(t, "http://proxy.corp:3128", accepting(t, func(c net.Conn) { _ = c.Close() }))
+			return named(t, "http://proxy.corp:3128", accepting(t, func(net.Conn) {}))
 		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"proxy"}},
 		{"connection refused", func(t *testing.T) http.RoundTripper { return dialling(t, closedPort(t), nil) },
 			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"connection refused", "firewall"}},
@@ -187,6 +186,13 @@ func cutShort(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+// hang never answers: not even a client that has said good-bye over TLS and reads
+// on for a moment.
+func hang(r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
 // timedOut is the error of a system call that took too long.
 type timedOut struct{}
 
@@ -270,7 +276,7 @@ func TestTimeoutPhase(t *testing.T) {
 				ctx := newDeadline(t)
 				pool := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 					ctx.expire()
-					<-r.Context().Done()
+					hang(r)
 				}, http2)
 				checkTimeout(t, get(ctx, reader(pool).For(phase), secretURL), phase)
 			})
@@ -280,7 +286,7 @@ func TestTimeoutPhase(t *testing.T) {
 			pool := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, "half")
 				_ = http.NewResponseController(w).Flush()
-				<-r.Context().Done()
+				hang(r)
 			}, http2)
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, secretURL, nil)
 			if err != nil {
@@ -341,7 +347,7 @@ func TestCallerGivesUp(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			pool := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 				cancel(cause)
-				<-r.Context().Done()
+				hang(r)
 			}, http2)
 			err := get(ctx, reader(pool), secretURL)
 			if !errors.Is(err, context.Canceled) || errors.As(err, new(*transport.Error)) {

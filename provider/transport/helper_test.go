@@ -155,15 +155,16 @@ func newBox(t testing.TB, o azuretest.Options) (*azuretest.Box, *x509.CertPool) 
 	return box, roots
 }
 
-// closedPort is an address of loopback at which nobody listens.
+// closedPort is an address of loopback at which nobody listens, and nobody will
+// before the test ends: it is the near end of a connection.
 func closedPort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	conn, err := net.Dial("tcp", accepting(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 // accepting returns the address of a listener that hands each connection over.
@@ -180,7 +181,10 @@ func accepting(t testing.TB, handle func(net.Conn)) string {
 			if err != nil {
 				return
 			}
-			go handle(conn)
+			go func() {
+				defer func() { _ = conn.Close() }()
+				handle(conn)
+			}()
 		}
 	}()
 	return l.Addr().String()

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"flag"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The flags of the replaced provider mean what they meant, and ours what the
+// contract says.
+func TestFlags(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		taken       func(*config) bool
+	}{
+		{"endpoint", "unix:///provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
+		{"endpoint", "unix://provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
+		{"endpoint", "UNIX:////provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
+		{"healthz-port", "8080", func(c *config) bool { return c.healthzPort == 8080 }},
+		{"healthz-port", "0", func(c *config) bool { return c.healthzPort == 0 }},
+		{"healthz-path", "/live", func(c *config) bool { return c.healthzPath == "/live" }},
+		{"healthz-timeout", "7s", func(c *config) bool { return c.healthzTimeout == 7*time.Second }},
+		{"prometheus-port", "65535", func(c *config) bool { return c.metricsPort == 65535 }},
+		{"metrics-backend", "prometheus", func(*config) bool { return true }},
+		{"metrics-backend", "Prometheus", func(*config) bool { return true }},
+		{"metrics-backend", "PROMETHEUS", func(*config) bool { return true }},
+		{"enable-pprof", "true", func(c *config) bool { return c.enablePprof }},
+		{"pprof-port", "6061", func(c *config) bool { return c.pprofPort == 6061 }},
+		{"log-format-json", "true", func(c *config) bool { return c.logJSON }},
+		{"v", "5", func(c *config) bool { return c.verbosity == 5 }},
+		{"cloud-name", "AzureUSGovernmentCloud", func(c *config) bool { return c.cloudName == "AzureUSGovernmentCloud" }},
+		{"cloud-name", "azurechinacloud", func(c *config) bool { return c.cloudName == "azurechinacloud" }},
+		{"cloud-name", "AzureCloud", func(c *config) bool { return c.cloudName == "AzureCloud" }},
+		{"custom-user-agent", "'kubernetes.azure.com/managedby: aks'", func(c *config) bool { return c.customUserAgent == "'kubernetes.azure.com/managedby: aks'" }},
+		{"version", "true", func(c *config) bool { return c.showVersion }},
+		{"tenant-id", "contoso.onmicrosoft.com", func(c *config) bool { return c.tenantID == "contoso.onmicrosoft.com" }},
+		{"strict-objects", "true", func(c *config) bool { return c.strictObjects }},
+		{"max-response-bytes", "1048576", func(c *config) bool { return c.maxResponseBytes == 1<<20 }},
+		{"mount-timeout", "20s", func(c *config) bool { return c.mountTimeout == 20*time.Second }},
+		{"retry-max", "0", func(c *config) bool { return c.retryMax == 0 }},
+		{"max-vault-concurrency", "1", func(c *config) bool { return c.maxVaultConcurrency == 1 }},
+	} {
+		forms := [][]string{{"-" + c.name + "=" + c.value}, {"--" + c.name + "=" + c.value}}
+		if boolean(c.name) {
+			forms = append(forms, []string{"-" + c.name}, []string{"--" + c.name})
+		} else {
+			forms = append(forms, []string{"-" + c.name, c.value}, []string{"--" + c.name, c.value})
+		}
+		for _, args := range forms {
+			got, err := parseFlags(args)
+			if err != nil {
+				t.Errorf("%q: %v", args, err)
+				continue
+			}
+			if !c.taken(got) {
+				t.Errorf("%q: got %+v", args, got)
+			}
+			if len(got.ignored) > 0 {
+				t.Errorf("%q: ignored %q", args, got.ignored)
+			}
+		}
+	}
+}
+
+func boolean(name string) bool {
+	b, ok := new(config).flags().Lookup(name).Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := parseFlags(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.socket != "/tmp/azure.sock" || got.healthzPort != 8989 || got.healthzPath != "/healthz" || got.healthzTimeout != 5*time.Second ||
+		got.metricsPort != 8898 || !strings.EqualFold(got.metricsBackend, "prometheus") || got.enablePprof || got.pprofPort != 6060 ||
+		got.logJSON || got.verbosity != 0 || got.cloudName != "AzurePublicCloud" || got.customUserAgent != "" || got.showVersion {
+		t.Errorf("not those of the replaced provider: %+v", got)
+	}
+	if got.tenantID != "" || got.strictObjects || got.maxResponseBytes != 4<<20 || got.mountTimeout != 50*time.Second || got.maxVaultConcurrency != 32 {
+		t.Errorf("not those of the contract: %+v", got)
+	}
+}
+
+// Argument lists that are known to be in use.
+func TestArgumentsInUse(t *testing.T) {
+	for _, args := range [][]string{
+		{"--endpoint=unix:///provider/azure.sock", "--healthz-port=8989", "--healthz-path=/healthz", "--healthz-timeout=5s"},
+		{"--endpoint=unix:///provider/azure.sock", "--log-format-json=false", "-v=2", "--custom-user-agent='kubernetes.azure.com/managedby: aks'"},
+		{"--endpoint=unix:///provider/azure.sock", "-v", "5", "--logtostderr", "--prometheus-port=8898", "--metrics-backend=Prometheus"},
+	} {
+		if _, err := parseFlags(args); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+// klog's flags are taken with any value and remembered once each.
+func TestKlogFlags(t *testing.T) {
+	booleans := []string{"logtostderr", "alsologtostderr", "add_dir_header", "skip_headers", "skip_log_headers", "one_output", "legacy_stderr_threshold_behavior"}
+	valued := []string{"vmodule", "log_dir", "log_file", "log_file_max_size", "stderrthreshold", "log_backtrace_at", "alsologtostderrthreshold"}
+	var args []string
+	for _, name := range booleans {
+		args = append(args, "--"+name, "-"+name+"=true", "--"+name+"=false")
+	}
+	for _, name := range valued {
+		args = append(args, "--"+name+"=2", "-"+name, "/var/log", "--"+name+"=")
+	}
+	got, err := parseFlags(append(args, "-v=3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(slices.Clone(booleans), valued...)
+	slices.Sort(want)
+	if slices.Sort(got.ignored); !slices.Equal(got.ignored, want) || got.verbosity != 3 {
+		t.Errorf("ignored %q with -v=%d, want %q", got.ignored, got.verbosity, want)
+	}
+	for _, name := range valued {
+		if _, err := parseFlags([]string{"--" + name}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("--%s without its value: got %v", name, err)
+		}
+	}
+}
+
+// bad are command lines that exit with 2, and what the message must name.
+var bad = []struct {
+	args []string
+	says []string
+}{
+	{[]string{"--no-such-flag"}, []string{"no-such-flag"}},
+	{[]string{"-no-such-flag=1"}, []string{"no-such-flag"}},
+	{[]string{"--no-such-flag\n"}, []string{"no-such-flag"}},
+	{[]string{"--driver-write-secrets=true"}, []string{"driver-write-secrets"}},
+	{[]string{"---endpoint"}, []string{"---endpoint"}},
+	{[]string{"--=x"}, []string{"--=x"}},
+	{[]string{"--endpoint"}, []string{"endpoint"}},
+	{[]string{"stray"}, []string{`"stray"`}},
+	{[]string{"-v=2", "stray\nargument", "--version"}, []string{"stray"}},
+	{[]string{"--log-format-json", "false"}, []string{`"false"`}},
+	{[]string{""}, []string{`""`}},
+	{[]string{"--v=high"}, []string{"-v", `"high"`}},
+	{[]string{"--log-format-json=maybe"}, []string{"log-format-json", `"maybe"`}},
+	{[]string{"--strict-objects=2"}, []string{"strict-objects", `"2"`}},
+	{[]string{"--version=perhaps"}, []string{"version", `"perhaps"`}},
+	{[]string{"--endpoint=tcp://127.0.0.1:1"}, []string{"--endpoint", "tcp://127.0.0.1:1", "unix:///"}},
+	{[]string{"--endpoint="}, []string{"--endpoint", `""`}},
+	{[]string{"--endpoint=unix://"}, []string{"--endpoint", "unix://"}},
+	{[]string{"--endpoint=/provider/azure.sock"}, []string{"--endpoint", "/provider/azure.sock"}},
+	{[]string{"--healthz-port=65536"}, []string{"--healthz-port", "65536"}},
+	{[]string{"--healthz-port=-1"}, []string{"--healthz-port", "-1"}},
+	{[]string{"--healthz-port=http"}, []string{"healthz-port", `"http"`}},
+	{[]string{"--prometheus-port=70000"}, []string{"--prometheus-port", "70000"}},
+	{[]string{"--pprof-port=-6060"}, []string{"--pprof-port", "-6060"}},
+	{[]string{"--healthz-timeout=5"}, []string{"healthz-timeout", `"5"`}},
+	{[]string{"--healthz-timeout=0s"}, []string{"--healthz-timeout", "0s"}},
+	{[]string{"--healthz-timeout=-3s"}, []string{"--healthz-timeout", "-3s"}},
+	{[]string{"--healthz-path=healthz"}, []string{"--healthz-path", `"healthz"`}},
+	{[]string{"--healthz-path="}, []string{"--healthz-path", `""`}},
+	{[]string{"--healthz-path=//healthz"}, []string{"--healthz-path", "//healthz"}},
+	{[]string{"--healthz-path=/a/../b"}, []string{"--healthz-path", "/a/../b"}},
+	{[]string{"--healthz-path=/{$}"}, []string{"--healthz-path", "/{$}"}},
+	{[]string{"--healthz-path=/a\tb"}, []string{"--healthz-path"}},
+	{[]string{"--metrics-backend=otlp"}, []string{"--metrics-backend", "otlp", "prometheus"}},
+	{[]string{"--cloud-name=AzureMoonCloud"}, []string{"--cloud-name", "AzureMoonCloud", "AzurePublicCloud"}},
+	{[]string{"--cloud-name=AzureGermanCloud"}, []string{"--cloud-name", "AzureGermanCloud", "2021"}},
+	{[]string{"--mount-timeout=0s"}, []string{"--mount-timeout", "0s"}},
+	{[]string{"--retry-max=-1"}, []string{"--retry-max", "-1"}},
+	{[]string{"--retry-max=101"}, []string{"--retry-max", "101"}},
+	{[]string{"--max-vault-concurrency=0"}, []string{"--max-vault-concurrency", "0"}},
+	{[]string{"--max-response-bytes=0"}, []string{"--max-response-bytes", "0"}},
+	{[]string{"--max-response-bytes=4MiB"}, []string{"max-response-bytes", `"4MiB"`}},
+}
+
+// Help shows every flag with its default, but none of klog's.
+func TestHelp(t *testing.T) {
+	help := usage()
+	new(config).flags().VisitAll(func(f *flag.Flag) {
+		at := strings.Index(help+" ", "  --"+f.Name+" ")
+		if at < 0 {
+			at = strings.Index(help, "  --"+f.Name+"\n")
+		}
+		if _, klog := f.Value.(*klogFlag); klog {
+			if at >= 0 || f.Name == "v" {
+				t.Errorf("--%s is shown", f.Name)
+			}
+			return
+		}
+		if at < 0 {
+			t.Errorf("--%s is not shown", f.Name)
+			return
+		}
+		text, _, _ := strings.Cut(help[at+3:], "\n  --")
+		if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, f.DefValue) {
+			t.Errorf("--%s: its default %s is not shown in %q", f.Name, f.DefValue, text)
+		}
+	})
+	if !strings.Contains(help, "klog") || strings.Contains(help, "`") {
+		t.Errorf("got %s", help)
+	}
+}
+
+// The user agent is what HTTP can carry, whatever was given.
+func TestUserAgent(t *testing.T) {
+	ours := userAgent("")
+	if strings.TrimSpace(ours) != ours || !strings.HasPrefix(ours, "akv-csi-provider/"+version()+" (") {
+		t.Errorf("got %q", ours)
+	}
+	for custom, want := range map[string]string{
+		"'kubernetes.azure.com/managedby: aks'": " 'kubernetes.azure.com/managedby: aks'",
+		`"quoted" \ (comment)`:                  ` "quoted" \ (comment)`,
+		"two  blanks":                           " two  blanks",
+		"  edges ":                              "   edges",
+		"x\r\nEvil: header":                     " xEvil: header",
+		"tab\tbell\a\x00\x7f":                   " tabbell",
+		"über-agent \u200b日本":                   " ber-agent",
+		"\xff\xfe":                              "",
+		"\n":                                    "",
+	} {
+		if got := userAgent(custom); got != ours+want {
+			t.Errorf("%q: got %q, want %q", custom, got, ours+want)
+		}
+	}
+}

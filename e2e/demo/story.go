@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc/status"
+)
+
+// The names of the story. The manifests take them as envsubst would put them in.
+const (
+	tenantID  = "72f988bf-0000-4000-8000-00000000cafe"
+	clientID  = "5b1e7a90-0000-4000-8000-0000000000d1"
+	namespace = "default"
+	vaultName = "kv-quick-start"
+	issuer    = "https://westeurope.oic.prod-aks.azure.com/72f988bf-0000-4000-8000-00000000cafe/quick-start/"
+)
+
+// story is the demo in steps. Each prints what it does and fails if it did not hold.
+type story struct {
+	out     io.Writer
+	dir     string
+	box     *azuretest.Box
+	cluster *azuretest.Cluster
+	vault   *azuretest.Vault
+	app     *azuretest.Application
+	class   []byte        // the SecretProviderClass
+	pod     azuretest.Pod // of the quick start
+	node    *node
+}
+
+func newStory(out io.Writer, dir, examples string) (*story, error) {
+	box, err := azuretest.New(azuretest.Options{})
+	if err != nil {
+		return nil, err
+	}
+	s := &story{out: out, dir: dir, box: box}
+	if err := s.readManifests(examples); err != nil {
+		return nil, errors.Join(err, box.Close())
+	}
+	return s, nil
+}
+
+func (s *story) tell(ctx context.Context, provider string) error {
+	s.say("A pod reads a secret from Azure Key Vault and does nothing for it but read a file.\n" +
+		"Azure is in a box on this machine; the plugin and the CSI driver's code are the real ones.")
+	if err := inOrder(ctx, s.createCluster, s.createVault, s.createIdentity, s.annotateServiceAccount, s.federate); err != nil {
+		return err
+	}
+	var err error
+	if s.node, err = startNode(ctx, provider, s.dir, s.box); err != nil {
+		return err
+	}
+	err = inOrder(ctx, s.startPod, s.rotate, s.startStranger)
+	stopped := s.node.stop(ctx)
+	if err != nil {
+		return fmt.Errorf("%w\nthe plugin's log:\n%s", err, s.node.log)
+	}
+	if stopped != nil {
+		return fmt.Errorf("the plugin did not end well: %w\n%s", stopped, s.node.log)
+	}
+	s.say("\nEvery step held.")
+	return nil
+}
+
+// inOrder takes steps up to the first that fails.
+func inOrder(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createCluster and what follows are numbered as in the walk-through of workload
+// identity that deploy/README.md leads through. The first is a cluster whose service-account tokens
+// Entra can verify.
+func (s *story) createCluster(context.Context) (err error) {
+	s.step(1, "a cluster with an OIDC issuer")
+	if s.cluster, err = s.box.Cluster(issuer); err != nil {
+		return err
+	}
+	s.show("issuer   " + s.cluster.Issuer())
+	return nil
+}
+
+func (s *story) createVault(context.Context) error {
+	s.step(2, "a key vault with a secret")
+	s.vault = s.box.Vault(vaultName, s.box.Tenant(tenantID))
+	version := s.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
+	s.show("vault    "+s.vault.URL(), "secret   my-secret = Hello!   (version "+version+")")
+	return nil
+}
+
+func (s *story) createIdentity(context.Context) error {
+	s.step(3, "a managed identity that may get the vault's secrets")
+	s.app = s.box.Tenant(tenantID).Application(clientID)
+	s.vault.Grant(clientID, azuretest.SecretsGet)
+	s.show("client   "+clientID, "tenant   "+tenantID)
+	return nil
+}
+
+func (s *story) annotateServiceAccount(context.Context) error {
+	s.step(4, "a service account that names the identity")
+	s.show("account  "+s.pod.Namespace+"/"+s.pod.ServiceAccount, "         azure.workload.identity/client-id: "+clientID)
+	return nil
+}
+
+func (s *story) federate(context.Context) error {
+	s.step(5, "a federated credential: the identity trusts that service account")
+	s.app.Federate(issuer, s.pod.Subject(), azuretest.TokenExchangeAudience)
+	s.show("subject  "+s.pod.Subject(), "audience "+azuretest.TokenExchangeAudience)
+	return nil
+}
+
+func (s *story) startPod(ctx context.Context) error {
+	s.step(6, "a pod under that service account")
+	s.box.ResetCounts()
+	start := time.Now()
+	volume, err := s.node.mount(ctx, s.cluster, s.class, s.pod)
+	if err != nil {
+		return fmt.Errorf("mount: %w", err)
+	}
+	s.show(fmt.Sprintf("mounted in %d ms with %s", time.Since(start).Milliseconds(), s.requests()))
+	return s.expect(volume, "Hello!")
+}
+
+// rotate changes the secret; kubelet asks the driver for the volume again.
+func (s *story) rotate(ctx context.Context) error {
+	s.step(7, "the secret changes in the vault")
+	version := s.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello again!"})
+	s.show("secret   my-secret = Hello again!   (version " + version + ")")
+	volume, err := s.node.mount(ctx, s.cluster, s.class, s.pod)
+	if err != nil {
+		return fmt.Errorf("mount again: %w", err)
+	}
+	return s.expect(volume, "Hello again!")
+}
+
+// startStranger mounts the same class under a service account nobody trusts.
+func (s *story) startStranger(ctx context.Context) error {
+	s.step(8, "a pod under a service account that nobody federated")
+	stranger := azuretest.Pod{Namespace: s.pod.Namespace, Name: "stranger", ServiceAccount: "stranger"}
+	volume, err := s.node.mount(ctx, s.cluster, s.class, stranger)
+	message := status.Convert(err).Message()
+	if err == nil || !strings.HasSuffix(message, "[FederatedCredentialMissing]") || !strings.Contains(message, stranger.Subject()) {
+		return fmt.Errorf("the stranger got %v, want a refusal that names its subject", err)
+	}
+	if files, err := os.ReadDir(volume); err != nil || len(files) > 0 {
+		return fmt.Errorf("the stranger's volume holds %v, %w", files, err)
+	}
+	s.show("its event reads", "  "+message)
+	return nil
+}
+
+// expect prints the volume's one file and checks its content.
+func (s *story) expect(volume, want string) error {
+	path := filepath.Join(volume, "my-secret")
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s.show(fmt.Sprintf("%s  my-secret", info.Mode()), "$ cat my-secret", string(got))
+	if string(got) != want {
+		return fmt.Errorf("my-secret holds %q, want %q", got, want)
+	}
+	return nil
+}
+
+// requests tells what the last mount cost.
+func (s *story) requests() string {
+	return fmt.Sprintf("%d requests to Azure: %d discovery, %d token, %d challenge, %d get",
+		s.box.Count(azuretest.Instance)+s.box.Count(azuretest.Metadata)+s.box.Count(azuretest.Token)+s.box.Count(azuretest.Challenge)+s.box.Count(azuretest.GetSecret),
+		s.box.Count(azuretest.Instance)+s.box.Count(azuretest.Metadata), s.box.Count(azuretest.Token),
+		s.box.Count(azuretest.Challenge), s.box.Count(azuretest.GetSecret))
+}
+
+// readManifests reads the quick start's manifests as a user would apply them.
+func (s *story) readManifests(folder string) error {
+	values := map[string]string{"NAMESPACE": namespace, "KEYVAULT_NAME": vaultName, "TENANT_ID": tenantID, "CLIENT_ID": clientID}
+	read := func(name string) ([]byte, error) {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		return []byte(os.Expand(string(text), func(v string) string { return values[v] })), err
+	}
+	var err error
+	if s.class, err = read("secretproviderclass.yaml"); err != nil {
+		return err
+	}
+	text, err := read("pod.yaml")
+	if err != nil {
+		return err
+	}
+	var pod struct {
+		Metadata struct{ Name, Namespace string }
+		Spec     struct {
+			ServiceAccountName string `yaml:"serviceAccountName"`
+		}
+	}
+	if err := yaml.Unmarshal(text, &pod); err != nil {
+		return fmt.Errorf("pod.yaml: %w", err)
+	}
+	s.pod = azuretest.Pod{Namespace: pod.Metadata.Namespace, Name: pod.Metadata.Name, ServiceAccount: pod.Spec.ServiceAccountName}
+	return s.checkServiceAccount(read)
+}
+
+// checkServiceAccount holds the manifest to what the story says of it.
+func (s *story) checkServiceAccount(read func(string) ([]byte, error)) error {
+	text, err := read("serviceaccount.yaml")
+	if err != nil {
+		return err
+	}
+	var account struct {
+		Metadata struct {
+			Name, Namespace string
+			Annotations     map[string]string
+		}
+	}
+	if err := yaml.Unmarshal(text, &account); err != nil {
+		return fmt.Errorf("serviceaccount.yaml: %w", err)
+	}
+	m := account.Metadata
+	if m.Name != s.pod.ServiceAccount || m.Namespace != s.pod.Namespace || m.Annotations["azure.workload.identity/client-id"] != clientID {
+		return fmt.Errorf("serviceaccount.yaml is not the account of pod.yaml with the client ID: %+v", m)
+	}
+	return nil
+}
+
+func (s *story) say(text string) { fmt.Fprintln(s.out, text) }
+
+func (s *story) step(n int, title string) { fmt.Fprintf(s.out, "\n%d. %s\n", n, title) }
+
+func (s *story) show(lines ...string) {
+	for _, l := range lines {
+		fmt.Fprintln(s.out, "     "+l)
+	}
+}

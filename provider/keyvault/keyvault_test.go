@@ -1,0 +1,260 @@
+package keyvault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+const host = "contoso.vault.azure.net"
+
+// vault answers requests as a test says.
+type vault func(*http.Request) (*http.Response, error)
+
+func (v vault) RoundTrip(req *http.Request) (*http.Response, error) { return v(req) }
+
+func answer(status int, body string) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: status, Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {"application/json"}, "Www-Authenticate": {`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`}},
+	}, nil
+}
+
+// secret is Key Vault's answer for the secret that a request asks for.
+func secret(req *http.Request, value string) (*http.Response, error) {
+	name := strings.Split(req.URL.Path, "/")[2]
+	return answer(http.StatusOK, fmt.Sprintf(`{"value":%q,"id":"https://%s/secrets/%s/0123456789abcdef0123456789abcdef"}`, value, req.URL.Host, name))
+}
+
+func reader(t *testing.T, concurrency int, v vault) *keyvault.Reader {
+	t.Helper()
+	r, err := keyvault.NewReader(keyvault.Config{
+		Transport:      transport.New(v, "test").For(transport.PhaseRead),
+		Retry:          policy.RetryOptions{MaxRetries: 2, RetryDelay: time.Nanosecond},
+		MaxConcurrency: concurrency,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func caller(name string) keyvault.Caller {
+	return keyvault.Caller{TenantID: "tenant", ClientID: name, Token: "token of x"}
+}
+
+func TestSecret(t *testing.T) {
+	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+		if got := req.Header.Get("Authorization"); got != "Bearer token of x" {
+			t.Errorf("authorization %q", got)
+		}
+		if got := req.URL.Path; got != "/secrets/my-secret/0123456789abcdef0123456789abcdef" {
+			t.Errorf("path %s", got)
+		}
+		return answer(http.StatusOK, `{"value":"v","contentType":"text/plain","kid":"https://contoso.vault.azure.net/keys/my-secret/1",`+
+			`"id":"https://contoso.vault.azure.net/secrets/My-Secret/0123456789abcdef0123456789abcdef","attributes":{"enabled":true,"nbf":1,"exp":2}}`)
+	})
+	got, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "0123456789abcdef0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Value != "v" || got.Version != "0123456789abcdef0123456789abcdef" || got.ContentType != "text/plain" || !got.Managed ||
+		got.NotBefore.Unix() != 1 || got.Expires.Unix() != 2 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// An answer for something else than was asked for must never become a file.
+func TestForeignAnswer(t *testing.T) {
+	for name, body := range map[string]string{
+		"no value":     `{"id":"https://contoso.vault.azure.net/secrets/my-secret/1"}`,
+		"no version":   `{"value":"v","id":"https://contoso.vault.azure.net/secrets/my-secret"}`,
+		"no ID":        `{"value":"v"}`,
+		"odd ID":       `{"value":"v","id":"::"}`,
+		"short ID":     `{"value":"v","id":"https://contoso.vault.azure.net"}`,
+		"other secret": `{"value":"v","id":"https://contoso.vault.azure.net/secrets/other/1"}`,
+		"empty":        `{}`,
+		"no JSON":      `ok`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
+			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "")
+			var typed *keyvault.Error
+			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Tokens never mix, and the SDK never asks for one of its own, whatever 401s
+// other callers of the vault get.
+func TestTokensDoNotMix(t *testing.T) {
+	r := reader(t, 8, func(req *http.Request) (*http.Response, error) {
+		name := strings.Split(req.URL.Path, "/")[2]
+		switch got := req.Header.Get("Authorization"); {
+		case got != "Bearer "+name:
+			t.Errorf("secret of %s read with %q", name, got)
+		case strings.HasPrefix(name, "refused"):
+			return answer(http.StatusUnauthorized, `{"error":{"code":"Unauthorized","message":"AKV10032: Invalid issuer."}}`)
+		}
+		return secret(req, name)
+	})
+	var group sync.WaitGroup
+	for i := range 200 {
+		group.Go(func() {
+			name := []string{"good", "refused"}[i%2] + fmt.Sprint(i)
+			got, err := r.Secret(t.Context(), host, keyvault.Caller{ClientID: name, Token: request.Secret(name)}, name, "")
+			var typed *keyvault.Error
+			switch {
+			case i%2 == 0 && (err != nil || got.Value != name):
+				t.Errorf("%s: got %q, %v", name, got.Value, err)
+			case i%2 == 1 && (!errors.As(err, &typed) || typed.Reason() != keyvault.ReasonWrongTenant):
+				t.Errorf("%s: got %v", name, err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestNoRequestWithoutAToken(t *testing.T) {
+	r := reader(t, 1, func(*http.Request) (*http.Response, error) {
+		t.Error("a request left")
+		return answer(http.StatusOK, "{}")
+	})
+	if _, err := r.Secret(t.Context(), host, keyvault.Caller{}, "my-secret", ""); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestTries(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		want   int32
+	}{
+		"access denied":          {403, `{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByRbac"}}}`, 1},
+		"not found":              {404, `{"error":{"code":"SecretNotFound"}}`, 1},
+		"token rejected":         {401, `{"error":{"code":"Unauthorized","message":"AKV10022: Invalid audience."}}`, 1},
+		"signing key not known":  {401, `{"error":{"code":"Unauthorized","message":"AKV10046: Unable to resolve the key"}}`, 3},
+		"throttled":              {429, `{"error":{"code":"Throttled"}}`, 3},
+		"unavailable":            {503, `<html>`, 3},
+		"claims challenge (CAE)": {401, `{"error":{"code":"Unauthorized"}}`, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var tries atomic.Int32
+			r := reader(t, 1, func(*http.Request) (*http.Response, error) {
+				tries.Add(1)
+				resp, err := answer(c.status, c.body)
+				if strings.Contains(name, "CAE") {
+					resp.Header.Set("WWW-Authenticate", `Bearer realm="", error="insufficient_claims", claims="e30="`)
+				}
+				return resp, err
+			})
+			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "")
+			if err == nil || tries.Load() != c.want {
+				t.Errorf("%d tries, want %d; %v", tries.Load(), c.want, err)
+			}
+		})
+	}
+}
+
+// At most MaxConcurrency requests are under way to one vault; who waits for a
+// place goes when its time is up.
+func TestConcurrencyIsBounded(t *testing.T) {
+	const bound = 3
+	var now, most atomic.Int32
+	full, release := make(chan struct{}, 64), make(chan struct{})
+	r := reader(t, bound, func(req *http.Request) (*http.Response, error) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		full <- struct{}{}
+		<-release
+		return secret(req, "v")
+	})
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			if _, err := r.Secret(t.Context(), host, caller("a"), "my-secret", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range bound {
+		<-full
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := r.Secret(ctx, host, caller("a"), "late", "")
+	var typed *keyvault.Error
+	if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"late"`) {
+		t.Errorf("got %v", err)
+	}
+	close(release)
+	group.Wait()
+	if got := most.Load(); got != bound {
+		t.Errorf("%d requests at once, want %d", got, bound)
+	}
+}
+
+func TestCallerThatLeaves(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+		cancel()
+		<-req.Context().Done()
+		return nil, req.Context().Err()
+	})
+	if _, err := r.Secret(ctx, host, caller("a"), "my-secret", ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+		if strings.Contains(req.URL.Path, "off") {
+			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"SecretDisabled"}}}`)
+		}
+		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
+	})
+	failure := func(name string) *keyvault.Error {
+		_, err := r.Secret(t.Context(), host, caller("a"), name, "")
+		var typed *keyvault.Error
+		if !errors.As(err, &typed) {
+			t.Fatalf("got %v", err)
+		}
+		return typed
+	}
+	all := failure("s0")
+	for i := 1; i < 60; i++ {
+		if !all.Merge(failure(fmt.Sprintf("s%d", i))) {
+			t.Fatal("not merged")
+		}
+	}
+	if all.Merge(failure("off")) {
+		t.Error("different causes were merged")
+	}
+	if text := all.Error(); !strings.Contains(text, `secret "s49", and 10 more;`) || strings.Contains(text, "s50") {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestNewReaderChecks(t *testing.T) {
+	if _, err := keyvault.NewReader(keyvault.Config{}); err == nil {
+		t.Error("an empty configuration passes")
+	}
+}
