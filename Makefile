@@ -34,7 +34,7 @@ lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "== $$pkg $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) $$pkg; done; done
+	    echo "== $$pkg $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x $$pkg; done; done
 
 demo: build ## the way of a secret from a vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)

@@ -43,14 +43,16 @@ func join(errs []error) error {
 
 // absorb adds the error to one of the same cause, if there is any.
 func (f Failures) absorb(err error) bool {
-	var vault *keyvault.Error
+	var vault, other *keyvault.Error
 	isVault := errors.As(err, &vault)
-	for _, known := range f {
-		var other *keyvault.Error
-		switch {
-		case isVault && errors.As(known, &other) && other.Merge(vault):
-			return true
-		case errors.Is(err, context.Canceled) && errors.Is(known, context.Canceled):
+	for i, known := range f {
+		if isVault && errors.As(known, &other) {
+			if merged, same := other.Merge(vault); same {
+				f[i] = merged
+				return true
+			}
+		}
+		if errors.Is(err, context.Canceled) && errors.Is(known, context.Canceled) {
 			return true
 		}
 	}

@@ -52,8 +52,8 @@ func (m *Mounter) workloadIdentity(id request.Identity, home cloud.Cloud) (entra
 	assertion, ok := id.Tokens[entra.Audience]
 	if !ok {
 		came := "none"
-		if len(id.Tokens) > 0 {
-			came = fmt.Sprintf("%q", slices.Sorted(maps.Keys(id.Tokens)))
+		if audiences := slices.Sorted(maps.Keys(id.Tokens)); len(audiences) > 0 {
+			came = fmt.Sprintf("%.64q", audiences[:min(len(audiences), 8)])
 		}
 		return entra.Identity{}, &IdentityError{reason: ReasonTokenRequestMissing,
 			cause: fmt.Sprintf("no service-account token of audience %q came with the mount (audiences that came: %s)", entra.Audience, came),

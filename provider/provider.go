@@ -34,7 +34,7 @@ type Mounter struct {
 	DefaultCloud string
 	// DefaultTenant is the tenant of a class that names none; may be empty.
 	DefaultTenant string
-	// MaxConcurrency bounds the objects of one mount that are read at a time; required.
+	// MaxConcurrency bounds the objects of one mount that are read at a time; 0 is 1.
 	MaxConcurrency int
 	// StrictObjects refuses what is otherwise let pass with a warning.
 	StrictObjects bool
@@ -89,7 +89,7 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 	parts := make([]part, len(objects))
 	errs := make([]error, len(objects))
 	var group errgroup.Group
-	group.SetLimit(m.MaxConcurrency)
+	group.SetLimit(max(m.MaxConcurrency, 1))
 	for i, o := range objects {
 		group.Go(func() error {
 			defer recovered(&errs[i])

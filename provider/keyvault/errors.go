@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/request"
@@ -81,14 +82,20 @@ func (e *Error) Reason() string { return e.reason }
 // Unwrap returns the failure of the network, if that was the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// Merge adds the objects of the other error if it has the same cause, and says
-// whether it has.
-func (e *Error) Merge(other *Error) bool {
+// Merge returns an error for the objects of both, and false if their causes
+// differ. Neither is changed: an error may be held by several callers.
+func (e *Error) Merge(other *Error) (*Error, bool) {
 	if e.reason != other.reason || e.cause != other.cause || e.fix != other.fix {
-		return false
+		return nil, false
 	}
-	e.Objects = append(e.Objects, other.Objects...)
-	return true
+	merged := *e
+	merged.Objects = slices.Clone(e.Objects)
+	for _, o := range other.Objects {
+		if !slices.Contains(merged.Objects, o) {
+			merged.Objects = append(merged.Objects, o)
+		}
+	}
+	return &merged, true
 }
 
 // answer is Key Vault's error JSON ("Authentication, requests and responses" of

@@ -239,13 +239,18 @@ func TestMerge(t *testing.T) {
 		}
 		return typed
 	}
-	all := failure("s0")
-	for i := 1; i < 60; i++ {
-		if !all.Merge(failure(fmt.Sprintf("s%d", i))) {
+	first := failure("s0")
+	all := first
+	for i := range 60 { // s0 once more
+		var ok bool
+		if all, ok = all.Merge(failure(fmt.Sprintf("s%d", i))); !ok {
 			t.Fatal("not merged")
 		}
 	}
-	if all.Merge(failure("off")) {
+	if len(first.Objects) != 1 || len(all.Objects) != 60 {
+		t.Errorf("%d and %d objects", len(first.Objects), len(all.Objects))
+	}
+	if _, ok := all.Merge(failure("off")); ok {
 		t.Error("different causes were merged")
 	}
 	if text := all.Error(); !strings.Contains(text, `secret "s49", and 10 more;`) || strings.Contains(text, "s50") {

@@ -50,16 +50,28 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (*request
 	if err != nil {
 		return nil, response{}, err
 	}
-	for _, l := range req.Lax {
-		s.cfg.Observe.Lax(string(l.Kind))
-		s.cfg.Log.Warn("class let pass", "pod", req.Pod.Name, "namespace", req.Pod.Namespace, "class", req.Class, "kind", string(l.Kind), "field", l.Field, "cause", l.Cause)
-	}
+	s.tellLax(req)
 	volume, err := s.cfg.Mounter.Mount(ctx, req)
 	if err != nil {
 		return req, response{}, err
 	}
 	resp, err := newResponse(volume, s.cfg.MaxResponseBytes)
 	return req, resp, err
+}
+
+// tellLax warns once of all that a class has wrong and is served all the same.
+func (s *Server) tellLax(req *request.Mount) {
+	const most = 8 // a class may hold thousands
+	var told []string
+	for _, l := range req.Lax {
+		s.cfg.Observe.Lax(string(l.Kind))
+		if len(told) < most {
+			told = append(told, l.Field+" "+l.Cause)
+		}
+	}
+	if len(told) > 0 {
+		s.cfg.Log.Warn("class let pass", append(mountFields(req), "mistakes", len(req.Lax), "first", told)...)
+	}
 }
 
 // budget bounds a mount by the plugin's own limit and, if the caller waits less

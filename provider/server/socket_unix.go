@@ -4,6 +4,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 
 // sparseFileModes: a socket's file says that it is one.
 const sparseFileModes = false
+
+// maxSocketPath is what sockaddr_un of Linux holds, without the final NUL.
+const maxSocketPath = 107
 
 // bind listens at path with mode 0600 from the first moment. The socket is made
 // in a directory that only we may enter and moved into place when it has its
@@ -25,6 +29,9 @@ func bind(path string) (_ net.Listener, err error) {
 	defer func() { _ = os.RemoveAll(dir) }()
 	first := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: first, Net: "unix"})
+	if errors.Is(err, syscall.EINVAL) {
+		return nil, fmt.Errorf("the path is too long for a unix socket; the folder's may have at most %d bytes", maxSocketPath-len(first)+len(filepath.Dir(path)))
+	}
 	if err != nil {
 		return nil, err
 	}

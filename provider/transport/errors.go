@@ -99,7 +99,9 @@ func (c *Client) classify(ctx context.Context, err error, host string, p *progre
 		e.reason = ReasonProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %s", refusal.proxy, host, refusal.answer())
 		e.Fix = "let the proxy pass it, or name the host in NO_PROXY of the provider"
-		return permanent{e}
+		if refusal.status < http.StatusInternalServerError {
+			return permanent{e} // with a 5xx the proxy may only be busy
+		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		e.reason = ReasonProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s, needed for %s, cannot be reached: %s", hop, host, plain(err))

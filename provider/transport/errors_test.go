@@ -210,7 +210,7 @@ func TestProxyRefuses(t *testing.T) {
 		box.RefuseProxy(status)
 		err := get(t.Context(), reader(proxied(t, "http://user:hunter2@"+address, roots)), secretURL)
 		e := failure(t, err)
-		if e.Reason() != transport.ReasonProxyRefused || !isPermanent(err) || e.Phase != transport.PhaseConnect {
+		if e.Reason() != transport.ReasonProxyRefused || isPermanent(err) == (status >= 500) || e.Phase != transport.PhaseConnect {
 			t.Errorf("%d: got %s, permanent %t, phase %s", status, e.Reason(), isPermanent(err), e.Phase)
 		}
 		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; let the proxy pass it, or name the host in NO_PROXY of the provider", address, host, words)
