@@ -39,7 +39,7 @@ type config struct {
 	maxResponseBytes    int
 
 	showVersion bool
-	ignored     []string // klog's flags that were given
+	ignored     []string // flags without effect that were given
 }
 
 // flags binds the command line to c. The names are those of the provider this
@@ -66,8 +66,8 @@ func (c *config) flags() *flag.FlagSet {
 	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 32, "how many requests to one vault may be under way")
 	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
-	for _, k := range klogFlags {
-		f.Var(&klogFlag{name: k.name, boolean: k.boolean, given: &c.ignored}, k.name, "ignored (a flag of klog)")
+	for _, i := range ignoredFlags {
+		f.Var(&ignoredFlag{name: i.name, boolean: i.boolean, given: &c.ignored}, i.name, "no effect")
 	}
 	return f
 }
@@ -142,36 +142,39 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// klogFlags are the flags of k8s.io/klog/v2 (v2.140) that argument lists of the
-// replaced provider may hold. This plugin does not log with klog.
-var klogFlags = []struct {
+// ignoredFlags are those that argument lists of the replaced provider may hold
+// and that have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which
+// this plugin does not log, and one of the replaced provider's default arguments,
+// about certificate chains, which this version does not mount.
+var ignoredFlags = []struct {
 	name    string
 	boolean bool
 }{
+	{"construct-pem-chain", true},
 	{"add_dir_header", true}, {"alsologtostderr", true}, {"legacy_stderr_threshold_behavior", true},
 	{"logtostderr", true}, {"one_output", true}, {"skip_headers", true}, {"skip_log_headers", true},
 	{"alsologtostderrthreshold", false}, {"log_backtrace_at", false}, {"log_dir", false}, {"log_file", false},
 	{"log_file_max_size", false}, {"stderrthreshold", false}, {"vmodule", false},
 }
 
-// klogFlag takes any value and remembers that it was given.
-type klogFlag struct {
+// ignoredFlag takes any value and remembers that it was given.
+type ignoredFlag struct {
 	name    string
 	boolean bool
 	given   *[]string
 }
 
-func (k *klogFlag) String() string { return "" }
+func (i *ignoredFlag) String() string { return "" }
 
-func (k *klogFlag) Set(string) error {
-	if !slices.Contains(*k.given, k.name) {
-		*k.given = append(*k.given, k.name)
+func (i *ignoredFlag) Set(string) error {
+	if !slices.Contains(*i.given, i.name) {
+		*i.given = append(*i.given, i.name)
 	}
 	return nil
 }
 
 // IsBoolFlag lets the flag stand without a value.
-func (k *klogFlag) IsBoolFlag() bool { return k.boolean }
+func (i *ignoredFlag) IsBoolFlag() bool { return i.boolean }
 
 // usage is the help text.
 func usage() string {
@@ -180,7 +183,7 @@ func usage() string {
 	f := new(config).flags()
 	f.SetOutput(&b)
 	f.VisitAll(func(fl *flag.Flag) {
-		if _, klog := fl.Value.(*klogFlag); klog {
+		if _, ignored := fl.Value.(*ignoredFlag); ignored {
 			return
 		}
 		name, text := flag.UnquoteUsage(fl)
@@ -193,6 +196,6 @@ func usage() string {
 		}
 		b.WriteByte('\n')
 	})
-	b.WriteString("\nklog's flags are accepted and ignored. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
+	b.WriteString("\nklog's flags and --construct-pem-chain are accepted and have no effect. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
 	return b.String()
 }

@@ -38,7 +38,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	azlog.SetListener(nil)
 	log := newLogger(cfg, out)
 	if len(cfg.ignored) > 0 {
-		log.Warn("flags of klog are ignored", "flags", cfg.ignored)
+		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
 	instruments := metrics.New(version())
 	mounter, err := newMounter(cfg, instruments)
