@@ -25,9 +25,9 @@ test: ## vet and test both modules, with the race detector
 	cd e2e && go vet ./... && go test $(RACE) ./...
 
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck
-	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo 'run gofmt -w on these'; exit 1; }
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	go mod tidy -diff && cd e2e && go mod tidy -diff
-	GOOS=windows go vet ./...
+	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
 	cd e2e/tools && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
 	$(LINTER) ./... && cd e2e && $(LINTER) ./...
 

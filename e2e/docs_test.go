@@ -54,8 +54,8 @@ func documents(t *testing.T) map[string]string {
 }
 
 // checkYAML parses each document of the text, and a SecretProviderClass with the
-// plugin's own parser. It returns how many classes there were.
-func checkYAML(t *testing.T, where, text string) (classes int) {
+// plugin's own parser. It returns how many classes and documents there were.
+func checkYAML(t *testing.T, where, text string) (classes, documents int) {
 	t.Helper()
 	box, err := azuretest.New(azuretest.Options{})
 	if err != nil {
@@ -73,8 +73,9 @@ func checkYAML(t *testing.T, where, text string) (classes int) {
 			if err.Error() != "EOF" {
 				t.Errorf("%s: %v", where, err)
 			}
-			return classes
+			return classes, documents
 		}
+		documents++
 		var kind struct{ Kind string }
 		if doc.Decode(&kind) != nil || kind.Kind != "SecretProviderClass" {
 			continue
@@ -105,16 +106,25 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	classes := 0
+	together := make(map[string]string) // by folder, as "cat *.yaml" has them
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		classes += checkYAML(t, file, expand(t, string(text)))
+		together[filepath.Dir(file)] += expand(t, string(text))
 	}
-	if classes == 0 {
-		t.Error("no example has a class")
+	if len(together) == 0 {
+		t.Error("no examples")
+	}
+	for folder, text := range together {
+		found, err := filepath.Glob(folder + "/*.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if classes, documents := checkYAML(t, folder, text); classes == 0 || documents != len(found) {
+			t.Errorf("%s: %d classes in %d documents of %d files", folder, classes, documents, len(found))
+		}
 	}
 }
 
@@ -132,7 +142,8 @@ func TestDocuments(t *testing.T) {
 	classes := 0
 	for path, text := range documents(t) {
 		for _, m := range fence.FindAllStringSubmatch(text, -1) {
-			classes += checkYAML(t, path, m[1])
+			found, _ := checkYAML(t, path, m[1])
+			classes += found
 		}
 		for _, m := range targets.FindAllStringSubmatch(text, -1) {
 			if target := m[1] + m[2]; !strings.Contains(string(makefile), "\n"+target+":") {

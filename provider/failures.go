@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/keyvault"
@@ -27,9 +28,33 @@ func (f Failures) Unwrap() []error { return f }
 // join returns nil without errors, a lone error as it is, and else Failures.
 func join(errs []error) error {
 	var all Failures
-	for _, err := range errs {
-		if err != nil && !all.absorb(err) {
-			all = append(all, err)
+	at := make(map[any]int) // places in all, by cause
+	objects := make(map[int][]keyvault.Object)
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		var vault *keyvault.Error
+		var cause any = i // one of its own
+		switch {
+		case errors.As(err, &vault):
+			cause = vault.Cause()
+		case errors.Is(err, context.Canceled):
+			cause = context.Canceled
+		}
+		place, known := at[cause]
+		if !known {
+			place = len(all)
+			at[cause], all = place, append(all, err)
+		}
+		if vault != nil {
+			objects[place] = append(objects[place], vault.Objects...)
+		}
+	}
+	for place, named := range objects {
+		var vault *keyvault.Error
+		if errors.As(all[place], &vault) && len(named) > 1 {
+			all[place] = vault.Of(unique(named))
 		}
 	}
 	switch len(all) {
@@ -41,20 +66,12 @@ func join(errs []error) error {
 	return all
 }
 
-// absorb adds the error to one of the same cause, if there is any.
-func (f Failures) absorb(err error) bool {
-	var vault, other *keyvault.Error
-	isVault := errors.As(err, &vault)
-	for i, known := range f {
-		if isVault && errors.As(known, &other) {
-			if merged, same := other.Merge(vault); same {
-				f[i] = merged
-				return true
-			}
-		}
-		if errors.Is(err, context.Canceled) && errors.Is(known, context.Canceled) {
-			return true
-		}
-	}
-	return false
+// unique keeps the first of equal objects, in order.
+func unique(objects []keyvault.Object) []keyvault.Object {
+	seen := make(map[keyvault.Object]bool, len(objects))
+	return slices.DeleteFunc(objects, func(o keyvault.Object) bool {
+		known := seen[o]
+		seen[o] = true
+		return known
+	})
 }

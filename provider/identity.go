@@ -33,22 +33,25 @@ func (e *IdentityError) Reason() string { return e.reason }
 
 // identity decides who signs in. A mode that is chosen is used or fails: falling
 // through to the next would sign in as somebody the class does not name.
-func (m *Mounter) identity(id request.Identity, home cloud.Cloud) (entra.Identity, error) {
+func (m *Mounter) identity(id request.Identity, pod request.Pod, home cloud.Cloud) (entra.Identity, error) {
 	switch {
 	case id.UseAzureTokenProxy:
 		return entra.Identity{}, notYet("identity binding (useAzureTokenProxy)")
 	case id.UseVMManagedIdentity:
 		return entra.Identity{}, notYet("the node's managed identity (useVMManagedIdentity)")
 	case id.ClientID != "":
-		return m.workloadIdentity(id, home)
+		return m.workloadIdentity(id, pod, home)
+	case id.ServicePrincipal:
+		return entra.Identity{}, notYet("a service principal (nodePublishSecretRef)")
 	}
 	return entra.Identity{}, &IdentityError{reason: ReasonNoIdentity,
-		cause: "the class names no identity: neither useAzureTokenProxy nor useVMManagedIdentity nor clientID is set",
-		fix:   "set clientID to the client ID of an identity that is federated with the pod's service account",
+		cause: "nothing says who signs in: neither useAzureTokenProxy nor useVMManagedIdentity nor clientID is set," +
+			" and no nodePublishSecretRef brings clientid and clientsecret",
+		fix: "set clientID to the client ID of an identity that is federated with the pod's service account",
 	}
 }
 
-func (m *Mounter) workloadIdentity(id request.Identity, home cloud.Cloud) (entra.Identity, error) {
+func (m *Mounter) workloadIdentity(id request.Identity, pod request.Pod, home cloud.Cloud) (entra.Identity, error) {
 	assertion, ok := id.Tokens[entra.Audience]
 	if !ok {
 		came := "none"
@@ -70,43 +73,19 @@ func (m *Mounter) workloadIdentity(id request.Identity, home cloud.Cloud) (entra
 			Field: "tenantID", Cause: "missing", Fix: "set it to the tenant of the identity, or start the provider with --tenant-id",
 		}}}
 	}
+	account := ""
+	if pod.ServiceAccount != "" {
+		account = fmt.Sprintf("system:serviceaccount:%s:%s", pod.Namespace, pod.ServiceAccount)
+	}
 	return entra.Identity{
-		Authority:    home.Authority,
-		TenantID:     strings.ToLower(tenant),
-		TenantIDFrom: from,
-		ClientID:     id.ClientID,
-		ClientIDFrom: "clientID of the class or pod",
-		Assertion:    assertion,
+		ServiceAccount: account,
+		Authority:      home.Authority,
+		TenantID:       strings.ToLower(tenant),
+		TenantIDFrom:   from,
+		ClientID:       id.ClientID,
+		ClientIDFrom:   "clientID of the class or pod",
+		Assertion:      assertion,
 	}, nil
-}
-
-// check refuses what this version cannot mount yet, before anybody signs in, and
-// in strict mode what is only let pass.
-func (m *Mounter) check(req *request.Mount) error {
-	if m.StrictObjects {
-		if err := req.Strict(); err != nil {
-			return err
-		}
-	}
-	var problems []request.Problem
-	refuse := func(o request.Object, field, value string) {
-		problems = append(problems, request.Problem{Field: o.String() + ": " + field, Cause: value + " is not supported by this version", Fix: "remove it"})
-	}
-	for _, o := range req.Objects {
-		if o.Type != request.TypeSecret {
-			refuse(o, "objectType", string(o.Type))
-		}
-		if o.Format != request.FormatPEM {
-			refuse(o, "objectFormat", string(o.Format))
-		}
-		if o.History > 1 {
-			refuse(o, "objectVersionHistory", fmt.Sprint(o.History))
-		}
-	}
-	if len(problems) > 0 {
-		return &request.Error{Problems: problems}
-	}
-	return nil
 }
 
 func notYet(mode string) error {

@@ -154,7 +154,7 @@ func numbered(n int) ([]string, map[string]string) {
 }
 
 func newMounter(s *signIn, v *vaults) *provider.Mounter {
-	return &provider.Mounter{SignIn: s, Vaults: v, DefaultCloud: "AzurePublicCloud", MaxConcurrency: 4}
+	return &provider.Mounter{MaxBytes: 4 << 20, SignIn: s, Vaults: v, DefaultCloud: "AzurePublicCloud", MaxConcurrency: 4}
 }
 
 // refused checks what every failed mount must be: no volume, one line, a reason.
@@ -476,11 +476,11 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 		{"strict", "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil,
 			func(m *provider.Mounter) { m.StrictObjects = true }, "InvalidParameter", []string{"objectAliases", "objectAlias?", "objects[1]", "--strict-objects"}},
 		// Not yet.
-		{"key", "- {objectName: k, objectType: key}\n", nil, nil, "InvalidParameter", []string{`key "k"`, "objectType", "not supported by this version"}},
+		{"key", "- {objectName: k, objectType: key}\n", nil, nil, "InvalidParameter", []string{`"k": objectType`, "objectType", "not supported by this version"}},
 		{"certificate", "- {objectName: c, objectType: cert}\n" + one + "- {objectName: k, objectType: key}\n", nil, nil, "InvalidParameter",
-			[]string{`cert "c"`, `key "k"`, "not supported by this version"}},
-		{"pfx", "- {objectName: p, objectType: secret, objectFormat: pfx}\n", nil, nil, "InvalidParameter", []string{`secret "p"`, "objectFormat", "pfx"}},
-		{"history", "- {objectName: h, objectType: secret, objectVersionHistory: 2}\n", nil, nil, "InvalidParameter", []string{`secret "h"`, "objectVersionHistory", "2"}},
+			[]string{`"c": objectType`, `"k": objectType`, "not supported by this version"}},
+		{"pfx", "- {objectName: p, objectType: secret, objectFormat: pfx}\n", nil, nil, "InvalidParameter", []string{`objects[0] "p"`, "objectFormat", "pfx"}},
+		{"history", "- {objectName: h, objectType: secret, objectVersionHistory: 2}\n", nil, nil, "InvalidParameter", []string{`objects[0] "h"`, "objectVersionHistory", "2"}},
 		{"Azure Stack", one, change{"cloudName": "AzureStackCloud"}, nil, "InvalidParameter", []string{"cloudName", "AzureStackCloud"}},
 		{"managed identity", one, change{"useVMManagedIdentity": "true"}, nil, "IdentityModeRefused", []string{"useVMManagedIdentity", "not supported by this version"}},
 		{"identity binding", one, change{"useAzureTokenProxy": "true"}, nil, "IdentityModeRefused", []string{"useAzureTokenProxy", "not supported by this version"}},

@@ -5,7 +5,11 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
@@ -36,6 +40,10 @@ type Mounter struct {
 	DefaultTenant string
 	// MaxConcurrency bounds the objects of one mount that are read at a time; 0 is 1.
 	MaxConcurrency int
+	// MaxBytes bounds the content of one volume; required.
+	MaxBytes int
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
 	// StrictObjects refuses what is otherwise let pass with a warning.
 	StrictObjects bool
 }
@@ -44,6 +52,8 @@ type Mounter struct {
 type Volume struct {
 	Files    []render.File // in the order of the class's objects; paths are unique
 	Versions []Version     // likewise
+	// Warnings are for the log: what is served although it should not be relied on.
+	Warnings []string
 }
 
 // Version says which version of an object the volume holds.
@@ -61,7 +71,7 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	if err != nil {
 		return nil, err
 	}
-	id, err := m.identity(req.Identity, home)
+	id, err := m.identity(req.Identity, req.Pod, home)
 	if err != nil {
 		return nil, err
 	}
@@ -77,10 +87,58 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	return assemble(parts), nil
 }
 
+// check refuses what this version cannot mount yet, before anybody signs in, and
+// in strict mode what is only let pass.
+func (m *Mounter) check(req *request.Mount) error {
+	if m.StrictObjects {
+		if err := req.Strict(); err != nil {
+			return err
+		}
+	}
+	var problems []request.Problem
+	refuse := func(i int, field, cause, fix string) {
+		problems = append(problems, request.Problem{
+			Field: fmt.Sprintf("objects[%d] %q: %s", i, req.Objects[i].Name, field),
+			Cause: cause + " is not supported by this version", Fix: fix,
+		})
+	}
+	for i, o := range req.Objects {
+		if o.Type != request.TypeSecret {
+			refuse(i, "objectType", string(o.Type), "remove the object")
+		}
+		if o.Format != request.FormatPEM {
+			refuse(i, "objectFormat", string(o.Format), "remove the field")
+		}
+		if o.History > 1 {
+			refuse(i, "objectVersionHistory", strconv.Itoa(o.History), "remove the field")
+		}
+	}
+	if len(problems) > 0 {
+		return &request.Error{Problems: problems}
+	}
+	return nil
+}
+
+// cloud finds the cloud the class names.
+func (m *Mounter) cloud(c request.Cloud) (cloud.Cloud, error) {
+	name := c.Name
+	if name == "" {
+		name = m.DefaultCloud
+	}
+	found, err := cloud.Lookup(name)
+	var unknown *cloud.UnknownError
+	if errors.As(err, &unknown) {
+		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: unknown.Cause, Fix: unknown.Fix}}}
+	}
+	return found, err
+}
+
 // part is what one object adds to the volume.
 type part struct {
 	files   []render.File
 	version Version
+	warning string
+	size    int // bytes of the files' content
 }
 
 // readAll reads and renders all objects at once, results by index. It goes on
@@ -88,18 +146,29 @@ type part struct {
 func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object) ([]part, error) {
 	parts := make([]part, len(objects))
 	errs := make([]error, len(objects))
+	var total atomic.Int64
 	var group errgroup.Group
 	group.SetLimit(max(m.MaxConcurrency, 1))
 	for i, o := range objects {
 		group.Go(func() error {
-			defer recovered(&errs[i])
+			defer Recover(&errs[i])
 			parts[i], errs[i] = m.read(ctx, host, caller, o)
+			if total.Add(int64(parts[i].size)) > int64(m.MaxBytes) {
+				parts[i].files = nil // refused below; until then only sizes are kept
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // its functions keep their errors
 	if err := join(errs); err != nil {
 		return nil, err
+	}
+	if total := int(total.Load()); total > m.MaxBytes {
+		sizes := make(map[string]int, len(parts))
+		for i, p := range parts {
+			sizes[objects[i].String()] = p.size
+		}
+		return nil, NewTooLargeError(total, m.MaxBytes, sizes)
 	}
 	return parts, nil
 }
@@ -113,7 +182,27 @@ func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller,
 	if err != nil {
 		return part{}, err
 	}
-	return part{files: files, version: Version{ID: o.ID(), Version: secret.Version}}, nil
+	p := part{files: files, version: Version{ID: o.ID(), Version: secret.Version}, warning: m.validity(o, secret)}
+	for _, f := range files {
+		p.size += len(f.Content)
+	}
+	return p, nil
+}
+
+// validity warns of a secret outside its dates, which Key Vault serves all the
+// same: they are informational.
+func (m *Mounter) validity(o request.Object, s keyvault.Secret) string {
+	now := time.Now
+	if m.Now != nil {
+		now = m.Now
+	}
+	switch t := now(); {
+	case s.Expires != nil && t.After(*s.Expires):
+		return o.String() + " has expired"
+	case s.NotBefore != nil && t.Before(*s.NotBefore):
+		return o.String() + " is not valid yet"
+	}
+	return ""
 }
 
 // assemble puts the volume together. Of files with equal paths the last one
@@ -128,6 +217,9 @@ func assemble(parts []part) *Volume {
 	v := &Volume{Versions: make([]Version, 0, len(parts))}
 	for i, p := range parts {
 		v.Versions = append(v.Versions, p.version)
+		if p.warning != "" {
+			v.Warnings = append(v.Warnings, p.warning)
+		}
 		for _, f := range p.files {
 			if last[f.Path] == i {
 				v.Files = append(v.Files, f)
@@ -149,22 +241,9 @@ type PanicError struct {
 // anything. Log Stack instead.
 func (e *PanicError) Error() string { return "a bug in the provider" }
 
-func recovered(err *error) {
+// Recover, deferred, turns a panic into a *PanicError.
+func Recover(err *error) {
 	if v := recover(); v != nil {
 		*err = &PanicError{Value: v, Stack: debug.Stack()}
 	}
-}
-
-// cloud finds the cloud the class names.
-func (m *Mounter) cloud(c request.Cloud) (cloud.Cloud, error) {
-	name := c.Name
-	if name == "" {
-		name = m.DefaultCloud
-	}
-	found, err := cloud.Lookup(name)
-	var unknown *cloud.UnknownError
-	if errors.As(err, &unknown) {
-		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: unknown.Cause, Fix: unknown.Fix}}}
-	}
-	return found, err
 }

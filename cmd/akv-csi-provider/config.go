@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -32,6 +33,7 @@ type config struct {
 	tenantID        string
 	strictObjects   bool
 	customUserAgent string
+	separateFiles   bool
 
 	mountTimeout        time.Duration
 	retryMax            int
@@ -65,6 +67,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
 	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 32, "how many requests to one vault may be under way")
 	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
+	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "not supported by this version")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
 	for _, i := range ignoredFlags {
 		f.Var(&ignoredFlag{name: i.name, boolean: i.boolean, given: &c.ignored}, i.name, "no effect")
@@ -113,6 +116,12 @@ func (c *config) check() error {
 			return fmt.Errorf("--%s=%v: out of range, %s", n.name, n.value, n.want)
 		}
 	}
+	if c.separateFiles {
+		return errors.New("--write-cert-and-key-in-separate-files: not supported by this version")
+	}
+	if c.enablePprof && c.pprofPort == 0 {
+		return errors.New("--pprof-port=0: give a port with --enable-pprof")
+	}
 	if !admin.ValidPath(c.healthzPath) {
 		return fmt.Errorf("--healthz-path=%q: not a path", c.healthzPath)
 	}
@@ -144,13 +153,13 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 
 // ignoredFlags are those that argument lists of the replaced provider may hold
 // and that have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which
-// this plugin does not log, and one of the replaced provider's default arguments,
-// about certificate chains, which this version does not mount.
+// this plugin does not log, and those about certificate chains and identity
+// binding, which this version does not have.
 var ignoredFlags = []struct {
 	name    string
 	boolean bool
 }{
-	{"construct-pem-chain", true},
+	{"construct-pem-chain", true}, {"sni-name", false}, {"token-proxy-url", false},
 	{"add_dir_header", true}, {"alsologtostderr", true}, {"legacy_stderr_threshold_behavior", true},
 	{"logtostderr", true}, {"one_output", true}, {"skip_headers", true}, {"skip_log_headers", true},
 	{"alsologtostderrthreshold", false}, {"log_backtrace_at", false}, {"log_dir", false}, {"log_file", false},
@@ -196,6 +205,6 @@ func usage() string {
 		}
 		b.WriteByte('\n')
 	})
-	b.WriteString("\nklog's flags and --construct-pem-chain are accepted and have no effect. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
+	b.WriteString("\nklog's flags, --construct-pem-chain, --sni-name and --token-proxy-url are accepted and have no effect. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
 	return b.String()
 }

@@ -107,20 +107,6 @@ func lines(text string) int {
 	return strings.Count(text, "\n")
 }
 
-// environ is the process's own environment with settings in place of its own.
-func environ(settings []string) []string {
-	var env []string
-	for _, have := range os.Environ() {
-		name, _, _ := strings.Cut(have, "=")
-		switch strings.ToUpper(name) {
-		case "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
-			continue
-		}
-		env = append(env, have)
-	}
-	return append(env, settings...)
-}
-
 // process is a plugin that runs.
 type process struct {
 	t      *testing.T
@@ -131,7 +117,7 @@ type process struct {
 func startProcess(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.CommandContext(t.Context(), binary, args...), output: make(chan string, 1)}
-	p.cmd.Env = environ(env)
+	p.cmd.Env = env
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

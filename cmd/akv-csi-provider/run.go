@@ -110,6 +110,7 @@ func newMounter(cfg *config, instruments *metrics.Metrics) (*provider.Mounter, e
 		DefaultCloud:   cfg.cloudName,
 		DefaultTenant:  cfg.tenantID,
 		MaxConcurrency: cfg.maxVaultConcurrency,
+		MaxBytes:       cfg.maxResponseBytes,
 		StrictObjects:  cfg.strictObjects,
 	}, nil
 }

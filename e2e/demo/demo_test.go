@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,22 +23,32 @@ const examples = "../../deploy/examples/quick-start"
 
 var provider string // path of the plugin's binary
 
+// buildFlags are for the plugin's binary.
+var buildFlags []string
+
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "akv")
-	if err == nil {
-		provider = filepath.Join(dir, "akv-csi-provider")
-		build := exec.Command("go", "build", "-race", "-o", provider, "./cmd/akv-csi-provider")
-		build.Dir = "../.." // the plugin's module, whose versions it is built with
-		build.Stderr = os.Stderr
-		err = build.Run()
-	}
+	code, err := buildAndTest(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the plugin:", err)
-		os.Exit(1)
+		code = 1
 	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+func buildAndTest(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "akv")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	provider = filepath.Join(dir, "akv-csi-provider")
+	build := exec.Command("go", slices.Concat([]string{"build", "-o", provider}, buildFlags, []string{"./cmd/akv-csi-provider"})...)
+	build.Dir = "../.." // the plugin's module, whose versions it is built with
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
 }
 
 func TestStory(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,7 +30,7 @@ type node struct {
 // startNode starts the plugin with nothing but the environment that leads it to
 // the box, and waits until it listens.
 func startNode(ctx context.Context, provider, dir string, box *azuretest.Box) (*node, error) {
-	azure, err := box.Environ(dir)
+	environ, err := box.Environ(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +43,7 @@ func startNode(ctx context.Context, provider, dir string, box *azuretest.Box) (*
 		volumes: filepath.Join(dir, "pods"),
 	}
 	n.process = exec.Command(provider, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "-v=10")
-	n.process.Env = append(withoutProxies(os.Environ()), azure...)
+	n.process.Env = environ
 	n.process.Stdout, n.process.Stderr = n.log, n.log
 	if err := n.process.Start(); err != nil {
 		return nil, fmt.Errorf("start the plugin: %w", err)
@@ -98,20 +97,6 @@ func (n *node) stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), n.process.Process.Kill())
 	}
-}
-
-// withoutProxies drops what would lead the plugin past the box.
-func withoutProxies(environ []string) []string {
-	var out []string
-	for _, e := range environ {
-		name, _, _ := strings.Cut(e, "=")
-		switch strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
-		default:
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 // log keeps the plugin's output.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 )
 
 // Config says what is served where; a port of 0 turns a part off.
@@ -71,28 +72,31 @@ func Listen(cfg Config) (*Listener, error) {
 		return nil, err
 	}
 	l := new(Listener)
-	add := func(host string, port int, mux *http.ServeMux) {
+	add := func(what, host string, port int, timeout time.Duration, mux *http.ServeMux) {
 		if port == 0 || err != nil {
 			return
 		}
 		var bound net.Listener
-		if bound, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err == nil {
-			l.parts = append(l.parts, part{bound, &http.Server{
-				Handler:           mux,
-				ReadHeaderTimeout: 5 * time.Second,
-				IdleTimeout:       time.Minute,
-				MaxHeaderBytes:    16 << 10,
-			}})
+		if bound, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err != nil {
+			err = fmt.Errorf("port of %s: %w", what, err)
+			return
 		}
+		l.parts = append(l.parts, part{bound, &http.Server{
+			Handler:        mux,
+			ReadTimeout:    5 * time.Second,
+			WriteTimeout:   timeout, // from the end of the request's header
+			IdleTimeout:    time.Minute,
+			MaxHeaderBytes: 16 << 10,
+		}})
 	}
-	add("", cfg.HealthPort, healthMux(cfg))
-	add("", cfg.MetricsPort, metricsMux(cfg))
-	add("127.0.0.1", cfg.PprofPort, pprofMux())
+	add("the health check", "", cfg.HealthPort, cfg.HealthTimeout+5*time.Second, healthMux(cfg))
+	add("the metrics", "", cfg.MetricsPort, 30*time.Second, metricsMux(cfg))
+	add("the profiles", "127.0.0.1", cfg.PprofPort, 0, pprofMux()) // a profile may take any time
 	if err != nil {
 		for _, p := range l.parts {
 			_ = p.listener.Close()
 		}
-		return nil, fmt.Errorf("admin: %w", err)
+		return nil, err
 	}
 	return l, nil
 }
@@ -136,14 +140,24 @@ func healthMux(cfg Config) *http.ServeMux {
 	if cfg.HealthPort == 0 {
 		return mux
 	}
+	// Whoever asks while a check is under way gets its result: checks make calls to
+	// the socket, and anybody who can reach the port may ask.
+	var checks singleflight.Group
 	mux.HandleFunc("GET "+cfg.HealthPath, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), cfg.HealthTimeout)
-		defer cancel()
-		if err := cfg.Healthy(ctx); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
+		check := checks.DoChan("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), cfg.HealthTimeout)
+			defer cancel()
+			return nil, cfg.Healthy(ctx)
+		})
+		select {
+		case <-r.Context().Done():
+		case result := <-check:
+			if result.Err != nil {
+				http.Error(w, result.Err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = w.Write([]byte("ok\n"))
 		}
-		_, _ = w.Write([]byte("ok\n"))
 	})
 	return mux
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -141,15 +143,22 @@ func TestHealthTimeout(t *testing.T) {
 	}
 }
 
-// A prober that leaves takes its check along.
-func TestHealthProberLeaves(t *testing.T) {
-	asked, left := make(chan struct{}), make(chan struct{})
+// A check serves all who ask while it is under way, and goes on without the one
+// that asked first.
+func TestHealthChecksAreShared(t *testing.T) {
+	var checks atomic.Int32
+	asked, release := make(chan struct{}), make(chan struct{})
 	at := serve(t, admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Hour,
 		Healthy: func(ctx context.Context) error {
-			close(asked)
-			<-ctx.Done()
-			close(left)
-			return ctx.Err()
+			if checks.Add(1) == 1 {
+				close(asked)
+			}
+			select {
+			case <-release:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}})[0]
 	conn, err := net.Dial("tcp", strings.TrimPrefix(at, "http://"))
 	if err != nil {
@@ -160,7 +169,19 @@ func TestHealthProberLeaves(t *testing.T) {
 	}
 	<-asked
 	_ = conn.Close()
-	<-left
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() {
+			if status, _ := send(t, http.MethodGet, at+"/healthz"); status != http.StatusOK {
+				t.Errorf("got %d", status)
+			}
+		})
+	}
+	close(release)
+	group.Wait()
+	if n := checks.Load(); n > 4 {
+		t.Errorf("%d checks for 4 callers", n)
+	}
 }
 
 // Each part answers for itself alone.

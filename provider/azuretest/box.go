@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,9 +189,9 @@ func (b *Box) SetOutage(on bool) { b.conns.setOutage(on) }
 // CACert returns the certificate of the box's CA as PEM.
 func (b *Box) CACert() []byte { return append([]byte(nil), b.ca.pem...) }
 
-// Environ writes the CA certificate into dir and returns the environment through which a process of
-// its own reaches the box and nothing else: HTTPS_PROXY, SSL_CERT_FILE, and NO_PROXY emptied (in
-// both spellings, or one that is already set would let requests past the proxy).
+// Environ writes the CA certificate into dir and returns the environment for a process that reaches
+// the box and nothing else: this process's own, with HTTPS_PROXY and SSL_CERT_FILE in place of all
+// that says where to go and whom to trust.
 func (b *Box) Environ(dir string) ([]string, error) {
 	path, err := filepath.Abs(filepath.Join(dir, "azuretest-ca.pem"))
 	if err != nil {
@@ -199,5 +200,14 @@ func (b *Box) Environ(dir string) ([]string, error) {
 	if err := os.WriteFile(path, b.ca.pem, 0o644); err != nil {
 		return nil, fmt.Errorf("write CA certificate: %w", err)
 	}
-	return []string{"HTTPS_PROXY=" + b.ProxyURL(), "SSL_CERT_FILE=" + path, "NO_PROXY=", "no_proxy="}, nil
+	var env []string
+	for _, have := range os.Environ() {
+		name, _, _ := strings.Cut(have, "=")
+		switch strings.ToUpper(name) {
+		case "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
+		default:
+			env = append(env, have)
+		}
+	}
+	return append(env, "HTTPS_PROXY="+b.ProxyURL(), "SSL_CERT_FILE="+path), nil
 }

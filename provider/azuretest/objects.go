@@ -5,7 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the thumbprint of certificates (x5t) is a SHA-1
+	"crypto/sha1" // the thumbprint of certificates (x5t) is a SHA-1
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -190,7 +190,7 @@ func (v *Vault) SetCertificate(name string, c Certificate) (version string) {
 		Enabled: ptr(!c.Disabled), NotBefore: c.NotBefore, Expires: c.Expires, Created: &c.Created, Updated: &c.Created,
 		RecoveryLevel: ptr(recoveryLevel), RecoverableDays: ptr(recoverableDays),
 	}
-	thumbprint := sha1.Sum(c.DER) //nolint:gosec // see the import
+	thumbprint := sha1.Sum(c.DER) // see the import
 	policy := azcertificates.ID(without + "/policy")
 	body := azcertificates.Certificate{
 		ID: ptr(azcertificates.ID(id)), KID: ptr(azcertificates.ID(kid)),

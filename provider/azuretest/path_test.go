@@ -105,7 +105,7 @@ func TestAnUnchangedProcessReadsASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAnUnchangedProcessReadsASecret$", "-test.v")
-	child.Env = slices.Concat(os.Environ(), environ, []string{token + "=" + assertion, vault + "=" + w.vault.URL()})
+	child.Env = append(environ, token+"="+assertion, vault+"="+w.vault.URL())
 	out, err := child.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "value: Hello!") {
 		t.Fatalf("child: %v\n%s", err, out)

@@ -51,8 +51,11 @@ func Lookup(name string) (Cloud, error) {
 		}
 	}
 	e := &UnknownError{Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
-	if strings.EqualFold(name, "AzureGermanCloud") {
+	switch {
+	case strings.EqualFold(name, "AzureGermanCloud"):
 		e.Cause = "AzureGermanCloud was closed in 2021"
+	case strings.EqualFold(name, "AzureStackCloud"):
+		e.Cause = "AzureStackCloud is not supported by this version"
 	}
 	return Cloud{}, e
 }

@@ -41,7 +41,7 @@ func TestLookupRefuses(t *testing.T) {
 		{"AzureGermanCloud", "closed in 2021"},
 		{"AZUREGERMANCLOUD", "closed in 2021"},
 		{"AzureMoonCloud", `"AzureMoonCloud"`},
-		{"AzureStackCloud", `"AzureStackCloud"`}, // not yet
+		{"AzureStackCloud", "not supported by this version"},
 		{"Azure\nCloud", `"Azure\nCloud"`},
 		{"", `""`},
 		{strings.Repeat("x", 100_000), "xxx"},

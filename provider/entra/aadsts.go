@@ -53,27 +53,40 @@ var mismatch = map[int]string{
 	700211:  "the issuer is in none of its federated credentials",
 	700212:  "the audience is in none of its federated credentials",
 	700213:  "the subject is in none of its federated credentials",
+	7002137: "the subject is in none of its federated credentials",
 	7002138: "a federated credential differs in the letter case of the subject",
 	70025:   "it has no federated credential",
 }
 
+// federatedCredentialMissing tells the command that mends it, but only for the
+// pod's own service account: where the CSIDriver asks for no tokens, a pod can bring
+// a token of its own making, and nobody should be told to trust what that says.
 func federatedCredentialMissing(s signIn) *Error {
 	c := readClaims(s.Assertion)
+	e := &Error{reason: ReasonFederatedCredentialMissing}
+	if c.subject != s.ServiceAccount || c.audience != Audience || !strings.HasPrefix(c.issuer, "https://") {
+		e.cause = fmt.Sprintf("client %q does not trust the token that came with the mount: its issuer is %q, its subject %q, its audience %q",
+			s.ClientID, c.issuer, c.subject, c.audience)
+		e.fix = fmt.Sprintf("that is no token of the pod's service account %q; let the CSIDriver object ask kubelet for one: spec.tokenRequests with audience %s",
+			s.ServiceAccount, Audience)
+		return e
+	}
 	why, ok := mismatch[s.code]
 	if !ok {
 		why = "no federated credential matches"
 	}
-	name := strings.NewReplacer("system:serviceaccount:", "", ":", "-").Replace(c.subject)
-	return &Error{
-		reason: ReasonFederatedCredentialMissing,
-		cause:  fmt.Sprintf("client %q does not trust the pod's service account: %s", s.ClientID, why),
-		// The token's issuer, subject and audience stand here once: kubelet cuts an
-		// event at 1024 bytes, and issuers are long.
-		fix: fmt.Sprintf("run az identity federated-credential create --identity-name IDENTITY -g GROUP"+
-			" --name %s --issuer %s --subject %s --audiences %s; or, for an application,"+
-			" az ad app federated-credential create --id %s --parameters FILE, with the same four as JSON",
-			shell(name), shell(c.issuer), shell(c.subject), shell(c.audience), shell(s.ClientID)),
+	verb, name := "create", strings.NewReplacer("system:serviceaccount:", "", ":", "-").Replace(c.subject)
+	if s.code == 7002138 {
+		verb, name = "update", "NAME" // that of the one that is there
 	}
+	e.cause = fmt.Sprintf("client %q does not trust the pod's service account: %s", s.ClientID, why)
+	// The token's issuer, subject and audience stand here once: kubelet cuts an
+	// event at 1024 bytes, and issuers are long.
+	e.fix = fmt.Sprintf("if the issuer is your cluster's, run az identity federated-credential %[1]s --identity-name IDENTITY -g GROUP"+
+		" --name %[2]s --issuer %[3]s --subject %[4]s --audiences %[5]s; or, for an application,"+
+		" az ad app federated-credential %[1]s --id %[6]s --parameters FILE, with the same four as JSON",
+		verb, shell(name), shell(c.issuer), shell(c.subject), shell(c.audience), shell(s.ClientID))
+	return e
 }
 
 func applicationNotFound(s signIn) *Error {
@@ -120,7 +133,7 @@ func throttled(s signIn) *Error {
 	return &Error{
 		reason: ReasonThrottled,
 		cause:  fmt.Sprintf("%s limits the sign-ins of client %q", s.host(), s.ClientID),
-		fix:    "it is tried again with the next mount; spread restarts, or share fewer pods per identity",
+		fix:    "it is tried again with the next mount; spread restarts, or let fewer pods share an identity",
 	}
 }
 

@@ -5,7 +5,9 @@ package entra
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -28,6 +30,9 @@ type Identity struct {
 	ClientID     string
 	ClientIDFrom string // where it was set, for messages
 
+	// ServiceAccount is the subject that the pod's own token has, as kubelet names
+	// the pod's service account; "" if it does not.
+	ServiceAccount string
 	// Assertion is the pod's service-account token of audience [Audience].
 	Assertion request.Secret
 }
@@ -57,10 +62,23 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 func (x *Exchange) options(authority string) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority},
-		Transport: x.Transport,
+		Transport: httpsOnly{x.Transport},
 		Retry:     x.Retry,
 	}
 }
+
+// httpsOnly refuses to send a credential in clear text, wherever an authority's
+// metadata says that its token endpoint is.
+type httpsOnly struct{ policy.Transporter }
+
+func (h httpsOnly) Do(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" {
+		return nil, errNotHTTPS
+	}
+	return h.Transporter.Do(req)
+}
+
+var errNotHTTPS = errors.New("the token endpoint is not https")
 
 // String names the identity in messages; it never holds the credential.
 func (id Identity) String() string {

@@ -23,7 +23,7 @@ const (
 	ReasonIssuerUnreachable          = "IssuerUnreachable"
 	ReasonSignInFailed               = "SignInFailed"
 	ReasonThrottled                  = "Throttled"
-	ReasonServiceUnavailable         = "ServiceUnavailable"
+	ReasonServiceUnavailable         = transport.ReasonServiceUnavailable
 )
 
 // Error says why Entra refused a sign-in and what to mend. Its text is one line.
@@ -59,14 +59,18 @@ func explain(ctx context.Context, err error, record *transport.Record, s signIn)
 	if errors.As(err, &failed) && failed.RawResponse != nil {
 		return refused(failed.RawResponse, s)
 	}
+	var network *transport.Error
+	if errors.As(record.Err, &network) && network.Reason() == transport.ReasonHostNotFound {
+		return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix}
+	}
 	if record.Err != nil {
 		return record.Err
 	}
 	if ctx.Err() != nil {
 		return transport.Timeout(s.host(), transport.PhaseSignIn)
 	}
-	return &Error{reason: ReasonSignInFailed,
-		cause: s.host() + " answers what is no sign-in response",
+	return &Error{reason: ReasonServiceUnavailable,
+		cause: s.host() + " sent something that is not an answer of Entra",
 		fix:   "check cloudName, and proxies on the way"}
 }
 
@@ -101,7 +105,8 @@ func refused(resp *http.Response, s signIn) error {
 		e.cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.host(), s, r.Error)
 		e.fix = "check the registration of the client there"
 	default:
-		e.cause = fmt.Sprintf("%s refuses the sign-in of %s with status %d", s.host(), s, resp.StatusCode)
+		e.reason = ReasonServiceUnavailable
+		e.cause = fmt.Sprintf("%s sent %d %s, which is not an answer of Entra", s.host(), resp.StatusCode, http.StatusText(resp.StatusCode))
 		e.fix = "check cloudName, and proxies on the way"
 	}
 	return e

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -26,12 +27,28 @@ func withCaller(ctx context.Context, c Caller) context.Context {
 // the challenge, keep them, and ask its credential at every request from then
 // on, so that one pod with a wrong tenant broke the vault for the whole node.
 // Hence the 401 ends here, as an error that is not retried.
-type authorize struct{}
+type authorize struct {
+	slots   chan struct{} // one for each request that may be under way
+	timeout time.Duration // of one try; 0 for none
+}
 
-func (authorize) Do(req *policy.Request) (*http.Response, error) {
-	caller, ok := req.Raw().Context().Value(callerKey{}).(Caller)
+func (a authorize) Do(req *policy.Request) (*http.Response, error) {
+	ctx := req.Raw().Context()
+	caller, ok := ctx.Value(callerKey{}).(Caller)
 	if !ok || caller.Token == "" {
 		return nil, errNoCaller
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.timeout)
+		defer cancel() // the body has been read by then, by a policy behind this one
+		req = req.WithContext(ctx)
 	}
 	req.Raw().Header.Set("Authorization", "Bearer "+string(caller.Token))
 	resp, err := req.Next()

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/request"
@@ -20,6 +19,7 @@ import (
 
 // The reasons of this package's errors.
 const (
+	ReasonVaultNotFound      = "VaultNotFound"
 	ReasonAccessDenied       = "AccessDenied"
 	ReasonVaultFirewall      = "VaultFirewall"
 	ReasonWrongTenant        = "WrongTenant"
@@ -28,7 +28,7 @@ const (
 	ReasonObjectDisabled     = "ObjectDisabled"
 	ReasonVaultRefused       = "VaultRefused"
 	ReasonThrottled          = "Throttled"
-	ReasonServiceUnavailable = "ServiceUnavailable"
+	ReasonServiceUnavailable = transport.ReasonServiceUnavailable
 )
 
 // Object names what was asked of a vault.
@@ -51,14 +51,10 @@ func (o Object) String() string {
 type Error struct {
 	Objects []Object // that failed for this cause; never empty
 	reason  string
-	cause   string // with objectsMark where the objects are named
+	cause   string // with {objects} where they are named, so that equal causes are equal
 	fix     string
 	err     error // of package transport, if that was the cause
 }
-
-// objectsMark stands in a cause for the names of the objects concerned, so that
-// equal causes can be found and told as one.
-const objectsMark = "{objects}"
 
 // maxNamed bounds the objects named in a message.
 const maxNamed = 50
@@ -73,7 +69,7 @@ func (e *Error) Error() string {
 	if rest := len(e.Objects) - len(named); rest > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", rest))
 	}
-	return strings.Replace(e.cause, objectsMark, strings.Join(texts, ", "), 1) + "; " + e.fix
+	return strings.Replace(e.cause, "{objects}", strings.Join(texts, ", "), 1) + "; " + e.fix
 }
 
 // Reason is the stable word users search for.
@@ -82,20 +78,19 @@ func (e *Error) Reason() string { return e.reason }
 // Unwrap returns the failure of the network, if that was the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// Merge returns an error for the objects of both, and false if their causes
-// differ. Neither is changed: an error may be held by several callers.
-func (e *Error) Merge(other *Error) (*Error, bool) {
-	if e.reason != other.reason || e.cause != other.cause || e.fix != other.fix {
-		return nil, false
-	}
-	merged := *e
-	merged.Objects = slices.Clone(e.Objects)
-	for _, o := range other.Objects {
-		if !slices.Contains(merged.Objects, o) {
-			merged.Objects = append(merged.Objects, o)
-		}
-	}
-	return &merged, true
+// Cause tells equal failures: two errors with one Cause differ in nothing but
+// their objects. It is comparable.
+type Cause struct{ reason, cause, fix string }
+
+// Cause returns the error without its objects.
+func (e *Error) Cause() Cause { return Cause{e.reason, e.cause, e.fix} }
+
+// Of returns the error for other objects. The error itself stays as it is: it may
+// be held by several callers.
+func (e *Error) Of(objects []Object) *Error {
+	other := *e
+	other.Objects = objects
+	return &other
 }
 
 // answer is Key Vault's error JSON ("Authentication, requests and responses" of
@@ -131,13 +126,17 @@ func explain(ctx context.Context, err error, o Object, c Caller) error {
 		return err
 	}
 	return &Error{Objects: []Object{o}, reason: ReasonServiceUnavailable,
-		cause: o.Host + " answers for {objects} what is no answer of Key Vault",
+		cause: o.Host + " sent something for {objects} that is not an answer of Key Vault",
 		fix:   "check proxies and private DNS"}
 }
 
 func networkError(network *transport.Error, o Object) error {
-	return &Error{Objects: []Object{o}, reason: network.Reason(),
-		cause: network.Cause + ", needed for " + objectsMark, fix: network.Fix, err: network}
+	e := &Error{Objects: []Object{o}, reason: network.Reason(), cause: "{objects}: " + network.Cause, fix: network.Fix, err: network}
+	if e.reason == transport.ReasonHostNotFound {
+		e.reason = ReasonVaultNotFound
+		e.fix = "check keyvaultName and cloudName; a vault behind a private endpoint needs its private DNS zone linked to the node's network"
+	}
+	return e
 }
 
 // gaveUp is the error of a caller whose context ended: its own when it went away,
@@ -176,7 +175,7 @@ func responseError(response *azcore.ResponseError, o Object, c Caller) error {
 		e.fix = "it is tried again with the next mount; check the Azure status page if it stays"
 	default:
 		e.reason = ReasonServiceUnavailable
-		e.cause = fmt.Sprintf("%s answers %d %s for {objects}, which is no answer of Key Vault", o.Host, status, http.StatusText(status))
+		e.cause = fmt.Sprintf("%s sent %d %s for {objects}, which is not an answer of Key Vault", o.Host, status, http.StatusText(status))
 		e.fix = "check proxies and private DNS"
 	}
 	return e
@@ -196,9 +195,18 @@ func (e *Error) forbidden(a answer, c Caller) {
 		e.cause = "the firewall of " + host + " does not let this node" + clientAddress(a.Error.Message) + " read {objects}"
 		e.fix = "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
 	default:
+		role := fmt.Sprintf(`az role assignment create --assignee %s --role "Key Vault Secrets User" --scope "$(az keyvault show --name %s --query id -o tsv)"`, c.ClientID, name)
+		policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s --secret-permissions get", name, c.ClientID)
 		e.reason = ReasonAccessDenied
 		e.cause = fmt.Sprintf("client %q in tenant %q may not get {objects} from %s", c.ClientID, c.TenantID, host)
-		e.fix = fmt.Sprintf("give it the role Key Vault Secrets User, or, for a vault with access policies, az keyvault set-policy --name %s --spn %s --secret-permissions get", name, c.ClientID)
+		switch inner {
+		case "ForbiddenByRbac":
+			e.fix = "run " + role + " and allow it some minutes to spread"
+		case "AccessDenied", "ForbiddenByPolicy":
+			e.fix = "run " + policy
+		default:
+			e.fix = "run " + role + ", or, for a vault with access policies, " + policy
+		}
 	}
 }
 
@@ -216,6 +224,8 @@ func clientAddress(message string) string {
 }
 
 var (
+	akvNumber = regexp.MustCompile(`AKV[0-9]{5}`)
+
 	guid   = `[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`
 	tenant = regexp.MustCompile(`authorization(?:_uri)?="https://[^/"]+/(` + guid + `)`)
 )
@@ -234,9 +244,13 @@ func rejectedError(u *unauthorized, o Object, c Caller) error {
 			cause: fmt.Sprintf("%s belongs to %s and does not give {objects} to a token of tenant %q", o.Host, vaultTenant, c.TenantID),
 			fix:   "set tenantID to the tenant of the vault, and use an identity of that tenant"}
 	}
+	why := ""
+	if number := akvNumber.FindString(a.Error.Message); number != "" {
+		why = " (" + number + ")"
+	}
 	return &Error{Objects: []Object{o}, reason: ReasonTokenRejected,
-		cause: fmt.Sprintf("%s rejects the access token of client %q in tenant %q for {objects}", o.Host, c.ClientID, c.TenantID),
-		fix:   "check that cloudName is the cloud of the vault, which decides the token's audience"}
+		cause: fmt.Sprintf("%s rejects the access token of client %q in tenant %q for {objects}%s", o.Host, c.ClientID, c.TenantID, why),
+		fix:   "check that cloudName is the cloud of the vault, which decides the token's audience, and the clock of the node"}
 }
 
 var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)

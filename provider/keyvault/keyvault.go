@@ -26,12 +26,13 @@ type Config struct {
 	// Retry says how often and how soon a failed request is sent again.
 	Retry policy.RetryOptions
 	// MaxConcurrency bounds the requests under way to one vault, whichever mounts
-	// they are for; required.
+	// they are for; required. A request that waits before it is sent again does not
+	// count.
 	MaxConcurrency int
 }
 
-// maxVaults bounds the vaults a Reader remembers; one that drops out only costs
-// building its client again.
+// maxVaults bounds the vaults a Reader remembers. One that drops out and comes back
+// has a new client and a new bound, beside the requests still under way.
 const maxVaults = 256
 
 // Reader reads from vaults. It is safe for concurrent use.
@@ -42,11 +43,10 @@ type Reader struct {
 	vaults *lru.Cache[string, *vault]
 }
 
-// vault is what the mounts of one vault share: connections and a bound, never a
+// vault is what the mounts of one vault share: a client with its bound, never a
 // token.
 type vault struct {
 	secrets *azsecrets.Client
-	slots   chan struct{}
 }
 
 // Caller is on whose behalf an object is read.
@@ -86,12 +86,6 @@ func (r *Reader) Secret(ctx context.Context, host string, caller Caller, name, v
 	if err != nil {
 		return Secret{}, err
 	}
-	select {
-	case v.slots <- struct{}{}:
-		defer func() { <-v.slots }()
-	case <-ctx.Done():
-		return Secret{}, gaveUp(ctx, object)
-	}
 	resp, err := v.secrets.GetSecret(withCaller(ctx, caller), name, version, nil)
 	if err != nil {
 		return Secret{}, explain(ctx, err, object, caller)
@@ -100,9 +94,10 @@ func (r *Reader) Secret(ctx context.Context, host string, caller Caller, name, v
 }
 
 func newSecret(s azsecrets.Secret, object Object) (Secret, error) {
-	if s.Value == nil || s.ID == nil || s.ID.Version() == "" || !strings.EqualFold(s.ID.Name(), object.Name) {
+	if s.Value == nil || s.ID == nil || s.ID.Version() == "" || !strings.EqualFold(s.ID.Name(), object.Name) ||
+		object.Version != "" && !strings.EqualFold(s.ID.Version(), object.Version) {
 		return Secret{}, &Error{Objects: []Object{object}, reason: ReasonServiceUnavailable,
-			cause: object.Host + " answers without value or version of " + objectsMark,
+			cause: object.Host + " sent an answer for {objects} without its value or version",
 			fix:   "what answers there is not Key Vault; check proxies and private DNS"}
 	}
 	out := Secret{Value: *s.Value, Version: s.ID.Version(), Managed: s.KID != nil}
@@ -122,15 +117,18 @@ func (r *Reader) vault(host string) (*vault, error) {
 	if v, ok := r.vaults.Get(host); ok {
 		return v, nil
 	}
+	retry := r.cfg.Retry
+	retry.TryTimeout = 0 // it would run while a request waits for a slot
+	send := authorize{slots: make(chan struct{}, r.cfg.MaxConcurrency), timeout: r.cfg.Retry.TryTimeout}
 	secrets, err := azsecrets.NewClient("https://"+host, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Transport:        r.cfg.Transport,
-		Retry:            r.cfg.Retry,
-		PerRetryPolicies: []policy.Policy{authorize{}},
+		Retry:            retry,
+		PerRetryPolicies: []policy.Policy{send},
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", host, err)
 	}
-	v := &vault{secrets: secrets, slots: make(chan struct{}, r.cfg.MaxConcurrency)}
+	v := &vault{secrets: secrets}
 	r.vaults.Add(host, v)
 	return v, nil
 }

@@ -224,7 +224,7 @@ func TestCallerThatLeaves(t *testing.T) {
 	}
 }
 
-func TestMerge(t *testing.T) {
+func TestErrorOfManyObjects(t *testing.T) {
 	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 		if strings.Contains(req.URL.Path, "off") {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"SecretDisabled"}}}`)
@@ -239,19 +239,17 @@ func TestMerge(t *testing.T) {
 		}
 		return typed
 	}
-	first := failure("s0")
-	all := first
-	for i := range 60 { // s0 once more
-		var ok bool
-		if all, ok = all.Merge(failure(fmt.Sprintf("s%d", i))); !ok {
-			t.Fatal("not merged")
-		}
+	first, second := failure("s0"), failure("s1")
+	if first.Cause() != second.Cause() || first.Cause() == failure("off").Cause() {
+		t.Error("causes are not told apart by what they are")
 	}
+	objects := first.Objects
+	for i := range 59 {
+		objects = append(objects, failure(fmt.Sprintf("s%d", i+1)).Objects...)
+	}
+	all := first.Of(objects)
 	if len(first.Objects) != 1 || len(all.Objects) != 60 {
 		t.Errorf("%d and %d objects", len(first.Objects), len(all.Objects))
-	}
-	if _, ok := all.Merge(failure("off")); ok {
-		t.Error("different causes were merged")
 	}
 	if text := all.Error(); !strings.Contains(text, `secret "s49", and 10 more;`) || strings.Contains(text, "s50") {
 		t.Errorf("got %s", text)

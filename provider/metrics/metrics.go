@@ -81,7 +81,10 @@ func (m *Metrics) Transport(next http.RoundTripper) http.RoundTripper {
 		resp, err := next.RoundTrip(req)
 		code := "error"
 		if err == nil {
-			code = strconv.Itoa(resp.StatusCode)
+			code = "other" // Go's HTTP/2 client takes any number
+			if resp.StatusCode >= 100 && resp.StatusCode <= 599 {
+				code = strconv.Itoa(resp.StatusCode)
+			}
 		}
 		service, operation := classify(req)
 		m.requests.WithLabelValues(service, operation, code).Observe(time.Since(start).Seconds())

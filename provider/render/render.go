@@ -46,7 +46,7 @@ const (
 func Secret(o request.Object, s keyvault.Secret) ([]File, error) {
 	if s.Managed && !strings.EqualFold(s.ContentType, contentTypePEM) {
 		return nil, &Error{Object: o,
-			cause: fmt.Sprintf("%s is the private side of a certificate with content type %q", o, s.ContentType),
+			cause: fmt.Sprintf("%s is the private side of a certificate with content type %.64q", o, s.ContentType),
 			fix:   fmt.Sprintf("only %s can be mounted by this version", contentTypePEM)}
 	}
 	content, err := decode(o, s)
@@ -76,7 +76,7 @@ func decode(o request.Object, s keyvault.Secret) ([]byte, error) {
 	// The decoder's own words quote a byte of the value.
 	kind := ""
 	if s.ContentType != "" {
-		kind = fmt.Sprintf(" (content type %q)", s.ContentType)
+		kind = fmt.Sprintf(" (content type %.64q)", s.ContentType)
 	}
 	return nil, &Error{Object: o,
 		cause: fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),

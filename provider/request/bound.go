@@ -2,23 +2,48 @@ package request
 
 import (
 	"errors"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// maxWork bounds what reading the objects of one request may cost, in about the
-// bytes of their YAML with every alias written out. Without it 1 MiB of aliases,
-// or of fields in one mapping, kept a processor busy for a minute (measured).
-const maxWork = 8 << 20
+// Bounds of what reading the objects of one request may cost. A pod can overwrite
+// objects, and reading them heeds no deadline: without these bounds 20 KiB of
+// aliases kept a processor busy for a minute (measured).
+const (
+	// maxWork is in about the bytes of the YAML with every alias written out.
+	maxWork = 8 << 20
+	// maxParsed is the bytes that are handed to the parser, which costs up to a
+	// microsecond each: the objects parameter, and each text in it.
+	maxParsed = 2 * maxObjectsBytes
+	// maxHints is how many unknown fields are compared with the known ones.
+	maxHints = 8
+)
 
-var errTooMuch = errors.New("too costly to read: aliases, merges or fields multiply")
+var (
+	errTooMuch   = errors.New("too costly to read: aliases, merges or fields multiply")
+	errDirective = errors.New("a line starts with %, a YAML directive, which objects do not take")
+)
 
-// work is what is left of maxWork for one request.
-type work struct{ left int }
+// work is what is left for one request.
+type work struct {
+	left   int // of maxWork
+	parsed int // of maxParsed
+	hints  int // of maxHints
+}
+
+func newWork() *work { return &work{left: maxWork, parsed: maxParsed, hints: maxHints} }
 
 // parse reads the first document of a YAML text and charges for it. It returns
 // the document's root, nil if there is none.
 func (w *work) parse(text string) (*yaml.Node, error) {
+	if w.parsed -= len(text); w.parsed < 0 {
+		return nil, errTooMuch
+	}
+	// The parser takes time that is quadratic in the number of %TAG directives.
+	if strings.HasPrefix(text, "%") || strings.Contains(text, "\n%") {
+		return nil, errDirective
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		return nil, err

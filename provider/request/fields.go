@@ -95,23 +95,23 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 		Mode:     r.mode(f["filePermission"], mode),
 	}
 	if !objectName.MatchString(name) {
-		r.wrong("objectName", quote(name)+" is not valid", "1 to 127 letters, digits and hyphens")
+		r.wrong("objectName", r.problem(f, "objectName"), "use 1 to 127 letters, digits and hyphens")
 	}
 	switch o.Type {
 	case TypeSecret, TypeKey, TypeCert:
 	default:
-		r.wrong("objectType", quote(string(o.Type))+" is not valid", "one of secret, key, cert")
+		r.wrong("objectType", r.problem(f, "objectType"), "use one of secret, key, cert")
 	}
 	if o.Version == "latest" {
 		o.Version = ""
 	}
 	if o.Version != "" && !objectVersion.MatchString(o.Version) {
-		r.wrong("objectVersion", quote(o.Version)+" is not valid", "32 hexadecimal digits, or latest")
+		r.wrong("objectVersion", quote(o.Version)+" is not valid", "use 32 hexadecimal digits, or latest")
 	}
 	if o.Path == "" {
 		o.Path = name // which is always a good path
 	} else if cause := pathProblem(o.Path); cause != "" {
-		r.wrong("objectAlias", quote(o.Path)+" "+cause, "a clean relative path below the mount")
+		r.wrong("objectAlias", quote(o.Path)+" "+cause, "use a relative path in its shortest form")
 	}
 	o.Format = r.format(f["objectFormat"], o.Type)
 	if text := f["objectEncoding"]; text != "" {
@@ -121,15 +121,30 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 	return o
 }
 
+// problem says what is wrong with a required field; where it is missing, it points
+// at one that may be meant.
+func (r *fieldReader) problem(f map[string]string, field string) string {
+	if value := f[field]; value != "" {
+		return quote(value) + " is not valid"
+	}
+	for _, name := range sortedKeys(f) {
+		if near := r.hint(name); near == field {
+			return fmt.Sprintf("missing; there is %s, which is no field", quote(name))
+		}
+	}
+	return "missing"
+}
+
 // history reads objectVersionHistory. Below 2 it means one version, negative too.
 func (r *fieldReader) history(text string) int {
 	if text == "" {
 		return 1
 	}
+	const longest = 16 // of what can be a number
 	var n int32
 	// As YAML writes numbers (0x10, 1_0): the replaced provider decodes so.
-	if err := yaml.Unmarshal([]byte(text), &n); err != nil {
-		r.wrong("objectVersionHistory", quote(text)+" is not a number", "how many versions to mount, as a whole number")
+	if len(text) > longest || yaml.Unmarshal([]byte(text), &n) != nil {
+		r.wrong("objectVersionHistory", quote(text)+" is not a number", "use the number of versions to mount")
 	}
 	return max(int(n), 1)
 }
@@ -140,7 +155,7 @@ func (r *fieldReader) mode(text string, fallback fs.FileMode) fs.FileMode {
 	}
 	mode, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || mode > 0o777 {
-		r.wrong("filePermission", quote(text)+" is not a file mode", "octal digits from 0000 to 0777")
+		r.wrong("filePermission", quote(text)+" is not a file mode", "use octal digits from 0000 to 0777")
 		return fallback
 	}
 	return fs.FileMode(mode)
@@ -151,7 +166,7 @@ func (r *fieldReader) format(text string, t Type) Format {
 	case text == "", format == FormatPEM:
 		return FormatPEM
 	case format != FormatPFX:
-		r.wrong("objectFormat", quote(text)+" is not valid", "pem or pfx")
+		r.wrong("objectFormat", quote(text)+" is not valid", "use pem or pfx")
 	case t == TypeSecret:
 		return FormatPFX
 	case text == string(FormatPFX):
@@ -172,7 +187,7 @@ func (r *fieldReader) encoding(text string, t Type) Encoding {
 	case EncodingUTF8, EncodingBase64, EncodingHex:
 		return encoding
 	}
-	r.wrong("objectEncoding", quote(text)+" is not valid", "one of utf-8, base64, hex")
+	r.wrong("objectEncoding", quote(text)+" is not valid", "use one of utf-8, base64, hex")
 	return EncodingUTF8
 }
 
@@ -180,8 +195,23 @@ func (r *fieldReader) encoding(text string, t Type) Encoding {
 // ignores them and running classes may hold some.
 func (r *fieldReader) unknown(f map[string]string) {
 	for _, name := range sortedKeys(f) {
-		if near, known := nearest(name, knownFields); !known {
-			r.laxly(LaxUnknownField, strings.Trim(quote(name), `"`), fmt.Sprintf("is no field of an object; did you mean %s?", near))
+		if slices.Contains(knownFields, name) {
+			continue
 		}
+		cause := "is no field of an object"
+		if near := r.hint(name); near != "" {
+			cause += "; did you mean " + near + "?"
+		}
+		r.laxly(LaxUnknownField, strings.Trim(quote(name), `"`), cause)
 	}
+}
+
+// hint is the known field an unknown one may be meant for; "" for a known one, and
+// when enough hints were given.
+func (r *fieldReader) hint(name string) string {
+	if r.work.hints <= 0 || slices.Contains(knownFields, name) {
+		return ""
+	}
+	r.work.hints--
+	return nearest(name, knownFields)
 }

@@ -177,6 +177,13 @@ func checkRoundTrip(t *testing.T, m *request.Mount) {
 	for audience, token := range m.Identity.Tokens {
 		projected[audience] = map[string]string{"token": string(token)}
 	}
+	if len(objects) > 256<<10 {
+		return // with all defaults written out it may be too long
+	}
+	secrets := "null"
+	if m.Identity.ServicePrincipal {
+		secrets = `{"clientid":"a","clientsecret":"b"}`
+	}
 	got, err := request.Parse(toJSON(t, map[string]string{
 		"csi.storage.k8s.io/pod.name": m.Pod.Name, "csi.storage.k8s.io/pod.namespace": m.Pod.Namespace,
 		"csi.storage.k8s.io/pod.uid": m.Pod.UID, "csi.storage.k8s.io/serviceAccount.name": m.Pod.ServiceAccount,
@@ -186,7 +193,7 @@ func checkRoundTrip(t *testing.T, m *request.Mount) {
 		"useVMManagedIdentity": strconv.FormatBool(m.Identity.UseVMManagedIdentity),
 		"useAzureTokenProxy":   strconv.FormatBool(m.Identity.UseAzureTokenProxy),
 		"objects":              string(objects),
-	}), "null", "420")
+	}), secrets, "420")
 	if err != nil {
 		t.Fatalf("written and read again: %v\n%s", err, objects)
 	}
@@ -235,7 +242,8 @@ func replacedObjects(text string) ([]replacedObject, bool) {
 func checkReplaced(t *testing.T, text string, m *request.Mount, err error) {
 	t.Helper()
 	olds, ok := replacedObjects(text)
-	if !ok || len(text) > 1<<15 { // far below the bounds that it does not have
+	// Far below the bounds that it does not have, and without directives (%TAG).
+	if !ok || len(text) > 1<<15 || strings.Contains(text, "%") {
 		return
 	}
 	for _, o := range olds {

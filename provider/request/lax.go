@@ -80,19 +80,15 @@ func parent(path string) string {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// nearest finds the known name with the smallest edit distance, letter case
-// aside, and says whether name itself is known.
-func nearest(name string, known []string) (near string, exact bool) {
+// nearest finds the known name with the smallest edit distance, letter case aside.
+func nearest(name string, known []string) (near string) {
 	best := -1
 	for _, k := range known {
-		if k == name {
-			return k, true
-		}
 		if d := distance(strings.ToLower(name), strings.ToLower(k)); best < 0 || d < best {
 			near, best = k, d
 		}
 	}
-	return near, false
+	return near
 }
 
 // distance is the Levenshtein distance in bytes; long names are cut, they are

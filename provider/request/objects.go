@@ -60,7 +60,7 @@ func (o Object) String() string { return fmt.Sprintf("%s %q", o.Type, o.Name) }
 // Bounds of the objects parameter. An object of Kubernetes holds 1.5 MiB at
 // most, so no class that works comes near; a pod's volumeAttributes might try.
 const (
-	maxObjectsBytes = 1 << 20
+	maxObjectsBytes = 512 << 10
 	maxObjects      = 4096
 )
 
@@ -78,7 +78,7 @@ func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
 		e.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
 		return nil, nil
 	}
-	w := &work{left: maxWork}
+	w := newWork()
 	list, err := w.objectList(text)
 	switch {
 	case err != nil:
@@ -146,7 +146,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 // yamlCause is the library's message on one line, without its prefixes and cut to
 // a length that still tells the place.
 func yamlCause(err error) string {
-	if errors.Is(err, errTooMuch) {
+	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) {
 		return err.Error()
 	}
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")

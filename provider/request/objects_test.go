@@ -123,7 +123,7 @@ func TestObjectFieldsRefused(t *testing.T) {
 		name    = "1 to 127 letters, digits and hyphens"
 		kinds   = "one of secret, key, cert"
 		version = "32 hexadecimal digits, or latest"
-		path    = "clean relative path"
+		path    = "relative path in its shortest form"
 		mode    = "octal digits from 0000 to 0777"
 	)
 	for _, c := range []struct {
@@ -138,7 +138,7 @@ func TestObjectFieldsRefused(t *testing.T) {
 		{"name with a line end", `objectName: "a\nb", objectType: secret`, "objectName", []string{`"a\nb"`, name}},
 		{"name too long", `objectName: ` + strings.Repeat("n", 128) + `, objectType: secret`, "objectName", []string{name}},
 		{"name invisible", `objectName: "a` + "\u200b" + `", objectType: secret`, "objectName", []string{`"a\u200b"`, name}},
-		{"type missing", `objectName: a`, "objectType", []string{`""`, kinds}},
+		{"type missing", `objectName: a`, "objectType", []string{"missing", kinds}},
 		{"type in upper case", `objectName: a, objectType: Secret`, "objectType", []string{`"Secret"`, kinds}},
 		{"type of Kubernetes", `objectName: a, objectType: kubernetes.io/tls`, "objectType", []string{`"kubernetes.io/tls"`, kinds}},
 		{"version", `objectName: a, objectType: secret, objectVersion: v-1`, "objectVersion", []string{`"v-1"`, version}},
@@ -254,6 +254,7 @@ func TestObjectsAreBounded(t *testing.T) {
 		"merges of merges":    merges.String() + "array: [*x12]",
 		"deep":                "array: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
 		"long":                strings.Repeat("#", 1<<20) + "\n-" + object,
+		"directives":          strings.Repeat("%TAG !a! b\n", 1000) + "---\n-" + object,
 		"many objects":        strings.Repeat("- {objectName: a, objectType: secret}\n", 4097),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,6 +265,45 @@ func TestObjectsAreBounded(t *testing.T) {
 			}
 		})
 	}
+	// Of texts that do not parse, the ones that fit into the bound are told.
+	t.Run("a broken text many times", func(t *testing.T) {
+		objects := "- &a |\n  " + strings.Repeat("[", 2000) + "\n" + strings.Repeat("- *a\n", 3990)
+		m, err := base.with(map[string]string{"objects": objects}).parse(t)
+		problems := refused(t, m, err)
+		parsed := 0
+		for _, p := range problems {
+			if !strings.Contains(p.Cause, "too costly") {
+				parsed++
+			}
+		}
+		if parsed*2000 > 1<<20 {
+			t.Errorf("%d texts were parsed", parsed)
+		}
+	})
+	t.Run("a long number many times", func(t *testing.T) {
+		objects := "- {objectName: a, objectType: secret, objectAlias: &a '" + strings.Repeat("[", 9000) + "'}\n" +
+			strings.Repeat("- {objectName: a, objectType: secret, objectVersionHistory: *a}\n", 500)
+		m, err := base.with(map[string]string{"objects": objects}).parse(t)
+		if problems := refused(t, m, err); !strings.Contains(problems[len(problems)-1].Cause, "is not a number") {
+			t.Errorf("%v", problems[len(problems)-1])
+		}
+	})
+	t.Run("hints", func(t *testing.T) {
+		m, err := base.with(map[string]string{"objects": strings.Repeat("- {objectName: a, objectType: secret, objectTipe: b}\n", 100)}).parse(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unknown, hints := 0, 0
+		for _, l := range m.Lax {
+			if l.Kind == request.LaxUnknownField {
+				unknown++
+				hints += strings.Count(l.Cause, "did you mean")
+			}
+		}
+		if unknown != 100 || hints != 8 {
+			t.Errorf("%d hints for %d unknown fields, want 8 for 100", hints, unknown)
+		}
+	})
 	t.Run("a large class", func(t *testing.T) {
 		var b strings.Builder
 		for i := range 2000 {

@@ -10,9 +10,9 @@ import (
 var (
 	vaultName = regexp.MustCompile(`^[-A-Za-z0-9]{3,24}$`)
 	// What azidentity accepts as a tenant, and what is safe in a URL path.
-	tenantID = regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
+	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 	// Client IDs are GUIDs, but test clouds use other names.
-	clientID = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 )
 
 // params reads single parameters and collects what is wrong with them.
@@ -61,10 +61,10 @@ func (p params) pod() Pod {
 // vault returns the vault's name in lower case: DNS names have no case, so one
 // vault must have one name wherever it is a key.
 func (p params) vault() string {
-	const fix = "the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
+	const fix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
 	name := p.matching("keyvaultName", vaultName, fix)
 	if name == "" {
-		p.e.add("keyvaultName", "missing", "set it in the parameters of the SecretProviderClass to "+fix)
+		p.e.add("keyvaultName", "missing", fix)
 	}
 	return strings.ToLower(name)
 }
@@ -77,6 +77,7 @@ func (p params) identity(secrets map[string]string) Identity {
 	id := Identity{
 		UseVMManagedIdentity: p.boolean("useVMManagedIdentity"),
 		UseAzureTokenProxy:   p.boolean("useAzureTokenProxy"),
+		ServicePrincipal:     has(secrets, "clientid") && has(secrets, "clientsecret"),
 		Tokens:               p.tokens(secrets),
 	}
 	// What the mode does not use is not looked at: the replaced provider served
@@ -98,6 +99,16 @@ func (p params) identity(secrets map[string]string) Identity {
 		p.e.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
 	}
 	return id
+}
+
+// has finds a key in any case.
+func has(m map[string]string, key string) bool {
+	for k := range m {
+		if strings.EqualFold(k, key) {
+			return true
+		}
+	}
+	return false
 }
 
 // tokens reads the pod's service-account tokens. They come in the attributes, or

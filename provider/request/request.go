@@ -50,6 +50,9 @@ type Identity struct {
 	UserAssignedIdentityID string // "" without UseVMManagedIdentity
 	UseAzureTokenProxy     bool
 
+	// ServicePrincipal says that the volume's nodePublishSecretRef holds clientid
+	// and clientsecret, in any case.
+	ServicePrincipal bool
 	// Tokens are the pod's service-account tokens by audience; nil if none came.
 	Tokens map[string]Secret
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,7 @@ type failure struct {
 	name       string
 	setup      setup
 	pod        map[string]string // parameters the pod overwrites
+	secret     map[string]string // of the nodePublishSecretRef
 	tokens     map[string]string // nil: the pod's own
 	prepare    func(*world)
 	wantCode   codes.Code
@@ -80,6 +82,12 @@ var parameters = []struct{ name, parameter, value string }{
 	{"pfx of a certificate", "objects", "[{objectName: c, objectType: cert, objectFormat: pfx}]"},
 	{"permission not octal", "objects", fmt.Sprintf(objectOf, `filePermission: "0888"`)},
 	{"permission too large", "objects", fmt.Sprintf(objectOf, `filePermission: "1777"`)},
+	{"object type missing", "objects", "[{objectName: my-secret, objecttype: secret}]"},
+	{"object name missing", "objects", "[{objectType: secret}]"},
+	{"not yet: key", "objects", "[{objectName: k, objectType: key}]"},
+	{"not yet: pfx", "objects", fmt.Sprintf(objectOf, "objectFormat: pfx")},
+	{"not yet: history", "objects", fmt.Sprintf(objectOf, "objectVersionHistory: 3")},
+	{"not yet: custom cloud", "cloudName", "AzureStackCloud"},
 	{"two mistakes", "objects", fmt.Sprintf(objectOf, "objectAlias: ../x, filePermission: rw")},
 }
 
@@ -97,6 +105,11 @@ func identityFailures() []failure {
 		{name: "identity/none", pod: map[string]string{"clientID": ""}, wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
 		{name: "identity/no tokens", tokens: map[string]string{}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
 		{name: "identity/other audience", tokens: map[string]string{"vault": "CANARY-TOKEN"}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
+		{name: "identity/two modes", pod: map[string]string{"useVMManagedIdentity": "true", "useAzureTokenProxy": "true"}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "identity/not yet: node", pod: map[string]string{"useVMManagedIdentity": "true"}, wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
+		{name: "identity/not yet: binding", pod: map[string]string{"useAzureTokenProxy": "true"}, wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
+		{name: "identity/not yet: service principal", pod: map[string]string{"clientID": ""}, secret: map[string]string{"ClientID": "a", "clientsecret": "CANARY"},
+			wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
 		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
 			wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
@@ -109,11 +122,12 @@ func entraFailures() []failure {
 		{name: "entra/unknown client", pod: map[string]string{"clientID": "99999999-9999-9999-9999-999999999999"}, wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
 		{name: "entra/429", prepare: fault(azuretest.Token, azuretest.Fault{Status: 429}), wantCode: codes.ResourceExhausted, wantReason: "Throttled"},
 		{name: "entra/502", prepare: fault(azuretest.Token, azuretest.Fault{Status: 502, HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
-		{name: "entra/page of a proxy", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
+		{name: "entra/page of a proxy", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "entra/page with status 403", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "entra/reset", prepare: fault(azuretest.Token, azuretest.Fault{Reset: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 	}
 	for reason, numbers := range map[string][]int{
-		"FederatedCredentialMissing": {70021, 700211, 700212, 700213, 7002138, 70025},
+		"FederatedCredentialMissing": {70021, 700211, 700212, 700213, 7002137, 7002138, 70025},
 		"ApplicationNotFound":        {700016, 7000229, 7000112},
 		"TenantNotFound":             {90002, 900023},
 		"TokenExpired":               {700024},
@@ -156,6 +170,9 @@ func vaultFailures() []failure {
 		{name: "vault/503", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "vault/page of a proxy", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "vault/page with status 200", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "vault/not yet: PKCS#12", prepare: func(w *world) {
+			w.vault.SetSecret("my-secret", azuretest.Secret{Value: "CANARY", ContentType: "application/x-pkcs12", KID: "https://contoso.vault.azure.net/keys/my-secret/1"})
+		}, wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/content not decodable", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectEncoding: base64")},
 			wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/too large", setup: setup{config: func(c *server.Config) { c.MaxResponseBytes = 20 }}, wantCode: codes.ResourceExhausted, wantReason: "TooLarge"},
@@ -163,15 +180,21 @@ func vaultFailures() []failure {
 }
 
 func networkFailures() []failure {
-	vaultOnly := func(err error) func(http.RoundTripper) http.RoundTripper {
+	// The pool tells where it dials before it fails.
+	only := func(host string, err error) func(http.RoundTripper) http.RoundTripper {
 		return func(next http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(req *http.Request) (*http.Response, error) {
-				if strings.HasPrefix(req.URL.Host, "contoso.") {
+				if req.URL.Host == host {
+					httptrace.ContextClientTrace(req.Context()).GetConn("proxy.contoso.example:3128")
 					return nil, err
 				}
 				return next.RoundTrip(req)
 			})
 		}
+	}
+	vaultOnly := func(err error) func(http.RoundTripper) http.RoundTripper { return only("contoso.vault.azure.net", err) }
+	entraOnly := func(err error) func(http.RoundTripper) http.RoundTripper {
+		return only("login.microsoftonline.com", err)
 	}
 	short := func(c *server.Config) { c.MountTimeout = 300 * time.Millisecond }
 	return []failure{
@@ -181,6 +204,8 @@ func networkFailures() []failure {
 			wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "network/proxy away", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED})},
 			wantCode: codes.Unavailable, wantReason: "ProxyRefused"},
+		{name: "network/authority not in DNS", setup: setup{roundTripper: entraOnly(&net.DNSError{IsNotFound: true})},
+			wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "network/vault stalls", setup: setup{config: short}, prepare: fault(azuretest.GetSecret, azuretest.Fault{Stall: true}),
 			wantCode: codes.DeadlineExceeded, wantReason: "Timeout"},
 		{name: "network/Entra stalls", setup: setup{config: short}, prepare: fault(azuretest.Token, azuretest.Fault{Stall: true}),
@@ -207,7 +232,7 @@ func TestFailures(t *testing.T) {
 				f.prepare(w)
 			}
 			pod := w.pod
-			pod.VolumeAttributes = f.pod
+			pod.VolumeAttributes, pod.NodePublishSecret = f.pod, f.secret
 			req := w.requestFor(t, "one.yaml", pod, f.tokens)
 			req.Attributes = overwrite(t, req.GetAttributes(), f.pod)
 			var trailer metadata.MD

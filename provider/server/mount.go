@@ -34,6 +34,9 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	log := s.cfg.Log.With(mountFields(req)...)
 	if err == nil {
 		s.cfg.Observe.Mounted("", took)
+		if n := len(resp.warnings); n > 0 {
+			log.Warn("mounted all the same", "warnings", n, "first", resp.warnings[:min(n, maxLogged)])
+		}
 		log.Info("mounted", "bytes", resp.size, "duration", took)
 		return resp.MountResponse, nil
 	}
@@ -44,9 +47,10 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	return nil, out.Err()
 }
 
-// mount is the way of one mount.
-func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (*request.Mount, response, error) {
-	req, err := request.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
+// mount is the way of one mount. A panic on it is its error.
+func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, resp response, err error) {
+	defer provider.Recover(&err)
+	req, err = request.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
 	if err != nil {
 		return nil, response{}, err
 	}
@@ -55,17 +59,20 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (*request
 	if err != nil {
 		return req, response{}, err
 	}
-	resp, err := newResponse(volume, s.cfg.MaxResponseBytes)
+	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
 	return req, resp, err
 }
 
+// maxLogged bounds what the log tells of one mount; a class may hold thousands of
+// objects.
+const maxLogged = 8
+
 // tellLax warns once of all that a class has wrong and is served all the same.
 func (s *Server) tellLax(req *request.Mount) {
-	const most = 8 // a class may hold thousands
 	var told []string
 	for _, l := range req.Lax {
 		s.cfg.Observe.Lax(string(l.Kind))
-		if len(told) < most {
+		if len(told) < maxLogged {
 			told = append(told, l.Field+" "+l.Cause)
 		}
 	}
@@ -99,12 +106,10 @@ func (s *Server) dontRetry(ctx context.Context) {
 	}
 }
 
-// recovered turns a panic of a call into its error.
-func (s *Server) recovered(ctx context.Context, value any) error {
+// recovered turns a panic of another call than Mount into its error.
+func (s *Server) recovered(_ context.Context, value any) error {
 	out := statusOf(&provider.PanicError{Value: value, Stack: debug.Stack()})
-	s.cfg.Observe.Mounted(out.reason, 0)
 	s.cfg.Log.Error("panic", out.fields...)
-	s.dontRetry(ctx)
 	return out.Err()
 }
 

@@ -231,6 +231,29 @@ func TestWrongTenantLeavesTheVaultUsable(t *testing.T) {
 	}
 }
 
+// Dates are informational: Key Vault serves the secret, and so does the plugin.
+func TestValidityIsAWarning(t *testing.T) {
+	w := newWorld(t, setup{mounter: func(m *provider.Mounter) {
+		m.Now = func() time.Time { return time.Unix(2_000_000_000, 0) }
+	}})
+	for name, c := range map[string]struct {
+		from, to *time.Time
+		want     string
+	}{
+		"expired": {to: new(time.Unix(1_999_999_999, 0)), want: "has expired"},
+		"early":   {from: new(time.Unix(2_000_000_001, 0)), want: "is not valid yet"},
+	} {
+		w.vault.SetSecret(name, azuretest.Secret{Value: name, NotBefore: c.from, Expires: c.to})
+		got, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "[{objectName: " + name + ", objectType: secret}]"}), nil))
+		if err != nil || files(got)[name] != name || !strings.Contains(w.log.String(), c.want) {
+			t.Errorf("%s: got %v, %v, log %s", name, got, err, w.log)
+		}
+	}
+	if strings.Count(w.log.String(), `"level":"WARN"`) != 2 {
+		t.Errorf("log %s", w.log)
+	}
+}
+
 func TestTokensFromTheSecrets(t *testing.T) {
 	w := newWorld(t, setup{})
 	token, err := w.cluster.Token(w.pod, entra.Audience, time.Hour)
@@ -252,5 +275,22 @@ func TestVersion(t *testing.T) {
 	want := &v1alpha1.VersionResponse{Version: "v1alpha1", RuntimeName: "akv-csi-provider", RuntimeVersion: "1.2.3"}
 	if err != nil || !proto.Equal(got, want) {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// A class of thousands of objects that all fail for a cause of their own does not
+// make a message of any length.
+func TestManyFailures(t *testing.T) {
+	w := newWorld(t, setup{})
+	var objects strings.Builder
+	for i := range 60 {
+		name := fmt.Sprintf("s%d", i)
+		w.vault.SetSecret(name, azuretest.Secret{Value: "no hex"})
+		fmt.Fprintf(&objects, "- {objectName: %s, objectType: secret, objectEncoding: hex}\n", name)
+	}
+	_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects.String()}), nil))
+	if got := status.Convert(err).Message(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(got, `secret "s49"`) ||
+		strings.Contains(got, `secret "s50"`) || !strings.HasSuffix(got, " | and 10 more failures") {
+		t.Errorf("got %v", err)
 	}
 }

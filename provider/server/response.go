@@ -1,10 +1,7 @@
 package server
 
 import (
-	"cmp"
-	"fmt"
-	"slices"
-	"strings"
+	"strconv"
 
 	"akv-csi-provider/provider"
 
@@ -15,25 +12,9 @@ import (
 // response is a checked answer to Mount.
 type response struct {
 	*v1alpha1.MountResponse
-	size int // bytes, encoded
+	size     int      // bytes, encoded
+	warnings []string // for the log
 }
-
-// reasonTooLarge is the reason of a tooLargeError.
-const reasonTooLarge = "TooLarge"
-
-// tooLargeError says that a volume is more than the driver would take.
-type tooLargeError struct {
-	size, limit int
-	largest     []string
-}
-
-func (e *tooLargeError) Error() string {
-	return fmt.Sprintf("the volume takes %d bytes, more than %d; the largest files are %s; mount fewer objects,"+
-		" or raise --max-response-bytes of the provider and --max-call-recv-msg-size of the CSI driver",
-		e.size, e.limit, strings.Join(e.largest, ", "))
-}
-
-func (e *tooLargeError) Reason() string { return reasonTooLarge }
 
 // newResponse puts a volume into the driver's message, if it fits.
 func newResponse(v *provider.Volume, limit int) (response, error) {
@@ -48,20 +29,12 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 		out.Files = append(out.Files, &v1alpha1.File{Path: f.Path, Mode: int32(f.Mode.Perm()), Contents: f.Content})
 	}
 	size := proto.Size(out)
-	if size > limit {
-		return response{}, &tooLargeError{size: size, limit: limit, largest: largest(out.Files)}
+	if size <= limit {
+		return response{MountResponse: out, size: size, warnings: v.Warnings}, nil
 	}
-	return response{MountResponse: out, size: size}, nil
-}
-
-// largest names the three largest files with their sizes.
-func largest(files []*v1alpha1.File) []string {
-	sorted := slices.SortedStableFunc(slices.Values(files), func(a, b *v1alpha1.File) int {
-		return cmp.Compare(len(b.GetContents()), len(a.GetContents()))
-	})
-	var names []string
-	for _, f := range sorted[:min(len(sorted), 3)] {
-		names = append(names, fmt.Sprintf("%q (%d bytes)", f.GetPath(), len(f.GetContents())))
+	sizes := make(map[string]int, len(v.Files))
+	for _, f := range v.Files {
+		sizes[strconv.Quote(f.Path)] = len(f.Content)
 	}
-	return names
+	return response{}, provider.NewTooLargeError(size, limit, sizes)
 }

@@ -87,19 +87,17 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.SocketCheck)
 	defer tick.Stop()
-	waiting := false
+	told := false // of a socket that is not ours
 	for {
 		err := s.ensureSocket()
 		switch {
-		case errors.Is(err, errServed):
-			if !waiting {
-				s.cfg.Log.Warn("another process serves the socket; waiting for it to end", "socket", s.cfg.Socket)
-			}
-		case err != nil:
+		case err != nil && !errors.Is(err, errServed) && !s.hasServed():
 			s.stop(0)
 			return err
+		case err != nil && !told:
+			s.cfg.Log.Warn("the socket cannot be served now; trying again", "socket", s.cfg.Socket, "error", err)
 		}
-		waiting = err != nil
+		told = err != nil
 		select {
 		case <-tick.C:
 		case err := <-s.failed:
@@ -158,6 +156,12 @@ func (s *Server) stop(grace time.Duration) {
 	timer := time.AfterFunc(grace, s.grpc.Stop)
 	defer timer.Stop()
 	s.grpc.GracefulStop()
+}
+
+func (s *Server) hasServed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.socket != nil
 }
 
 func (s *Server) isStopping() bool {

@@ -25,6 +25,11 @@ type socket struct {
 
 // listen makes the socket at path, replacing one that nobody serves.
 func listen(path string) (*socket, error) {
+	unlock, err := lockFolder(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	defer unlock()
 	if err := checkFree(path); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -74,6 +79,14 @@ func (s *socket) inPlace() bool {
 
 // remove takes the socket's file away if it is still ours.
 func (s *socket) remove() {
+	if !s.inPlace() {
+		return
+	}
+	unlock, err := lockFolder(s.path)
+	if err != nil {
+		return // somebody is about to replace it
+	}
+	defer unlock()
 	if s.inPlace() {
 		_ = os.Remove(s.path)
 	}

@@ -46,4 +46,22 @@ func bind(path string) (_ net.Listener, err error) {
 	return l, nil
 }
 
+// lockFolder keeps other starting or ending plugins away while a socket is looked
+// at and replaced or removed: between the look and the deed it could have come to
+// life. It returns errServed while another process holds the lock.
+func lockFolder(socket string) (unlock func(), err error) {
+	folder, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = folder.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errServed
+		}
+		return nil, fmt.Errorf("lock %s: %w", folder.Name(), err)
+	}
+	return func() { _ = folder.Close() }, nil // which ends the lock
+}
+
 func isStale(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -41,6 +41,7 @@ var statusCodes = map[string]codes.Code{
 	entra.ReasonIssuerUnreachable:          codes.Unauthenticated,
 	entra.ReasonSignInFailed:               codes.Unauthenticated,
 
+	keyvault.ReasonVaultNotFound:  codes.NotFound,
 	keyvault.ReasonAccessDenied:   codes.PermissionDenied,
 	keyvault.ReasonVaultFirewall:  codes.PermissionDenied,
 	keyvault.ReasonWrongTenant:    codes.PermissionDenied,
@@ -50,14 +51,13 @@ var statusCodes = map[string]codes.Code{
 	keyvault.ReasonVaultRefused:   codes.InvalidArgument,
 	keyvault.ReasonThrottled:      codes.ResourceExhausted, // and Entra's
 
-	transport.ReasonHostNotFound:       codes.NotFound,
 	transport.ReasonTLSUntrusted:       codes.Unavailable,
 	transport.ReasonProxyRefused:       codes.Unavailable,
 	transport.ReasonTimeout:            codes.DeadlineExceeded,
 	transport.ReasonServiceUnavailable: codes.Unavailable, // and Entra's and Key Vault's
 
 	render.ReasonContentInvalid: codes.FailedPrecondition,
-	reasonTooLarge:              codes.ResourceExhausted,
+	provider.ReasonTooLarge:     codes.ResourceExhausted,
 	reasonCanceled:              codes.Canceled,
 	reasonInternal:              codes.Internal,
 }
@@ -69,6 +69,14 @@ type outcome struct {
 	fields []any // for the log only
 }
 
+// Bounds of a message: how many different failures of one mount are told, and its
+// bytes. A status travels in HTTP/2 trailers: one above the client's limit would
+// end the driver's connection, and with it the mounts of other pods.
+const (
+	maxFailures = 50
+	maxMessage  = 16 << 10
+)
+
 // statusOf maps an error to its status: one line, the cause first, then the fix,
 // then the reason in brackets. Of several failures the first gives the code.
 func statusOf(err error) outcome {
@@ -78,17 +86,23 @@ func statusOf(err error) outcome {
 		failures = several
 	}
 	var out outcome
-	texts := make([]string, len(failures))
-	code := codes.OK
-	for i, f := range failures {
+	var texts []string
+	for _, f := range failures[:min(len(failures), maxFailures)] {
 		text, reason, fields := describe(f)
-		texts[i] = fmt.Sprintf("%s [%s]", text, reason)
+		texts = append(texts, fmt.Sprintf("%s [%s]", text, reason))
 		out.fields = append(out.fields, fields...)
-		if i == 0 {
-			out.reason, code = reason, statusCodes[reason]
+		if out.reason == "" {
+			out.reason = reason
 		}
 	}
-	out.Status = status.New(code, strings.Join(texts, " | "))
+	if rest := len(failures) - len(texts); rest > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more failures", rest))
+	}
+	message := strings.Join(texts, " | ")
+	if len(message) > maxMessage {
+		message = fmt.Sprintf("%s… [%s]", strings.ToValidUTF8(message[:maxMessage], ""), out.reason)
+	}
+	out.Status = status.New(statusCodes[out.reason], message)
 	return out
 }
 

@@ -97,6 +97,7 @@ func newWorld(t *testing.T, s setup) *world {
 		Vaults:         vaults,
 		DefaultCloud:   "AzurePublicCloud",
 		MaxConcurrency: 8,
+		MaxBytes:       4 << 20,
 	}
 	if s.mounter != nil {
 		s.mounter(mounter)

@@ -23,7 +23,7 @@ const (
 
 // The reasons of this package's errors.
 const (
-	ReasonHostNotFound       = "VaultNotFound"
+	ReasonHostNotFound       = "HostNotFound"
 	ReasonTLSUntrusted       = "TLSUntrusted"
 	ReasonProxyRefused       = "ProxyRefused"
 	ReasonTimeout            = "Timeout"
@@ -59,7 +59,10 @@ func (p permanent) Unwrap() error { return p.err }
 // NonRetriable is the mark.
 func (permanent) NonRetriable() {}
 
-var errTooLong = errors.New("response too long")
+var (
+	errTooLong = errors.New("response too long")
+	errNotHTTP = errors.New("status that HTTP does not have")
+)
 
 type proxyRefusal struct {
 	proxy  string
@@ -98,27 +101,30 @@ func (c *Client) classify(ctx context.Context, err error, host string, p *progre
 	case errors.As(err, &refusal):
 		e.reason = ReasonProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %s", refusal.proxy, host, refusal.answer())
-		e.Fix = "let the proxy pass it, or name the host in NO_PROXY of the provider"
+		e.Fix = "check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider"
 		if refusal.status < http.StatusInternalServerError {
 			return permanent{e} // with a 5xx the proxy may only be busy
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		e.reason = ReasonProxyRefused
-		e.Cause = fmt.Sprintf("the proxy %s, needed for %s, cannot be reached: %s", hop, host, plain(err))
+		e.Cause = fmt.Sprintf("the proxy %s on the way to %s cannot be reached: %s", hop, host, plain(err))
 		e.Fix = "check HTTPS_PROXY and NO_PROXY of the provider"
-	case errors.As(err, &dns) && dns.IsNotFound && c.phase == PhaseRead:
+	case errors.As(err, &dns) && dns.IsNotFound:
 		e.reason = ReasonHostNotFound
 		e.Cause = fmt.Sprintf("the host %s does not exist", host)
-		e.Fix = "check keyvaultName and cloudName; a vault behind a private endpoint needs its private DNS zone linked to the node's network"
+		e.Fix = "check the DNS of the node"
 		return permanent{e}
 	case untrusted(err):
 		e.reason = ReasonTLSUntrusted
 		e.Cause = fmt.Sprintf("the TLS certificate of %s is not trusted: %s", host, plain(err))
 		e.Fix = "if a proxy inspects TLS, add its CA to the file that SSL_CERT_FILE of the provider names"
 		return permanent{e}
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, errTooLong), errors.Is(err, errNotHTTP):
 		e.reason = ReasonServiceUnavailable
 		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, maxResponseBody)
+		if errors.Is(err, errNotHTTP) {
+			e.Cause = host + " sends a status that HTTP does not have"
+		}
 		e.Fix = "what answers there is not the service; check proxies and private DNS"
 		return permanent{e}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():

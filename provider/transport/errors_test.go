@@ -94,7 +94,7 @@ func TestReasons(t *testing.T) {
 		{"cut in the answer", func(t *testing.T) http.RoundTripper { return serve(t, cutShort, false) },
 			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
 		{"name does not exist", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, Server: "10.0.0.10:53", IsNotFound: true}}),
-			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist", "keyvaultName", "cloudName", "private DNS"}},
+			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist", "DNS"}},
 		{"bare name error", failing(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true}),
 			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist"}},
 		{"SERVFAIL", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.0.0.10:53", IsTemporary: true}}),
@@ -213,27 +213,23 @@ func TestProxyRefuses(t *testing.T) {
 		if e.Reason() != transport.ReasonProxyRefused || isPermanent(err) == (status >= 500) || e.Phase != transport.PhaseConnect {
 			t.Errorf("%d: got %s, permanent %t, phase %s", status, e.Reason(), isPermanent(err), e.Phase)
 		}
-		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; let the proxy pass it, or name the host in NO_PROXY of the provider", address, host, words)
+		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider", address, host, words)
 		if e.Error() != want {
 			t.Errorf("got  %s\nwant %s", e, want)
 		}
 	}
 }
 
-// Only a vault that does not exist is a mistake of the class; an authority comes
-// from our own table.
-func TestHostNotFoundOnlyWhenReading(t *testing.T) {
+// A name that does not exist is told apart in every phase, and not tried again.
+func TestHostNotFound(t *testing.T) {
 	box, _ := newBox(t, azuretest.Options{})
 	pool := box.Transport()
 	t.Cleanup(pool.CloseIdleConnections)
 	client := transport.New(pool, "test/1")
-	for phase, want := range map[transport.Phase]string{
-		transport.PhaseRead:   transport.ReasonHostNotFound,
-		transport.PhaseSignIn: transport.ReasonServiceUnavailable,
-	} {
+	for _, phase := range []transport.Phase{transport.PhaseRead, transport.PhaseSignIn} {
 		err := get(t.Context(), client.For(phase), "https://nobody.vault.azure.net/")
-		if e := failure(t, err); e.Reason() != want || isPermanent(err) != (phase == transport.PhaseRead) {
-			t.Errorf("%s: got %s (permanent %t), want %s", phase, e.Reason(), isPermanent(err), want)
+		if e := failure(t, err); e.Reason() != transport.ReasonHostNotFound || !isPermanent(err) {
+			t.Errorf("%s: got %s (permanent %t)", phase, e.Reason(), isPermanent(err))
 		}
 	}
 }

@@ -48,6 +48,9 @@ func Base(maxConns int) *http.Transport {
 		MaxConnsPerHost:        maxConns,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
+		// Without pings, requests would go on over a connection that a firewall has
+		// dropped in silence, until TCP gives it up.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
 
@@ -72,6 +75,10 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
 	resp, err := c.roundTripper.RoundTrip(req)
+	if err == nil && (resp.StatusCode < 100 || resp.StatusCode > 599) {
+		_ = resp.Body.Close()
+		err = errNotHTTP // Go's HTTP/2 client takes any number
+	}
 	if err != nil {
 		err = c.classify(ctx, err, req.URL.Hostname(), progress)
 		note(ctx, err)
