@@ -186,6 +186,25 @@ func TestCallerThatLeaves(t *testing.T) {
 	}
 }
 
+// A credential goes out over TLS, wherever metadata says that it should go.
+func TestNoClearText(t *testing.T) {
+	x := exchange(nil)
+	x.Transport = transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Scheme != "https" {
+			t.Errorf("a request to %s", req.URL)
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(fmt.Sprintf(
+			`{"authorization_endpoint":"%[1]s/a","token_endpoint":"http://login.microsoftonline.com/t/oauth2/v2.0/token","issuer":"%[1]s/t/v2.0"}`, authority)))}, nil
+	}), "test")
+	if _, err := x.Token(t.Context(), identity("a"), scope); err == nil {
+		t.Error("no error")
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 func TestTenantThatIsNoName(t *testing.T) {
 	id := identity("a")
 	id.TenantID = "a/b"

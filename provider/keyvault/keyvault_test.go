@@ -85,13 +85,14 @@ func TestForeignAnswer(t *testing.T) {
 		"no ID":        `{"value":"v"}`,
 		"odd ID":       `{"value":"v","id":"::"}`,
 		"short ID":     `{"value":"v","id":"https://contoso.vault.azure.net"}`,
+		"older one":    `{"value":"v","id":"https://contoso.vault.azure.net/secrets/my-secret/2"}`,
 		"other secret": `{"value":"v","id":"https://contoso.vault.azure.net/secrets/other/1"}`,
 		"empty":        `{}`,
 		"no JSON":      `ok`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
-			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "")
+			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "1")
 			var typed *keyvault.Error
 			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
 				t.Errorf("got %v", err)
@@ -209,6 +210,60 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	group.Wait()
 	if got := most.Load(); got != bound {
 		t.Errorf("%d requests at once, want %d", got, bound)
+	}
+}
+
+// A request that waits before it is sent again holds no place.
+func TestBackOffHoldsNoPlace(t *testing.T) {
+	refused := make(chan struct{}, 1)
+	r, err := keyvault.NewReader(keyvault.Config{
+		Transport: transport.New(vault(func(req *http.Request) (*http.Response, error) {
+			if strings.Contains(req.URL.Path, "busy") {
+				refused <- struct{}{}
+				return answer(http.StatusServiceUnavailable, "")
+			}
+			return secret(req, "v")
+		}), "test"),
+		Retry:          policy.RetryOptions{MaxRetries: 1, RetryDelay: time.Hour, MaxRetryDelay: time.Hour},
+		MaxConcurrency: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, err := r.Secret(ctx, host, caller("a"), "busy", ""); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+	<-refused
+	if _, err := r.Secret(t.Context(), host, caller("b"), "my-secret", ""); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	group.Wait()
+}
+
+// A single try may not take the whole time there is.
+func TestTriesAreBounded(t *testing.T) {
+	var tries atomic.Int32
+	r, err := keyvault.NewReader(keyvault.Config{
+		Transport: transport.New(vault(func(req *http.Request) (*http.Response, error) {
+			if tries.Add(1) == 1 {
+				<-req.Context().Done() // a stall
+				return nil, req.Context().Err()
+			}
+			return secret(req, "v")
+		}), "test").For(transport.PhaseRead),
+		Retry:          policy.RetryOptions{MaxRetries: 1, RetryDelay: time.Nanosecond, TryTimeout: 10 * time.Millisecond},
+		MaxConcurrency: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Secret(t.Context(), host, caller("a"), "my-secret", ""); err != nil || got.Value != "v" || tries.Load() != 2 {
+		t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/server"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -230,6 +231,38 @@ func TestWrongTenantLeavesTheVaultUsable(t *testing.T) {
 		t.Errorf("%d token requests and %d reads, want 1 and 1", token, read)
 	}
 }
+
+// A volume's content is bounded while it is read, not only at the end.
+func TestVolumeIsBounded(t *testing.T) {
+	w := newWorld(t, setup{mounter: func(m *provider.Mounter) { m.MaxBytes = 1000 }})
+	var objects strings.Builder
+	for i := range 20 {
+		name := fmt.Sprintf("s%d", i)
+		w.vault.SetSecret(name, azuretest.Secret{Value: strings.Repeat("CANARY", 100+i)})
+		fmt.Fprintf(&objects, "- {objectName: %s, objectType: secret}\n", name)
+	}
+	_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects.String()}), nil))
+	const want = `the volume takes 13140 bytes, more than 1000; the largest parts are secret "s19" (714 bytes), secret "s18" (708 bytes), secret "s17" (702 bytes);`
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "[TooLarge]") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A status travels in trailers; one of any length would cost all mounts of the
+// driver their connection.
+func TestMessageIsBounded(t *testing.T) {
+	w := newWorld(t, setup{config: func(c *server.Config) { c.Mounter = failing{endless{}} }})
+	_, err := w.mount(t, w.request(t, "one.yaml"))
+	if got := status.Convert(err).Message(); len(got) > 17<<10 || !strings.HasSuffix(got, "… [ContentInvalid]") {
+		t.Errorf("%d bytes: %.100s … %s", len(got), got, got[max(0, len(got)-50):])
+	}
+}
+
+// endless is an error with a long text.
+type endless struct{}
+
+func (endless) Error() string  { return strings.Repeat("é", 20<<20) }
+func (endless) Reason() string { return "ContentInvalid" }
 
 // Dates are informational: Key Vault serves the secret, and so does the plugin.
 func TestValidityIsAWarning(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
@@ -100,6 +102,53 @@ func TestLiveSocketIsWaitedFor(t *testing.T) {
 	answers(t, cfg.Socket, "2.0.0")
 	if err := healthy(t, fresh); err != nil {
 		t.Error(err)
+	}
+}
+
+// Of plugins that start at once over a stale socket one serves and the others wait.
+func TestStartsAtOnce(t *testing.T) {
+	for range 20 {
+		cfg := config(t, failing{})
+		old, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Socket, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.SetUnlinkOnClose(false)
+		if err := old.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		var serving atomic.Int32
+		for range 3 {
+			srv, err := server.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			group.Go(func() {
+				if healthy(t, srv) == nil {
+					serving.Add(1)
+				}
+			})
+			defer runUntilEnd(t, srv)()
+		}
+		group.Wait()
+		if n := serving.Load(); n != 1 {
+			t.Fatalf("%d of 3 serve the socket", n)
+		}
+	}
+}
+
+// runUntilEnd runs a server; what it returns ends it.
+func runUntilEnd(t *testing.T, srv *server.Server) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
 	}
 }
 
@@ -193,6 +242,35 @@ func TestShutdownWaitsForMounts(t *testing.T) {
 	close(h.release)
 	if err := <-result; err != nil {
 		t.Errorf("the running mount failed: %v", err)
+	}
+	stopped.Wait()
+}
+
+// An error of a plugin that is ending may be tried again: by then the next one
+// answers.
+func TestShutdownLetsTheDriverRetry(t *testing.T) {
+	h := newHeld()
+	cfg := config(t, h)
+	srv, stop := start(t, cfg)
+	client := dial(t, cfg.Socket)
+	var trailer metadata.MD
+	result := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		_, err := client.Mount(ctx, smallest, grpc.Trailer(&trailer)) // ends in our own time-out
+		result <- err
+	}()
+	<-h.entered
+	var stopped sync.WaitGroup
+	stopped.Go(stop)
+	for deadline := time.Now().Add(2 * time.Second); healthy(t, srv) == nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the stop does not begin")
+		}
+	}
+	if err := <-result; status.Code(err) != codes.DeadlineExceeded || len(trailer.Get("grpc-retry-pushback-ms")) > 0 {
+		t.Errorf("got %v with trailer %v", err, trailer)
 	}
 	stopped.Wait()
 }

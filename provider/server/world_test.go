@@ -137,15 +137,7 @@ func run(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	stop = sync.OnceFunc(runUntilEnd(t, srv))
 	t.Cleanup(stop)
 	return srv, stop
 }
