@@ -138,20 +138,6 @@ func TestStartsAtOnce(t *testing.T) {
 	}
 }
 
-// runUntilEnd runs a server; what it returns ends it.
-func runUntilEnd(t *testing.T, srv *server.Server) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
-	return func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}
-}
-
 // At a switch-over the old process may unlink our socket when it ends.
 func TestRemovedSocketIsMadeAnew(t *testing.T) {
 	t.Run("by the health check", func(t *testing.T) {

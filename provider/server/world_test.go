@@ -142,6 +142,20 @@ func run(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
 	return srv, stop
 }
 
+// runUntilEnd runs a server; what it returns ends it.
+func runUntilEnd(t *testing.T, srv *server.Server) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+}
+
 // start is run, and waits until the server answers.
 func start(t *testing.T, cfg server.Config) (srv *server.Server, stop func()) {
 	t.Helper()
