@@ -13,6 +13,7 @@ const ReasonInvalidParameter = "InvalidParameter"
 // line that never holds a token or a secret; field values of the class are
 // quoted and cut short.
 type Error struct {
+	Pod      Pod       // whose request it was, as far as it could be read; for logs
 	Problems []Problem // never empty
 }
 

@@ -91,6 +91,7 @@ func Parse(attributes, secrets, permission string) (*Mount, error) {
 	}
 	m.Objects, m.Lax = parseObjects(attr["objects"], mode, &e)
 	if len(e.Problems) > 0 {
+		e.Pod = m.Pod
 		return nil, &e
 	}
 	return m, nil

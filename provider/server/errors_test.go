@@ -248,6 +248,9 @@ func TestFailures(t *testing.T) {
 			if reasons, _ := w.seen.told(); strings.Contains(reasons, ",") || reasons == "" {
 				t.Errorf("observed reasons %q, want one", reasons)
 			}
+			if !strings.Contains(w.log.String(), `"namespace":"shop"`) && f.name != "parameter/pod namespace missing" && !strings.HasPrefix(f.name, "bug/") {
+				t.Errorf("the log does not tell whose mount it was: %s", w.log)
+			}
 			messages[f.name] = got.Code().String() + "  " + got.Message()
 		})
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -51,8 +52,9 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, resp response, err error) {
 	defer provider.Recover(&err)
 	req, err = request.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
-	if err != nil {
-		return nil, response{}, err
+	var bad *request.Error
+	if errors.As(err, &bad) {
+		return &request.Mount{Pod: bad.Pod}, response{}, err
 	}
 	s.tellLax(req)
 	volume, err := s.cfg.Mounter.Mount(ctx, req)
