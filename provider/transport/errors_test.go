@@ -372,3 +372,19 @@ func TestTimeoutError(t *testing.T) {
 	}
 	checkText(t, err, "(sign in)")
 }
+
+// Go's HTTP/2 client takes any number for a status; nothing behind this package
+// should have to.
+func TestStatusThatHTTPDoesNotHave(t *testing.T) {
+	for _, status := range []int{-5, 0, 99, 600, 99999} {
+		pool := roundTripper(func(*http.Request) (*http.Response, error) {
+			resp := answer("")
+			resp.StatusCode = status
+			return resp, nil
+		})
+		err := get(t.Context(), reader(pool), secretURL)
+		if e := failure(t, err); e.Reason() != transport.ReasonServiceUnavailable || !isPermanent(err) || strings.Contains(e.Error(), "99999") {
+			t.Errorf("%d: got %v, permanent %t", status, err, isPermanent(err))
+		}
+	}
+}
