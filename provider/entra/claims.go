@@ -10,7 +10,8 @@ import (
 )
 
 // claims are what a federated credential is matched with. They are read without
-// any check and serve messages only: whoever sent the token reads the message.
+// any check and serve messages only, which whoever sent the token can shape; see
+// federatedCredentialMissing.
 type claims struct {
 	issuer, subject, audience string
 }

@@ -55,16 +55,22 @@ func TestSocketIsPrivate(t *testing.T) {
 	}
 }
 
-func TestStaleSocketIsReplaced(t *testing.T) {
-	cfg := config(t, failing{})
-	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Socket, Net: "unix"})
+// leaveStale makes a socket that nobody serves, as a killed process leaves it.
+func leaveStale(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	old.SetUnlinkOnClose(false)
-	if err := old.Close(); err != nil {
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	cfg := config(t, failing{})
+	leaveStale(t, cfg.Socket)
 	start(t, cfg)
 	answers(t, cfg.Socket, "1.2.3")
 }
@@ -109,14 +115,7 @@ func TestLiveSocketIsWaitedFor(t *testing.T) {
 func TestStartsAtOnce(t *testing.T) {
 	for range 20 {
 		cfg := config(t, failing{})
-		old, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.Socket, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		old.SetUnlinkOnClose(false)
-		if err := old.Close(); err != nil {
-			t.Fatal(err)
-		}
+		leaveStale(t, cfg.Socket)
 		var group sync.WaitGroup
 		var serving atomic.Int32
 		for range 3 {
@@ -213,6 +212,16 @@ func mountHeld(t *testing.T, h held, socket string) (result chan error) {
 	return result
 }
 
+// awaitStop returns when the server has begun to stop.
+func awaitStop(t *testing.T, srv *server.Server) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); healthy(t, srv) == nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the stop does not begin")
+		}
+	}
+}
+
 func TestShutdownWaitsForMounts(t *testing.T) {
 	h := newHeld()
 	cfg := config(t, h)
@@ -220,11 +229,7 @@ func TestShutdownWaitsForMounts(t *testing.T) {
 	result := mountHeld(t, h, cfg.Socket)
 	var stopped sync.WaitGroup
 	stopped.Go(stop)
-	for deadline := time.Now().Add(10 * time.Second); healthy(t, srv) == nil; { // until the stop has begun
-		if time.Now().After(deadline) {
-			t.Fatal("the stop does not begin")
-		}
-	}
+	awaitStop(t, srv)
 	close(h.release)
 	if err := <-result; err != nil {
 		t.Errorf("the running mount failed: %v", err)
@@ -250,11 +255,7 @@ func TestShutdownLetsTheDriverRetry(t *testing.T) {
 	<-h.entered
 	var stopped sync.WaitGroup
 	stopped.Go(stop)
-	for deadline := time.Now().Add(2 * time.Second); healthy(t, srv) == nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the stop does not begin")
-		}
-	}
+	awaitStop(t, srv)
 	if err := <-result; status.Code(err) != codes.DeadlineExceeded || len(trailer.Get("grpc-retry-pushback-ms")) > 0 {
 		t.Errorf("got %v with trailer %v", err, trailer)
 	}
