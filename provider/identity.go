@@ -78,6 +78,7 @@ func (m *Mounter) workloadIdentity(id request.Identity, pod request.Pod, home cl
 		account = fmt.Sprintf("system:serviceaccount:%s:%s", pod.Namespace, pod.ServiceAccount)
 	}
 	return entra.Identity{
+		Mode:           entra.WorkloadIdentity,
 		ServiceAccount: account,
 		Authority:      home.Authority,
 		TenantID:       strings.ToLower(tenant),

@@ -68,7 +68,8 @@ type vaults struct {
 	callers map[keyvault.Caller]bool
 }
 
-func (v *vaults) Secret(ctx context.Context, host string, caller keyvault.Caller, name, version string) (keyvault.Secret, error) {
+func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object) (keyvault.Value, error) {
+	host, name, version := o.Host, o.Name, o.Version
 	v.mu.Lock()
 	v.reads = append(v.reads, name)
 	if v.hosts == nil {
@@ -80,16 +81,16 @@ func (v *vaults) Secret(ctx context.Context, host string, caller keyvault.Caller
 		v.hook(name)
 	}
 	if fail, ok := v.fails[name]; ok {
-		return keyvault.Secret{}, fail(ctx)
+		return keyvault.Value{}, fail(ctx)
 	}
 	value, ok := v.values[name]
 	if !ok {
-		return keyvault.Secret{}, refusal(ctx, host, caller, name, version, http.StatusNotFound, `{"error":{"code":"SecretNotFound","message":"x"}}`)
+		return keyvault.Value{}, refusal(ctx, host, caller, name, version, http.StatusNotFound, `{"error":{"code":"SecretNotFound","message":"x"}}`)
 	}
 	if version == "" {
 		version = "v-" + name
 	}
-	return keyvault.Secret{Value: value, Version: version}, nil
+	return keyvault.Value{Text: value, Version: version}, nil
 }
 
 // refusal is the error of a real reader when the vault answers so.
@@ -102,7 +103,7 @@ func refusal(ctx context.Context, host string, caller keyvault.Caller, name, ver
 	if err != nil {
 		return err
 	}
-	_, err = reader.Secret(ctx, host, caller, name, version)
+	_, err = reader.Get(ctx, caller, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: version})
 	return err
 }
 
@@ -198,7 +199,7 @@ func TestMount(t *testing.T) {
 	if !reflect.DeepEqual(volume, want) {
 		t.Errorf("got  %+v\nwant %+v", volume, want)
 	}
-	wantID := entra.Identity{Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID, Assertion: "assertion"}
+	wantID := entra.Identity{Mode: entra.WorkloadIdentity, Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID, Assertion: "assertion"}
 	if len(s.ids) != 1 {
 		t.Fatalf("signed in %d times", len(s.ids))
 	}
@@ -210,7 +211,7 @@ func TestMount(t *testing.T) {
 	if id != wantID || s.scopes[0] != "https://vault.azure.net/.default" {
 		t.Errorf("signed in %+v for %s", id, s.scopes[0])
 	}
-	caller := keyvault.Caller{TenantID: tenantID, ClientID: clientID, Token: "for assertion"}
+	caller := keyvault.Caller{Principal: keyvault.Principal{Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID}, Token: "for assertion"}
 	if len(v.callers) != 1 || !v.callers[caller] || len(v.hosts) != 1 || !v.hosts["contoso.vault.azure.net"] {
 		t.Errorf("read as %+v from %v", v.callers, v.hosts)
 	}

@@ -27,7 +27,7 @@ type SignIn interface {
 
 // Vaults reads from key vaults; *keyvault.Reader does.
 type Vaults interface {
-	Secret(ctx context.Context, host string, caller keyvault.Caller, name, version string) (keyvault.Secret, error)
+	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object) (keyvault.Value, error)
 }
 
 // Mounter makes mounts. Its fields are set once; it is safe for concurrent use.
@@ -79,7 +79,10 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	if err != nil {
 		return nil, err
 	}
-	caller := keyvault.Caller{TenantID: id.TenantID, ClientID: id.ClientID, Token: token.Value}
+	caller := keyvault.Caller{
+		Principal: keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID},
+		Token:     token.Value,
+	}
 	parts, err := m.readAll(ctx, home.VaultHost(req.Vault), caller, req.Objects)
 	if err != nil {
 		return nil, err
@@ -174,15 +177,15 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 }
 
 func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, o request.Object) (part, error) {
-	secret, err := m.Vaults.Secret(ctx, host, caller, o.Name, o.Version)
+	value, err := m.Vaults.Get(ctx, caller, keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version})
 	if err != nil {
 		return part{}, err
 	}
-	files, err := render.Secret(o, secret)
+	files, err := render.Files(o, value, render.Options{})
 	if err != nil {
 		return part{}, err
 	}
-	p := part{files: files, version: Version{ID: o.ID(), Version: secret.Version}, warning: m.validity(o, secret)}
+	p := part{files: files, version: Version{ID: o.ID(), Version: value.Version}, warning: m.validity(o, value)}
 	for _, f := range files {
 		p.size += len(f.Content)
 	}
@@ -191,15 +194,15 @@ func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller,
 
 // validity warns of a secret outside its dates, which Key Vault serves all the
 // same: they are informational.
-func (m *Mounter) validity(o request.Object, s keyvault.Secret) string {
+func (m *Mounter) validity(o request.Object, v keyvault.Value) string {
 	now := time.Now
 	if m.Now != nil {
 		now = m.Now
 	}
 	switch t := now(); {
-	case s.Expires != nil && t.After(*s.Expires):
+	case v.Expires != nil && t.After(*v.Expires):
 		return o.String() + " has expired"
-	case s.NotBefore != nil && t.Before(*s.NotBefore):
+	case v.NotBefore != nil && t.Before(*v.NotBefore):
 		return o.String() + " is not valid yet"
 	}
 	return ""

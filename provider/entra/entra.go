@@ -22,19 +22,41 @@ import (
 // (Microsoft Entra workload identity federation).
 const Audience = "api://AzureADTokenExchange"
 
+// BindingAudience is what a service-account token must be made for to be exchanged
+// at the token proxy of an AKS cluster (AKS identity binding).
+const BindingAudience = "api://AKSIdentityBinding"
+
+// Mode is a kind of identity. Its text is the one of the flag --identity-modes.
+type Mode string
+
+// The kinds of identity.
+const (
+	WorkloadIdentity Mode = "workload-identity"
+	ServicePrincipal Mode = "service-principal"
+	ManagedIdentity  Mode = "managed-identity"
+	IdentityBinding  Mode = "identity-binding"
+)
+
+// Modes are all kinds of identity, in the order of the documentation.
+var Modes = []Mode{WorkloadIdentity, ServicePrincipal, ManagedIdentity, IdentityBinding}
+
 // Identity is one caller's identity with the credential that proves it.
 type Identity struct {
-	Authority    string // of the cloud, such as https://login.microsoftonline.com
-	TenantID     string
+	Mode         Mode
+	Authority    string // of the cloud, such as https://login.microsoftonline.com; "" for ManagedIdentity
+	TenantID     string // "" for ManagedIdentity
 	TenantIDFrom string // where it was set, for messages
-	ClientID     string
+	ClientID     string // "" for the node's system-assigned identity
 	ClientIDFrom string // where it was set, for messages
 
 	// ServiceAccount is the subject that the pod's own token has, as kubelet names
 	// the pod's service account; "" if it does not.
 	ServiceAccount string
-	// Assertion is the pod's service-account token of audience [Audience].
+	// Assertion is the pod's service-account token: of audience [Audience] for
+	// WorkloadIdentity, of [BindingAudience] for IdentityBinding.
 	Assertion request.Secret
+	// ClientSecret is the password of a ServicePrincipal.
+	ClientSecret request.Secret
 }
 
 // Token is an access token. Only the caller that signed in may use it.
@@ -56,7 +78,11 @@ type Exchange struct {
 // Token signs in and returns a token for the scope. Its error is an *Error, a
 // *transport.Error, or the context's own.
 func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
-	return x.workloadIdentity(ctx, id, scope)
+	switch id.Mode {
+	case WorkloadIdentity:
+		return x.workloadIdentity(ctx, id, scope)
+	}
+	return Token{}, &Error{reason: ReasonSignInFailed, cause: fmt.Sprintf("identity mode %q is not supported by this version", id.Mode), fix: "use workload identity"}
 }
 
 func (x *Exchange) options(authority string) azcore.ClientOptions {

@@ -45,7 +45,7 @@ func exchange(f tokens) *entra.Exchange {
 }
 
 func identity(assertion string) entra.Identity {
-	return entra.Identity{Authority: authority, TenantID: "t", ClientID: "c", Assertion: request.Secret(assertion)}
+	return entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority, TenantID: "t", ClientID: "c", Assertion: request.Secret(assertion)}
 }
 
 // jwt is an unsigned token with these claims; Entra is not asked to check it here.

@@ -51,19 +51,44 @@ type vault struct {
 
 // Caller is on whose behalf an object is read.
 type Caller struct {
-	TenantID string
-	ClientID string
-	Token    request.Secret // access token for the vault's audience
+	Principal
+	Token request.Secret // access token for the vault's audience
 }
 
-// Secret is one version of a secret.
-type Secret struct {
-	Value       string
-	Version     string
+// Principal is who a token of the caller speaks for. It is comparable: two callers
+// with one Principal have the same rights in every vault.
+type Principal struct {
+	Authority string // that gave the token: a URL, or "node" for the node's managed identity
+	TenantID  string // "" for the node's managed identity
+	ClientID  string // "" for the node's system-assigned identity
+}
+
+// Value is one version of an object. Its slices must not be changed: callers may
+// share them.
+type Value struct {
+	Version   string
+	NotBefore *time.Time // informational: Key Vault serves the object all the same
+	Expires   *time.Time // likewise
+
+	// Of a secret.
+	Text        string
 	ContentType string
-	Managed     bool       // it is the private side of a certificate
-	NotBefore   *time.Time // informational: Key Vault serves it all the same
-	Expires     *time.Time // likewise
+	Managed     bool // it is the private side of a certificate
+
+	// Of a certificate: DER (RFC 5280), which Key Vault calls CER.
+	CER []byte
+
+	// Of a key.
+	Key *Key
+}
+
+// Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).
+// Numbers are big-endian.
+type Key struct {
+	Type  string // kty, such as RSA or EC-HSM
+	Curve string // crv of an elliptic-curve key
+	N, E  []byte // modulus and exponent of an RSA key
+	X, Y  []byte // point of an elliptic-curve key
 }
 
 // NewReader makes a Reader.
@@ -78,29 +103,28 @@ func NewReader(cfg Config) (*Reader, error) {
 	return &Reader{cfg: cfg, vaults: vaults}, nil
 }
 
-// Secret reads a version of a secret, the latest if version is empty, from the
-// vault at host (its DNS name). Its error is an *Error or the context's own.
-func (r *Reader) Secret(ctx context.Context, host string, caller Caller, name, version string) (Secret, error) {
-	object := Object{Host: host, Type: request.TypeSecret, Name: name, Version: version}
-	v, err := r.vault(host)
+// Get reads a version of an object, the latest if the object names none. Its error
+// is an *Error or the context's own.
+func (r *Reader) Get(ctx context.Context, caller Caller, o Object) (Value, error) {
+	v, err := r.vault(o.Host)
 	if err != nil {
-		return Secret{}, err
+		return Value{}, err
 	}
-	resp, err := v.secrets.GetSecret(withCaller(ctx, caller), name, version, nil)
+	resp, err := v.secrets.GetSecret(withCaller(ctx, caller), o.Name, o.Version, nil)
 	if err != nil {
-		return Secret{}, explain(ctx, err, object, caller)
+		return Value{}, explain(ctx, err, o, caller)
 	}
-	return newSecret(resp.Secret, object)
+	return newSecret(resp.Secret, o)
 }
 
-func newSecret(s azsecrets.Secret, object Object) (Secret, error) {
+func newSecret(s azsecrets.Secret, object Object) (Value, error) {
 	if s.Value == nil || s.ID == nil || s.ID.Version() == "" || !strings.EqualFold(s.ID.Name(), object.Name) ||
 		object.Version != "" && !strings.EqualFold(s.ID.Version(), object.Version) {
-		return Secret{}, &Error{Objects: []Object{object}, reason: ReasonServiceUnavailable,
+		return Value{}, &Error{Objects: []Object{object}, reason: ReasonServiceUnavailable,
 			cause: object.Host + " sent an answer for {objects} without its value or version",
 			fix:   "what answers there is not Key Vault; check proxies and private DNS"}
 	}
-	out := Secret{Value: *s.Value, Version: s.ID.Version(), Managed: s.KID != nil}
+	out := Value{Text: *s.Value, Version: s.ID.Version(), Managed: s.KID != nil}
 	if s.ContentType != nil {
 		out.ContentType = *s.ContentType
 	}

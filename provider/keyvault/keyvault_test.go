@@ -53,7 +53,7 @@ func reader(t *testing.T, concurrency int, v vault) *keyvault.Reader {
 }
 
 func caller(name string) keyvault.Caller {
-	return keyvault.Caller{TenantID: "tenant", ClientID: name, Token: "token of x"}
+	return keyvault.Caller{Principal: keyvault.Principal{TenantID: "tenant", ClientID: name}, Token: "token of x"}
 }
 
 func TestSecret(t *testing.T) {
@@ -67,11 +67,11 @@ func TestSecret(t *testing.T) {
 		return answer(http.StatusOK, `{"value":"v","contentType":"text/plain","kid":"https://contoso.vault.azure.net/keys/my-secret/1",`+
 			`"id":"https://contoso.vault.azure.net/secrets/My-Secret/0123456789abcdef0123456789abcdef","attributes":{"enabled":true,"nbf":1,"exp":2}}`)
 	})
-	got, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "0123456789abcdef0123456789abcdef")
+	got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "0123456789abcdef0123456789abcdef"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Value != "v" || got.Version != "0123456789abcdef0123456789abcdef" || got.ContentType != "text/plain" || !got.Managed ||
+	if got.Text != "v" || got.Version != "0123456789abcdef0123456789abcdef" || got.ContentType != "text/plain" || !got.Managed ||
 		got.NotBefore.Unix() != 1 || got.Expires.Unix() != 2 {
 		t.Errorf("got %+v", got)
 	}
@@ -92,7 +92,7 @@ func TestForeignAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
-			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "1")
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"})
 			var typed *keyvault.Error
 			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
 				t.Errorf("got %v", err)
@@ -118,11 +118,11 @@ func TestTokensDoNotMix(t *testing.T) {
 	for i := range 200 {
 		group.Go(func() {
 			name := []string{"good", "refused"}[i%2] + fmt.Sprint(i)
-			got, err := r.Secret(t.Context(), host, keyvault.Caller{ClientID: name, Token: request.Secret(name)}, name, "")
+			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""})
 			var typed *keyvault.Error
 			switch {
-			case i%2 == 0 && (err != nil || got.Value != name):
-				t.Errorf("%s: got %q, %v", name, got.Value, err)
+			case i%2 == 0 && (err != nil || got.Text != name):
+				t.Errorf("%s: got %q, %v", name, got.Text, err)
 			case i%2 == 1 && (!errors.As(err, &typed) || typed.Reason() != keyvault.ReasonWrongTenant):
 				t.Errorf("%s: got %v", name, err)
 			}
@@ -136,7 +136,7 @@ func TestNoRequestWithoutAToken(t *testing.T) {
 		t.Error("a request left")
 		return answer(http.StatusOK, "{}")
 	})
-	if _, err := r.Secret(t.Context(), host, keyvault.Caller{}, "my-secret", ""); err == nil {
+	if _, err := r.Get(t.Context(), keyvault.Caller{}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err == nil {
 		t.Error("no error")
 	}
 }
@@ -165,7 +165,7 @@ func TestTries(t *testing.T) {
 				}
 				return resp, err
 			})
-			_, err := r.Secret(t.Context(), host, caller("a"), "my-secret", "")
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""})
 			if err == nil || tries.Load() != c.want {
 				t.Errorf("%d tries, want %d; %v", tries.Load(), c.want, err)
 			}
@@ -191,7 +191,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	var group sync.WaitGroup
 	for range 10 {
 		group.Go(func() {
-			if _, err := r.Secret(t.Context(), host, caller("a"), "my-secret", ""); err != nil {
+			if _, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -201,7 +201,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := r.Secret(ctx, host, caller("a"), "late", "")
+	_, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "late", Version: ""})
 	var typed *keyvault.Error
 	if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"late"`) {
 		t.Errorf("got %v", err)
@@ -233,12 +233,12 @@ func TestBackOffHoldsNoPlace(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if _, err := r.Secret(ctx, host, caller("a"), "busy", ""); !errors.Is(err, context.Canceled) {
+		if _, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "busy", Version: ""}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 	<-refused
-	if _, err := r.Secret(t.Context(), host, caller("b"), "my-secret", ""); err != nil {
+	if _, err := r.Get(t.Context(), caller("b"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil {
 		t.Error(err)
 	}
 	cancel()
@@ -262,7 +262,7 @@ func TestTriesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.Secret(t.Context(), host, caller("a"), "my-secret", ""); err != nil || got.Value != "v" || tries.Load() != 2 {
+	if got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil || got.Text != "v" || tries.Load() != 2 {
 		t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
 	}
 }
@@ -274,7 +274,7 @@ func TestCallerThatLeaves(t *testing.T) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	})
-	if _, err := r.Secret(ctx, host, caller("a"), "my-secret", ""); !errors.Is(err, context.Canceled) {
+	if _, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -287,7 +287,7 @@ func TestErrorOfManyObjects(t *testing.T) {
 		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
 	})
 	failure := func(name string) *keyvault.Error {
-		_, err := r.Secret(t.Context(), host, caller("a"), name, "")
+		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""})
 		var typed *keyvault.Error
 		if !errors.As(err, &typed) {
 			t.Fatalf("got %v", err)

@@ -42,14 +42,22 @@ const (
 	contentTypePEM = "application/x-pem-file"
 )
 
-// Secret renders a secret as the object asks for. Its error is an *Error.
-func Secret(o request.Object, s keyvault.Secret) ([]File, error) {
-	if s.Managed && !strings.EqualFold(s.ContentType, contentTypePEM) {
+// Options are the plugin's choices for private keys with their certificates.
+type Options struct {
+	// StoredOrder leaves certificates as they are stored, instead of leaf first.
+	StoredOrder bool
+	// SeparateFiles adds <path>.crt and <path>.key.
+	SeparateFiles bool
+}
+
+// Files renders a value as the object asks for. Its error is an *Error.
+func Files(o request.Object, v keyvault.Value, _ Options) ([]File, error) {
+	if v.Managed && !strings.EqualFold(v.ContentType, contentTypePEM) {
 		return nil, &Error{Object: o,
-			cause: fmt.Sprintf("%s is the private side of a certificate with content type %.64q", o, s.ContentType),
+			cause: fmt.Sprintf("%s is the private side of a certificate with content type %.64q", o, v.ContentType),
 			fix:   fmt.Sprintf("only %s can be mounted by this version", contentTypePEM)}
 	}
-	content, err := decode(o, s)
+	content, err := decode(o, v)
 	if err != nil {
 		return nil, err
 	}
@@ -57,26 +65,26 @@ func Secret(o request.Object, s keyvault.Secret) ([]File, error) {
 }
 
 // decode returns the bytes that the secret's text stands for.
-func decode(o request.Object, s keyvault.Secret) ([]byte, error) {
+func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	var (
 		content []byte
 		err     error
 	)
 	switch o.Encoding {
 	case request.EncodingBase64:
-		content, err = base64.StdEncoding.DecodeString(s.Value)
+		content, err = base64.StdEncoding.DecodeString(v.Text)
 	case request.EncodingHex:
-		content, err = hex.DecodeString(s.Value)
+		content, err = hex.DecodeString(v.Text)
 	default:
-		return []byte(s.Value), nil
+		return []byte(v.Text), nil
 	}
 	if err == nil {
 		return content, nil
 	}
 	// The decoder's own words quote a byte of the value.
 	kind := ""
-	if s.ContentType != "" {
-		kind = fmt.Sprintf(" (content type %.64q)", s.ContentType)
+	if v.ContentType != "" {
+		kind = fmt.Sprintf(" (content type %.64q)", v.ContentType)
 	}
 	return nil, &Error{Object: o,
 		cause: fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),

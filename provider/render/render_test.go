@@ -30,27 +30,27 @@ func TestSecret(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		encoding request.Encoding
-		secret   keyvault.Secret
+		secret   keyvault.Value
 		want     string
 	}{
-		{"plain", utf8, keyvault.Secret{Value: "Hello!"}, "Hello!"},
-		{"empty", utf8, keyvault.Secret{}, ""},
-		{"nothing is trimmed", utf8, keyvault.Secret{Value: " \r\n\tx\n\n"}, " \r\n\tx\n\n"},
-		{"any bytes", utf8, keyvault.Secret{Value: "\x00\xff\ufeffé"}, "\x00\xff\ufeffé"},
-		{"looks like base64", utf8, keyvault.Secret{Value: "SGVsbG8="}, "SGVsbG8="},
-		{"content types are informational", utf8, keyvault.Secret{Value: "{}", ContentType: "application/json"}, "{}"},
-		{"PKCS#12 that is a plain secret", utf8, keyvault.Secret{Value: "MIIK", ContentType: pkcs12}, "MIIK"},
-		{"base64", b64, keyvault.Secret{Value: "SGVsbG8="}, "Hello"},
-		{"base64 of bytes", b64, keyvault.Secret{Value: "AP/+"}, "\x00\xff\xfe"},
-		{"base64 in lines", b64, keyvault.Secret{Value: "SGVs\r\nbG8=\n"}, "Hello"},
-		{"empty base64", b64, keyvault.Secret{}, ""},
-		{"hex", hx, keyvault.Secret{Value: "00fFfe"}, "\x00\xff\xfe"},
-		{"empty hex", hx, keyvault.Secret{}, ""},
-		{"PEM behind a certificate", utf8, keyvault.Secret{Value: block, ContentType: pemFile, Managed: true}, block},
-		{"content type in another case", utf8, keyvault.Secret{Value: block, ContentType: "Application/X-PEM-File", Managed: true}, block},
+		{"plain", utf8, keyvault.Value{Text: "Hello!"}, "Hello!"},
+		{"empty", utf8, keyvault.Value{}, ""},
+		{"nothing is trimmed", utf8, keyvault.Value{Text: " \r\n\tx\n\n"}, " \r\n\tx\n\n"},
+		{"any bytes", utf8, keyvault.Value{Text: "\x00\xff\ufeffé"}, "\x00\xff\ufeffé"},
+		{"looks like base64", utf8, keyvault.Value{Text: "SGVsbG8="}, "SGVsbG8="},
+		{"content types are informational", utf8, keyvault.Value{Text: "{}", ContentType: "application/json"}, "{}"},
+		{"PKCS#12 that is a plain secret", utf8, keyvault.Value{Text: "MIIK", ContentType: pkcs12}, "MIIK"},
+		{"base64", b64, keyvault.Value{Text: "SGVsbG8="}, "Hello"},
+		{"base64 of bytes", b64, keyvault.Value{Text: "AP/+"}, "\x00\xff\xfe"},
+		{"base64 in lines", b64, keyvault.Value{Text: "SGVs\r\nbG8=\n"}, "Hello"},
+		{"empty base64", b64, keyvault.Value{}, ""},
+		{"hex", hx, keyvault.Value{Text: "00fFfe"}, "\x00\xff\xfe"},
+		{"empty hex", hx, keyvault.Value{}, ""},
+		{"PEM behind a certificate", utf8, keyvault.Value{Text: block, ContentType: pemFile, Managed: true}, block},
+		{"content type in another case", utf8, keyvault.Value{Text: block, ContentType: "Application/X-PEM-File", Managed: true}, block},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files, err := render.Secret(object(c.encoding), c.secret)
+			files, err := render.Files(object(c.encoding), c.secret, render.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,33 +66,33 @@ func TestSecretRefused(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		encoding request.Encoding
-		secret   keyvault.Secret
+		secret   keyvault.Value
 		says     []string
 	}{
-		{"not base64", request.EncodingBase64, keyvault.Secret{Value: value}, []string{"base64", "objectEncoding"}},
-		{"base64 without padding", request.EncodingBase64, keyvault.Secret{Value: "SGVsbG8"}, []string{"base64"}},
-		{"base64 for URLs", request.EncodingBase64, keyvault.Secret{Value: "_-__"}, []string{"base64"}},
-		{"base64 with a blank", request.EncodingBase64, keyvault.Secret{Value: "SGVs bG8="}, []string{"base64"}},
-		{"not hex", request.EncodingHex, keyvault.Secret{Value: value}, []string{"hex", "objectEncoding"}},
-		{"odd hex", request.EncodingHex, keyvault.Secret{Value: "abc"}, []string{"hex"}},
-		{"hex with a prefix", request.EncodingHex, keyvault.Secret{Value: "0xab"}, []string{"hex"}},
-		{"hex with a line end", request.EncodingHex, keyvault.Secret{Value: "ab\n"}, []string{"hex"}},
-		{"PEM as base64", request.EncodingBase64, keyvault.Secret{Value: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"base64", pemFile}},
-		{"PEM as hex", request.EncodingHex, keyvault.Secret{Value: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"hex", pemFile}},
-		{"certificate without content type", request.EncodingUTF8, keyvault.Secret{Value: value, Managed: true}, []string{"certificate", `""`}},
-		{"certificate of another kind", request.EncodingUTF8, keyvault.Secret{Value: value, ContentType: "application/x-new\n", Managed: true}, []string{"certificate", `application/x-new\n`}},
-		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Secret{Value: value, ContentType: pkcs12, Managed: true}, []string{"certificate", pkcs12}}, // not yet
+		{"not base64", request.EncodingBase64, keyvault.Value{Text: value}, []string{"base64", "objectEncoding"}},
+		{"base64 without padding", request.EncodingBase64, keyvault.Value{Text: "SGVsbG8"}, []string{"base64"}},
+		{"base64 for URLs", request.EncodingBase64, keyvault.Value{Text: "_-__"}, []string{"base64"}},
+		{"base64 with a blank", request.EncodingBase64, keyvault.Value{Text: "SGVs bG8="}, []string{"base64"}},
+		{"not hex", request.EncodingHex, keyvault.Value{Text: value}, []string{"hex", "objectEncoding"}},
+		{"odd hex", request.EncodingHex, keyvault.Value{Text: "abc"}, []string{"hex"}},
+		{"hex with a prefix", request.EncodingHex, keyvault.Value{Text: "0xab"}, []string{"hex"}},
+		{"hex with a line end", request.EncodingHex, keyvault.Value{Text: "ab\n"}, []string{"hex"}},
+		{"PEM as base64", request.EncodingBase64, keyvault.Value{Text: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"base64", pemFile}},
+		{"PEM as hex", request.EncodingHex, keyvault.Value{Text: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"hex", pemFile}},
+		{"certificate without content type", request.EncodingUTF8, keyvault.Value{Text: value, Managed: true}, []string{"certificate", `""`}},
+		{"certificate of another kind", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: "application/x-new\n", Managed: true}, []string{"certificate", `application/x-new\n`}},
+		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: pkcs12, Managed: true}, []string{"certificate", pkcs12}}, // not yet
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := object(c.encoding)
-			files, err := render.Secret(o, c.secret)
+			files, err := render.Files(o, c.secret, render.Options{})
 			refused(t, o, files, err)
 			for _, s := range c.says {
 				if !strings.Contains(err.Error(), s) {
 					t.Errorf("does not say %q: %v", s, err)
 				}
 			}
-			if v := c.secret.Value; strings.Contains(err.Error(), v) {
+			if v := c.secret.Text; strings.Contains(err.Error(), v) {
 				t.Errorf("shows the value: %v", err)
 			}
 		})
@@ -129,7 +129,7 @@ func FuzzSecret(f *testing.F) {
 	encodings := []request.Encoding{request.EncodingUTF8, request.EncodingBase64, request.EncodingHex}
 	f.Fuzz(func(t *testing.T, value, contentType string, encoding byte, managed bool) {
 		o := object(encodings[int(encoding)%len(encodings)])
-		files, err := render.Secret(o, keyvault.Secret{Value: value, Version: "v", ContentType: contentType, Managed: managed})
+		files, err := render.Files(o, keyvault.Value{Text: value, Version: "v", ContentType: contentType, Managed: managed}, render.Options{})
 		if err != nil {
 			refused(t, o, files, err)
 			// Nothing of the value can be in words that are the same for another one.
@@ -137,7 +137,7 @@ func FuzzSecret(f *testing.F) {
 			if value == other {
 				other = "\x00?"
 			}
-			if _, same := render.Secret(o, keyvault.Secret{Value: other, ContentType: contentType, Managed: managed}); same == nil || same.Error() != err.Error() {
+			if _, same := render.Files(o, keyvault.Value{Text: other, ContentType: contentType, Managed: managed}, render.Options{}); same == nil || same.Error() != err.Error() {
 				t.Errorf("the words depend on the value: %v and %v", err, same)
 			}
 			return
@@ -182,7 +182,7 @@ func FuzzRoundTrip(f *testing.F) {
 			request.EncodingBase64: base64.StdEncoding.EncodeToString(content),
 			request.EncodingHex:    hex.EncodeToString(content),
 		} {
-			files, err := render.Secret(object(encoding), keyvault.Secret{Value: value})
+			files, err := render.Files(object(encoding), keyvault.Value{Text: value}, render.Options{})
 			if err != nil || len(files) != 1 || string(files[0].Content) != string(content) {
 				t.Errorf("%s of %q: %q %v", encoding, content, files, err)
 			}
