@@ -41,7 +41,7 @@ func (m *Mounter) identity(id request.Identity, pod request.Pod, home cloud.Clou
 		return entra.Identity{}, notYet("the node's managed identity (useVMManagedIdentity)")
 	case id.ClientID != "":
 		return m.workloadIdentity(id, pod, home)
-	case id.ServicePrincipal:
+	case id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != "":
 		return entra.Identity{}, notYet("a service principal (nodePublishSecretRef)")
 	}
 	return entra.Identity{}, &IdentityError{reason: ReasonNoIdentity,

@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
@@ -155,7 +156,7 @@ func numbered(n int) ([]string, map[string]string) {
 }
 
 func newMounter(s *signIn, v *vaults) *provider.Mounter {
-	return &provider.Mounter{MaxBytes: 4 << 20, SignIn: s, Vaults: v, DefaultCloud: "AzurePublicCloud", MaxConcurrency: 4}
+	return &provider.Mounter{MaxBytes: 4 << 20, SignIn: s, Vaults: v, Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 4}
 }
 
 // refused checks what every failed mount must be: no volume, one line, a reason.
@@ -226,7 +227,7 @@ func TestClouds(t *testing.T) {
 		t.Run(c.class, func(t *testing.T) {
 			s, v := &signIn{}, &vaults{values: map[string]string{"a": "A"}}
 			m := newMounter(s, v)
-			m.DefaultCloud = c.plugin
+			m.Clouds.Default = c.plugin
 			if _, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"cloudName": c.class})); err != nil {
 				t.Fatal(err)
 			}

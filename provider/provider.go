@@ -32,10 +32,9 @@ type Vaults interface {
 
 // Mounter makes mounts. Its fields are set once; it is safe for concurrent use.
 type Mounter struct {
-	SignIn SignIn // required
-	Vaults Vaults // required
-	// DefaultCloud is the cloud of a class that names none; required.
-	DefaultCloud string
+	SignIn SignIn          // required
+	Vaults Vaults          // required
+	Clouds *cloud.Resolver // required
 	// DefaultTenant is the tenant of a class that names none; may be empty.
 	DefaultTenant string
 	// MaxConcurrency bounds the objects of one mount that are read at a time; 0 is 1.
@@ -67,15 +66,15 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	if err := m.check(req); err != nil {
 		return nil, err
 	}
-	home, err := m.cloud(req.Cloud)
+	home, err := m.Clouds.Resolve(req.Cloud.Name, req.Cloud.EnvFile)
 	if err != nil {
-		return nil, err
+		return nil, badParameter(err)
 	}
 	id, err := m.identity(req.Identity, req.Pod, home)
 	if err != nil {
 		return nil, err
 	}
-	token, err := m.SignIn.Token(ctx, id, home.VaultScope())
+	token, err := m.SignIn.Token(ctx, id, cloud.Scope(home.Resource))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +93,7 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 // in strict mode what is only let pass.
 func (m *Mounter) check(req *request.Mount) error {
 	if m.StrictObjects {
-		if err := req.Strict(); err != nil {
+		if err := request.Strict(req.Lax); err != nil {
 			return err
 		}
 	}
@@ -122,18 +121,13 @@ func (m *Mounter) check(req *request.Mount) error {
 	return nil
 }
 
-// cloud finds the cloud the class names.
-func (m *Mounter) cloud(c request.Cloud) (cloud.Cloud, error) {
-	name := c.Name
-	if name == "" {
-		name = m.DefaultCloud
+// badParameter tells of a cloud that cannot be used as of the parameter it is.
+func badParameter(err error) error {
+	var bad *cloud.Error
+	if !errors.As(err, &bad) {
+		return err
 	}
-	found, err := cloud.Lookup(name)
-	var unknown *cloud.UnknownError
-	if errors.As(err, &unknown) {
-		return cloud.Cloud{}, &request.Error{Problems: []request.Problem{{Field: "cloudName", Cause: unknown.Cause, Fix: unknown.Fix}}}
-	}
-	return found, err
+	return &request.Error{Problems: []request.Problem{{Field: bad.Field, Cause: bad.Cause, Fix: bad.Fix}}}
 }
 
 // part is what one object adds to the volume.

@@ -128,7 +128,7 @@ func (c *config) check() error {
 	if !strings.EqualFold(c.metricsBackend, "prometheus") {
 		return fmt.Errorf("--metrics-backend=%q: prometheus is the only one", c.metricsBackend)
 	}
-	if _, err := cloud.Lookup(c.cloudName); err != nil {
+	if err := cloud.CheckName(c.cloudName); err != nil {
 		return fmt.Errorf("--cloud-name: %w", err)
 	}
 	return nil

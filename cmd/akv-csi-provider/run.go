@@ -11,6 +11,7 @@ import (
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/admin"
+	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/metrics"
@@ -107,7 +108,7 @@ func newMounter(cfg *config, instruments *metrics.Metrics) (*provider.Mounter, e
 	return &provider.Mounter{
 		SignIn:         &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Retry: retry},
 		Vaults:         vaults,
-		DefaultCloud:   cfg.cloudName,
+		Clouds:         &cloud.Resolver{Default: cfg.cloudName},
 		DefaultTenant:  cfg.tenantID,
 		MaxConcurrency: cfg.maxVaultConcurrency,
 		MaxBytes:       cfg.maxResponseBytes,

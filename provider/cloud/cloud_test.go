@@ -8,74 +8,95 @@ import (
 	"akv-csi-provider/provider/cloud"
 )
 
-func TestLookup(t *testing.T) {
-	for _, c := range []struct{ name, first, authority, host, scope string }{
-		{"AzurePublicCloud", "AzurePublicCloud", "https://login.microsoftonline.com", "kv.vault.azure.net", "https://vault.azure.net/.default"},
-		{"AzureCloud", "AzurePublicCloud", "https://login.microsoftonline.com", "kv.vault.azure.net", "https://vault.azure.net/.default"},
-		{"AzureUSGovernmentCloud", "AzureUSGovernmentCloud", "https://login.microsoftonline.us", "kv.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net/.default"},
-		{"AzureUSGovernment", "AzureUSGovernmentCloud", "https://login.microsoftonline.us", "kv.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net/.default"},
-		{"AzureChinaCloud", "AzureChinaCloud", "https://login.chinacloudapi.cn", "kv.vault.azure.cn", "https://vault.azure.cn/.default"},
+func TestResolve(t *testing.T) {
+	r := &cloud.Resolver{Default: "AzureChinaCloud"}
+	for _, c := range []struct{ name, first, authority, host, resource string }{
+		{"AzurePublicCloud", "AzurePublicCloud", "https://login.microsoftonline.com", "kv.vault.azure.net", "https://vault.azure.net"},
+		{"AzureCloud", "AzurePublicCloud", "https://login.microsoftonline.com", "kv.vault.azure.net", "https://vault.azure.net"},
+		{"AzureUSGovernmentCloud", "AzureUSGovernmentCloud", "https://login.microsoftonline.us", "kv.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"},
+		{"AzureUSGovernment", "AzureUSGovernmentCloud", "https://login.microsoftonline.us", "kv.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"},
+		{"AzureChinaCloud", "AzureChinaCloud", "https://login.chinacloudapi.cn", "kv.vault.azure.cn", "https://vault.azure.cn"},
+		{"", "AzureChinaCloud", "https://login.chinacloudapi.cn", "kv.vault.azure.cn", "https://vault.azure.cn"},
 	} {
 		for _, name := range []string{c.name, strings.ToUpper(c.name), strings.ToLower(c.name)} {
 			t.Run(name, func(t *testing.T) {
-				got, err := cloud.Lookup(name)
+				got, err := r.Resolve(name, "/not/looked/at.json")
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.Name != c.first || got.Authority != c.authority {
-					t.Errorf("got %s at %s, want %s at %s", got.Name, got.Authority, c.first, c.authority)
+				if got.Name != c.first || got.Authority != c.authority || got.Resource != c.resource || got.Custom {
+					t.Errorf("got %+v", got)
 				}
 				if host := got.VaultHost("kv"); host != c.host {
 					t.Errorf("host %s, want %s", host, c.host)
 				}
-				if scope := got.VaultScope(); scope != c.scope {
-					t.Errorf("scope %s, want %s", scope, c.scope)
+				if err := cloud.CheckName(name); err != nil && name != "" {
+					t.Error(err)
 				}
 			})
 		}
 	}
 }
 
-func TestLookupRefuses(t *testing.T) {
+func TestResolveRefuses(t *testing.T) {
+	r := &cloud.Resolver{Default: "AzurePublicCloud"}
 	for _, c := range []struct{ name, says string }{
 		{"AzureGermanCloud", "closed in 2021"},
 		{"AZUREGERMANCLOUD", "closed in 2021"},
 		{"AzureMoonCloud", `"AzureMoonCloud"`},
-		{"AzureStackCloud", "not supported by this version"},
 		{"Azure\nCloud", `"Azure\nCloud"`},
-		{"", `""`},
 		{strings.Repeat("x", 100_000), "xxx"},
 	} {
-		got, err := cloud.Lookup(c.name)
-		if err == nil {
-			t.Errorf("%.40q is %s", c.name, got.Name)
-			continue
-		}
-		if got.Name != "" || got.Authority != "" || got.VaultSuffix != "" {
-			t.Errorf("%.40q: a cloud came with the error", c.name)
-		}
-		if u := new(cloud.UnknownError); !errors.As(err, &u) || u.Cause == "" || u.Fix == "" {
-			t.Errorf("%T %v is not an *UnknownError with cause and fix", err, err)
-		}
-		if text := err.Error(); len(text) > 300 || strings.ContainsAny(text, "\n\r") {
-			t.Errorf("not one short line: %.400q", text)
-		}
-		for _, s := range append(cloud.Names(), c.says) {
-			if !strings.Contains(err.Error(), s) {
-				t.Errorf("does not say %q: %v", s, err)
-			}
+		got, err := r.Resolve(c.name, "")
+		refused(t, got, err, "cloudName", append(cloud.Names(), c.says)...)
+		if err := cloud.CheckName(c.name); err == nil {
+			t.Errorf("%.40q is let pass", c.name)
 		}
 	}
 }
 
-// Every name that is offered is known and is its cloud's first.
+// refused checks that an *Error came, one short line that says the texts, and no
+// cloud with it.
+func refused(t *testing.T, got cloud.Cloud, err error, field string, says ...string) {
+	t.Helper()
+	var e *cloud.Error
+	if !errors.As(err, &e) || e.Field != field || e.Cause == "" || e.Fix == "" {
+		t.Fatalf("%T %v is not an *Error of %s with cause and fix", err, err, field)
+	}
+	if got.Name != "" || got.Authority != "" || got.VaultSuffix != "" || got.Resource != "" {
+		t.Errorf("a cloud came with the error: %+v", got)
+	}
+	text := err.Error()
+	if len(text) > 600 || strings.ContainsAny(text, "\n\r") {
+		t.Errorf("not one short line: %.700q", text)
+	}
+	for _, s := range says {
+		if !strings.Contains(text, s) {
+			t.Errorf("does not say %q: %s", s, text)
+		}
+	}
+}
+
+// Every name that is offered is known.
 func TestNames(t *testing.T) {
-	if len(cloud.Names()) == 0 {
-		t.Error("no names")
+	if len(cloud.Names()) != 4 {
+		t.Errorf("names %v", cloud.Names())
 	}
 	for _, name := range cloud.Names() {
-		if c, err := cloud.Lookup(name); err != nil || c.Name != name {
-			t.Errorf("%s is %s: %v", name, c.Name, err)
+		if err := cloud.CheckName(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestScope(t *testing.T) {
+	for resource, want := range map[string]string{
+		"https://vault.azure.net":        "https://vault.azure.net/.default",
+		"https://vault.local.example/":   "https://vault.local.example/.default",
+		"https://vault.local.example/id": "https://vault.local.example/id/.default",
+	} {
+		if got := cloud.Scope(resource); got != want {
+			t.Errorf("scope of %s is %s, want %s", resource, got, want)
 		}
 	}
 }

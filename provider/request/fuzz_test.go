@@ -180,10 +180,9 @@ func checkRoundTrip(t *testing.T, m *request.Mount) {
 	if len(objects) > 256<<10 {
 		return // with all defaults written out it may be too long
 	}
-	secrets := "null"
-	if m.Identity.ServicePrincipal {
-		secrets = `{"clientid":"a","clientsecret":"b"}`
-	}
+	secrets := toJSON(t, map[string]string{
+		"clientid": m.Identity.ServicePrincipal.ClientID, "clientsecret": string(m.Identity.ServicePrincipal.ClientSecret),
+	})
 	got, err := request.Parse(toJSON(t, map[string]string{
 		"csi.storage.k8s.io/pod.name": m.Pod.Name, "csi.storage.k8s.io/pod.namespace": m.Pod.Namespace,
 		"csi.storage.k8s.io/pod.uid": m.Pod.UID, "csi.storage.k8s.io/serviceAccount.name": m.Pod.ServiceAccount,

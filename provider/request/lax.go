@@ -3,7 +3,9 @@ package request
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,6 +17,7 @@ const (
 	LaxUnknownField  LaxKind = "unknown_field"
 	LaxIgnoredFormat LaxKind = "ignored_format"
 	LaxDuplicatePath LaxKind = "duplicate_path"
+	LaxEmptyHistory  LaxKind = "empty_history" // known only after the versions were read
 )
 
 // Lax is a mistake in a class that is served all the same, so that moving over
@@ -25,13 +28,13 @@ type Lax struct {
 	Cause string
 }
 
-// Strict returns an *Error naming all lax mistakes of the request, nil without any.
-func (m *Mount) Strict() error {
-	if len(m.Lax) == 0 {
+// Strict returns an *Error that names all of the mistakes, nil without any.
+func Strict(mistakes []Lax) error {
+	if len(mistakes) == 0 {
 		return nil
 	}
 	var e Error
-	for _, l := range m.Lax {
+	for _, l := range mistakes {
 		e.add(l.Field, l.Cause, "mend it, or run the provider without --strict-objects")
 	}
 	return &e
@@ -44,27 +47,40 @@ func (r *fieldReader) laxly(kind LaxKind, field, cause string) {
 // checkPaths finds files that cannot stand beside each other. The driver writes
 // a map by path, so of equal paths the last one wins silently; and it fails with
 // a bare mkdir error where one path is another's directory.
+//
+// How many versions a history will have is not known here: its first stands for
+// them, and the others count where an object names one of them.
 func checkPaths(objects []Object, e *Error) []Lax {
 	var lax []Lax
 	owner := make(map[string]int, len(objects))
+	twice := func(i, first int) {
+		lax = append(lax, Lax{
+			Kind:  LaxDuplicatePath,
+			Field: fmt.Sprintf("objects[%d] %s: objectAlias", i, quote(objects[i].Name)),
+			Cause: fmt.Sprintf("%s is also the path of objects[%d] %s; the last one is kept", quote(objects[i].firstPath()), first, quote(objects[first].Name)),
+		})
+	}
+	histories := make(map[string]int)
 	for i, o := range objects {
-		if first, taken := owner[o.Path]; taken {
-			lax = append(lax, Lax{
-				Kind:  LaxDuplicatePath,
-				Field: fmt.Sprintf("objects[%d] %s: objectAlias", i, quote(o.Name)),
-				Cause: fmt.Sprintf("%s is also the path of objects[%d] %s; the last one is kept", quote(o.Path), first, quote(objects[first].Name)),
-			})
+		if first, taken := owner[o.firstPath()]; taken {
+			twice(i, first)
 		}
-		owner[o.Path] = i
+		owner[o.firstPath()] = i
+		if o.History > 1 {
+			histories[o.Path] = i
+		}
 	}
 	for i, o := range objects {
-		if owner[o.Path] != i {
+		if owner[o.firstPath()] != i {
 			continue // looked at once; a long path under many objects costs much
 		}
-		for dir := parent(o.Path); dir != ""; dir = parent(dir) {
+		if of, ok := histories[parent(o.Path)]; ok && o.History == 1 && isIndex(path.Base(o.Path), objects[of].History) {
+			twice(i, of)
+		}
+		for dir := parent(o.firstPath()); dir != ""; dir = parent(dir) {
 			if other, taken := owner[dir]; taken {
 				e.add(fmt.Sprintf("objects[%d] %s: objectAlias", i, quote(o.Name)),
-					fmt.Sprintf("%s lies below the file of objects[%d] %s", quote(o.Path), other, quote(objects[other].Name)),
+					fmt.Sprintf("%s lies below the file of objects[%d] %s", quote(o.firstPath()), other, quote(objects[other].Name)),
 					"a path cannot be a file and a directory")
 			}
 		}
@@ -72,10 +88,25 @@ func checkPaths(objects []Object, e *Error) []Lax {
 	return lax
 }
 
+// firstPath is the path of the object's only or newest version.
+func (o Object) firstPath() string {
+	if o.History > 1 {
+		return o.Of(0, "").Path
+	}
+	return o.Path
+}
+
+// isIndex reports whether the text is an index of the second or a later of n
+// versions.
+func isIndex(text string, n int) bool {
+	i, err := strconv.Atoi(text)
+	return err == nil && i > 0 && i < n && strconv.Itoa(i) == text
+}
+
 // parent is the directory part of a clean relative path; "" at the top.
-func parent(path string) string {
-	i := strings.LastIndexByte(path, '/')
-	return path[:max(i, 0)]
+func parent(p string) string {
+	i := strings.LastIndexByte(p, '/')
+	return p[:max(i, 0)]
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

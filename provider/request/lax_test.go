@@ -37,6 +37,12 @@ func TestLax(t *testing.T) {
 			`objects[0] "a": objectFormat`, []string{`"Pfx"`, "ignored"}},
 		{"same name twice", "- {objectName: a, objectType: secret}\n- {objectName: a, objectType: secret}", request.LaxDuplicatePath,
 			`objects[1] "a": objectAlias`, []string{`"a"`, "objects[0]", "last one"}},
+		{"two histories with one alias", "- {objectName: a, objectType: secret, objectVersionHistory: 2, objectAlias: d}\n- {objectName: b, objectType: secret, objectVersionHistory: 3, objectAlias: d}", request.LaxDuplicatePath,
+			`objects[1] "b": objectAlias`, []string{`"d/0"`, `objects[0] "a"`}},
+		{"a version's path", "- {objectName: a, objectType: secret, objectVersionHistory: 3}\n- {objectName: b, objectType: secret, objectAlias: a/2}", request.LaxDuplicatePath,
+			`objects[1] "b": objectAlias`, []string{`"a/2"`, `objects[0] "a"`}},
+		{"the newest version's path", "- {objectName: b, objectType: secret, objectAlias: a/0}\n- {objectName: a, objectType: secret, objectVersionHistory: 3}", request.LaxDuplicatePath,
+			`objects[1] "a": objectAlias`, []string{`objects[0] "b"`}},
 		{"same alias twice", "- {objectName: a, objectType: secret, objectAlias: d/e}\n- {objectName: b, objectType: key, objectAlias: d/e}", request.LaxDuplicatePath,
 			`objects[1] "b": objectAlias`, []string{`"d/e"`, `objects[0] "a"`, "last one"}},
 	} {
@@ -57,7 +63,7 @@ func TestLax(t *testing.T) {
 					t.Errorf("does not say %q: %s", s, l.Cause)
 				}
 			}
-			err = m.Strict()
+			err = request.Strict(m.Lax)
 			names(t, refused(t, nil, err), err, c.field, c.says...)
 		})
 	}
@@ -68,7 +74,7 @@ func TestStrictNamesAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = m.Strict()
+	err = request.Strict(m.Lax)
 	problems := refused(t, nil, err)
 	if len(problems) != 4 {
 		t.Errorf("%d problems: %v", len(problems), err)
@@ -84,7 +90,7 @@ func TestStrictPasses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Strict(); err != nil {
+	if err := request.Strict(m.Lax); err != nil {
 		t.Error(err)
 	}
 }
@@ -126,6 +132,8 @@ func TestPathBelowAFile(t *testing.T) {
 		{"below", "- {objectName: a, objectType: secret}\n- {objectName: b, objectType: secret, objectAlias: a/b}", `objects[1] "b": objectAlias`},
 		{"far below", "- {objectName: b, objectType: secret, objectAlias: a/x/y/b}\n- {objectName: a, objectType: secret}", `objects[0] "b": objectAlias`},
 		{"twice below", "- {objectName: b, objectType: secret, objectAlias: a/b}\n- {objectName: c, objectType: key, objectAlias: a/b}\n- {objectName: a, objectType: secret}", `objects[1] "c": objectAlias`},
+		{"a history in a file", "- {objectName: a, objectType: secret}\n- {objectName: b, objectType: secret, objectAlias: a, objectVersionHistory: 2}", `objects[1] "b": objectAlias`},
+		{"below a version", "- {objectName: b, objectType: secret, objectAlias: a/0/b}\n- {objectName: a, objectType: secret, objectVersionHistory: 2}", `objects[0] "b": objectAlias`},
 		{"below a duplicate", "- {objectName: a, objectType: secret}\n- {objectName: c, objectType: key, objectAlias: a}\n- {objectName: b, objectType: secret, objectAlias: a/b}", `objects[2] "b": objectAlias`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -137,7 +145,12 @@ func TestPathBelowAFile(t *testing.T) {
 			names(t, problems, err, c.field, `lies below the file of`, "directory")
 		})
 	}
-	m, err := base.with(map[string]string{"objects": "- {objectName: a, objectType: secret, objectAlias: d/a}\n- {objectName: b, objectType: secret, objectAlias: d/b}\n- {objectName: d2, objectType: secret}"}).parse(t)
+	m, err := base.with(map[string]string{"objects": "- {objectName: a, objectType: secret, objectAlias: d, objectVersionHistory: 2}\n" +
+		"- {objectName: b, objectType: secret, objectAlias: d/2}\n- {objectName: c, objectType: secret, objectAlias: d/01}\n- {objectName: d, objectType: secret, objectAlias: d/e/0}"}).parse(t)
+	if err != nil || len(m.Objects) != 4 || len(m.Lax) > 0 {
+		t.Errorf("files beside versions: %v, %v", m, err)
+	}
+	m, err = base.with(map[string]string{"objects": "- {objectName: a, objectType: secret, objectAlias: d/a}\n- {objectName: b, objectType: secret, objectAlias: d/b}\n- {objectName: d2, objectType: secret}"}).parse(t)
 	if err != nil || len(m.Objects) != 3 || len(m.Lax) > 0 {
 		t.Errorf("files in one directory: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -51,7 +52,16 @@ type Object struct {
 	Mode     fs.FileMode // 0 to 0777
 }
 
-// ID is the name under which the object's version is reported to the driver.
+// Of returns the object that is number i of a history, counted from 0: one version
+// of its own, in a file named after its number.
+func (o Object) Of(i int, version string) Object {
+	o.Path += "/" + strconv.Itoa(i)
+	o.Version, o.History = version, 1
+	return o
+}
+
+// ID is the name under which the object's version is reported to the driver; that
+// of number i of a history is followed by "/" and i.
 func (o Object) ID() string { return string(o.Type) + "/" + o.Name }
 
 // String names the object in messages: its type and name.

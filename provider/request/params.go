@@ -77,8 +77,11 @@ func (p params) identity(secrets map[string]string) Identity {
 	id := Identity{
 		UseVMManagedIdentity: p.boolean("useVMManagedIdentity"),
 		UseAzureTokenProxy:   p.boolean("useAzureTokenProxy"),
-		ServicePrincipal:     has(secrets, "clientid") && has(secrets, "clientsecret"),
-		Tokens:               p.tokens(secrets),
+		ServicePrincipal: ServicePrincipal{
+			ClientID:     strings.TrimSpace(inAnyCase(secrets, "clientid")),
+			ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
+		},
+		Tokens: p.tokens(secrets),
 	}
 	// What the mode does not use is not looked at: the replaced provider served
 	// classes with placeholders and leftovers there.
@@ -101,15 +104,25 @@ func (p params) identity(secrets map[string]string) Identity {
 	return id
 }
 
-// has finds a key in any case.
-func has(m map[string]string, key string) bool {
-	for k := range m {
+// inAnyCase finds a value by its key in any letter case; of several the exact
+// spelling counts, else the first in the order of bytes.
+func inAnyCase(m map[string]string, key string) string {
+	if v, ok := m[key]; ok {
+		return v
+	}
+	for _, k := range sortedKeys(m) {
 		if strings.EqualFold(k, key) {
-			return true
+			return m[k]
 		}
 	}
-	return false
+	return ""
 }
+
+// IsClientID reports whether the text can be a client ID.
+func IsClientID(text string) bool { return clientID.MatchString(text) }
+
+// IsTenantID reports whether the text can be a tenant: a GUID, a domain or "adfs".
+func IsTenantID(text string) bool { return tenantID.MatchString(text) }
 
 // tokens reads the pod's service-account tokens. They come in the attributes, or
 // in the secrets where the CSIDriver has serviceAccountTokenInSecrets

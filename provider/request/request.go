@@ -50,11 +50,17 @@ type Identity struct {
 	UserAssignedIdentityID string // "" without UseVMManagedIdentity
 	UseAzureTokenProxy     bool
 
-	// ServicePrincipal says that the volume's nodePublishSecretRef holds clientid
-	// and clientsecret, in any case.
-	ServicePrincipal bool
+	// ServicePrincipal is what the volume's nodePublishSecretRef brings.
+	ServicePrincipal ServicePrincipal
 	// Tokens are the pod's service-account tokens by audience; nil if none came.
 	Tokens map[string]Secret
+}
+
+// ServicePrincipal is an application's client ID with its password, each "" if it
+// did not come. Whether the ID is one is checked only where it is used.
+type ServicePrincipal struct {
+	ClientID     string
+	ClientSecret Secret
 }
 
 // Keys that kubelet and the driver add to the attributes. The driver exports

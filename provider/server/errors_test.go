@@ -87,7 +87,7 @@ var parameters = []struct{ name, parameter, value string }{
 	{"not yet: key", "objects", "[{objectName: k, objectType: key}]"},
 	{"not yet: pfx", "objects", fmt.Sprintf(objectOf, "objectFormat: pfx")},
 	{"not yet: history", "objects", fmt.Sprintf(objectOf, "objectVersionHistory: 3")},
-	{"not yet: custom cloud", "cloudName", "AzureStackCloud"},
+	{"custom cloud without a file", "cloudName", "AzureStackCloud"},
 	{"two mistakes", "objects", fmt.Sprintf(objectOf, "objectAlias: ../x, filePermission: rw")},
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/server"
@@ -95,7 +96,7 @@ func newWorld(t *testing.T, s setup) *world {
 	mounter := &provider.Mounter{
 		SignIn:         &entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Retry: s.retry},
 		Vaults:         vaults,
-		DefaultCloud:   "AzurePublicCloud",
+		Clouds:         &cloud.Resolver{Default: "AzurePublicCloud"},
 		MaxConcurrency: 8,
 		MaxBytes:       4 << 20,
 	}

@@ -1,0 +1,144 @@
+package cloud
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Resolver finds the cloud that a class names. Its fields are set once; it is safe
+// for concurrent use.
+type Resolver struct {
+	Default string // name of the cloud of classes that name none; required
+	// EnvDirs are the folders below which classes may name files; absolute paths.
+	EnvDirs []string
+	// Environment is the AzureStackCloud of classes that name no file; nil if there is
+	// none.
+	Environment *Cloud
+}
+
+// maxFile bounds an environment file; a whole one of Azure Stack Hub takes 2 KiB.
+const maxFile = 64 << 10
+
+// Resolve finds a cloud by its name in any case and the environment file that goes
+// with an AzureStackCloud. The file is read anew each time, so that two mounts do
+// not see each other's settings. Its error is an *Error that says nothing of the
+// file, not even whether there is one: a pod can name any.
+func (r *Resolver) Resolve(name, file string) (Cloud, error) {
+	if name == "" {
+		name = r.Default
+	}
+	switch {
+	case !strings.EqualFold(name, stackCloud):
+		return lookup(name) // which the file says nothing about
+	case file != "":
+		return r.read(file)
+	case r.Environment == nil:
+		return Cloud{}, &Error{Field: paramEnvFile, Cause: "missing, and the provider knows no AzureStackCloud of its own",
+			Fix: "name the environment file, or start the provider with AZURE_ENVIRONMENT_FILEPATH"}
+	}
+	return *r.Environment, nil
+}
+
+// read reads an environment file below one of the folders.
+func (r *Resolver) read(file string) (Cloud, error) {
+	clean := filepath.Clean(file)
+	for _, dir := range r.EnvDirs {
+		below, err := filepath.Rel(dir, clean)
+		if err != nil || !filepath.IsAbs(clean) || !filepath.IsLocal(below) {
+			continue
+		}
+		c, err := readBelow(dir, below)
+		if err != nil {
+			return Cloud{}, &Error{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
+				Fix: "it is JSON with activeDirectoryEndpoint and keyVaultEndpoint, both https URLs, and keyVaultDNSSuffix," +
+					" readable in the provider's container; a symbolic link must stay within " + dir}
+		}
+		return c, nil
+	}
+	return Cloud{}, &Error{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
+		Fix: "put it below one of " + strings.Join(r.EnvDirs, ", ") + ", or start the provider with --cloud-env-dirs"}
+}
+
+// readBelow opens the file so that no symbolic link leads out of the folder.
+func readBelow(dir, file string) (Cloud, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Cloud{}, err
+	}
+	defer func() { _ = root.Close() }()
+	info, err := root.Stat(file)
+	if err != nil {
+		return Cloud{}, err
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return Cloud{}, errUnusable
+	}
+	f, err := root.Open(file)
+	if err != nil {
+		return Cloud{}, err
+	}
+	defer func() { _ = f.Close() }()
+	return parse(f)
+}
+
+// ReadFile reads an environment file of the operator's, wherever it is.
+func ReadFile(path string) (Cloud, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Cloud{}, err
+	}
+	defer func() { _ = f.Close() }()
+	c, err := parse(f)
+	if err != nil {
+		return Cloud{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+var (
+	errUnusable = errors.New("not a file of JSON with https URLs activeDirectoryEndpoint and keyVaultEndpoint, and keyVaultDNSSuffix")
+
+	dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+)
+
+// environment is the part of an Azure environment file that counts here (its form
+// is that of go-autorest's azure.Environment).
+type environment struct {
+	Authority   string `json:"activeDirectoryEndpoint"`
+	Resource    string `json:"keyVaultEndpoint"`
+	VaultSuffix string `json:"keyVaultDNSSuffix"`
+}
+
+func parse(r io.Reader) (Cloud, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	var env environment
+	if err != nil || len(text) > maxFile || json.Unmarshal(text, &env) != nil {
+		return Cloud{}, errUnusable
+	}
+	c := Cloud{
+		Name:        stackCloud,
+		Authority:   strings.TrimRight(strings.TrimSpace(env.Authority), "/"),
+		VaultSuffix: strings.ToLower(strings.TrimPrefix(strings.TrimSpace(env.VaultSuffix), ".")),
+		Resource:    strings.TrimRight(strings.TrimSpace(env.Resource), "/"),
+		Custom:      true,
+	}
+	// With AD FS the endpoint is often written with the tenant, which is "adfs".
+	c.Authority = strings.TrimSuffix(c.Authority, "/adfs")
+	if !httpsURL(c.Authority) || !httpsURL(c.Resource) || len(c.VaultSuffix) > 200 || !dnsName.MatchString(c.VaultSuffix) {
+		return Cloud{}, errUnusable
+	}
+	return c, nil
+}
+
+// httpsURL reports whether the text is a URL over which credentials may go.
+func httpsURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
+}
