@@ -60,6 +60,7 @@ func (s *signIn) Token(_ context.Context, id entra.Identity, scope string) (entr
 // vaults holds secrets by name, of which each version is "v-" and the name.
 type vaults struct {
 	values map[string]string
+	lists  map[string][]string                    // versions by name, newest first
 	fails  map[string]func(context.Context) error // instead of a value
 	hook   func(name string)                      // called within each read
 
@@ -94,6 +95,22 @@ func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	return keyvault.Value{Text: value, Version: version}, nil
 }
 
+func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Object, n int) ([]string, error) {
+	if fail, ok := v.fails[o.Name+" list"]; ok {
+		return nil, fail(ctx)
+	}
+	all := v.lists[o.Name]
+	return all[:min(n, len(all))], nil
+}
+
+// Resource is the one of the file with "/asked" after it.
+func (v *vaults) Resource(_ context.Context, host, fallback string) (string, error) {
+	if fail, ok := v.fails[host]; ok {
+		return "", fail(context.Background())
+	}
+	return fallback + "/asked", nil
+}
+
 // refusal is the error of a real reader when the vault answers so.
 func refusal(ctx context.Context, host string, caller keyvault.Caller, name, version string, status int, body string) error {
 	reader, err := keyvault.NewReader(keyvault.Config{
@@ -120,8 +137,14 @@ func (a answer) Do(r *http.Request) (*http.Response, error) {
 // parse makes the request of a pod with a class in which something is changed.
 func parse(t *testing.T, objects string, changes map[string]string) *request.Mount {
 	t.Helper()
+	return parseWith(t, "null", objects, changes)
+}
+
+// parseWith is parse with the secrets that the driver sends.
+func parseWith(t *testing.T, secrets, objects string, changes map[string]string) *request.Mount {
+	t.Helper()
 	attributes := map[string]string{
-		"csi.storage.k8s.io/pod.name": "cart-0", "csi.storage.k8s.io/pod.namespace": "shop",
+		"csi.storage.k8s.io/pod.name": "cart-0", "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/serviceAccount.name": "reader",
 		attrTokens:     `{"api://AzureADTokenExchange":{"token":"assertion","expirationTimestamp":"2030-01-02T03:04:05Z"}}`,
 		"keyvaultName": "Contoso", "tenantID": tenantID, "clientID": clientID, "objects": objects,
 	}
@@ -130,7 +153,7 @@ func parse(t *testing.T, objects string, changes map[string]string) *request.Mou
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := request.Parse(string(text), "null", "420")
+	m, err := request.Parse(string(text), secrets, "420")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +223,8 @@ func TestMount(t *testing.T) {
 	if !reflect.DeepEqual(volume, want) {
 		t.Errorf("got  %+v\nwant %+v", volume, want)
 	}
-	wantID := entra.Identity{Mode: entra.WorkloadIdentity, Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID, Assertion: "assertion"}
+	wantID := entra.Identity{Mode: entra.WorkloadIdentity, Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID,
+		ServiceAccount: "system:serviceaccount:shop:reader", Assertion: "assertion"}
 	if len(s.ids) != 1 {
 		t.Fatalf("signed in %d times", len(s.ids))
 	}
@@ -477,15 +501,15 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 		{"empty token", one, change{attrTokens: `{"api://AzureADTokenExchange":{"token":""}}`}, nil, "TokenRequestMissing", []string{"came: none"}},
 		{"strict", "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil,
 			func(m *provider.Mounter) { m.StrictObjects = true }, "InvalidParameter", []string{"objectAliases", "objectAlias?", "objects[1]", "--strict-objects"}},
-		// Not yet.
-		{"key", "- {objectName: k, objectType: key}\n", nil, nil, "InvalidParameter", []string{`"k": objectType`, "objectType", "not supported by this version"}},
-		{"certificate", "- {objectName: c, objectType: cert}\n" + one + "- {objectName: k, objectType: key}\n", nil, nil, "InvalidParameter",
-			[]string{`"c": objectType`, `"k": objectType`, "not supported by this version"}},
-		{"pfx", "- {objectName: p, objectType: secret, objectFormat: pfx}\n", nil, nil, "InvalidParameter", []string{`objects[0] "p"`, "objectFormat", "pfx"}},
-		{"history", "- {objectName: h, objectType: secret, objectVersionHistory: 2}\n", nil, nil, "InvalidParameter", []string{`objects[0] "h"`, "objectVersionHistory", "2"}},
-		{"Azure Stack", one, change{"cloudName": "AzureStackCloud"}, nil, "InvalidParameter", []string{"cloudName", "AzureStackCloud"}},
-		{"managed identity", one, change{"useVMManagedIdentity": "true"}, nil, "IdentityModeRefused", []string{"useVMManagedIdentity", "not supported by this version"}},
-		{"identity binding", one, change{"useAzureTokenProxy": "true"}, nil, "IdentityModeRefused", []string{"useAzureTokenProxy", "not supported by this version"}},
+		{"Azure Stack without a file", one, change{"cloudName": "AzureStackCloud"}, nil, "InvalidParameter", []string{"cloudEnvFileName", "AZURE_ENVIRONMENT_FILEPATH"}},
+		{"file outside", one, change{"cloudName": "AzureStackCloud", "cloudEnvFileName": "/proc/self/environ"}, nil, "InvalidParameter", []string{"cloudEnvFileName", "--cloud-env-dirs"}},
+		{"binding without a client", one, change{"useAzureTokenProxy": "true", "clientID": ""}, nil, "NoIdentity", []string{"useAzureTokenProxy", "clientID"}},
+		{"binding without a token", one, change{"useAzureTokenProxy": "true"}, nil, "TokenRequestMissing", []string{`"api://AKSIdentityBinding"`, `came: ["api://AzureADTokenExchange"]`}},
+		{"mode left out", one, nil, modes(entra.ManagedIdentity, entra.ServicePrincipal), "IdentityModeRefused", []string{"workload-identity", "managed-identity, service-principal", "--identity-modes"}},
+		{"node left out", one, change{"useVMManagedIdentity": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"managed-identity", "--identity-modes"}},
+		{"binding left out", one, change{"useAzureTokenProxy": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"identity-binding", "--identity-modes"}},
+		{"node in another namespace", one, change{"useVMManagedIdentity": "true"}, func(m *provider.Mounter) { m.NodeNamespaces = []string{"kube-system"} },
+			"IdentityModeRefused", []string{`"shop"`, "--managed-identity-namespaces"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, v := &signIn{}, &vaults{values: map[string]string{"a": "A"}}
@@ -504,6 +528,10 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+func modes(only ...entra.Mode) func(*provider.Mounter) {
+	return func(m *provider.Mounter) { m.Modes = only }
 }
 
 // Without the strict mode the same class is mounted.

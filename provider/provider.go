@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +27,14 @@ type SignIn interface {
 // Vaults reads from key vaults; *keyvault.Reader does.
 type Vaults interface {
 	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object) (keyvault.Value, error)
+	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int) ([]string, error)
+	Resource(ctx context.Context, host, fallback string) (string, error)
+}
+
+// Accounts reads what the pod's ServiceAccount says about its identity;
+// *entra.Accounts does.
+type Accounts interface {
+	Lookup(ctx context.Context, namespace, name string) (entra.Annotations, error)
 }
 
 // Mounter makes mounts. Its fields are set once; it is safe for concurrent use.
@@ -35,8 +42,18 @@ type Mounter struct {
 	SignIn SignIn          // required
 	Vaults Vaults          // required
 	Clouds *cloud.Resolver // required
+	// Accounts is asked where a class names no client ID; nil outside a cluster.
+	Accounts Accounts
 	// DefaultTenant is the tenant of a class that names none; may be empty.
 	DefaultTenant string
+	// Modes are the kinds of identity that may be used; nil for all.
+	Modes []entra.Mode
+	// NodeNamespaces are the namespaces whose pods may use the node's managed
+	// identities; nil for all. It is decided here and not by a policy on classes, which
+	// a pod's volumeAttributes override.
+	NodeNamespaces []string
+	// Render are the choices for private keys with their certificates.
+	Render render.Options
 	// MaxConcurrency bounds the objects of one mount that are read at a time; 0 is 1.
 	MaxConcurrency int
 	// MaxBytes bounds the content of one volume; required.
@@ -53,6 +70,8 @@ type Volume struct {
 	Versions []Version     // likewise
 	// Warnings are for the log: what is served although it should not be relied on.
 	Warnings []string
+	// Lax is what only the vault could tell of mistakes that are let pass.
+	Lax []request.Lax
 }
 
 // Version says which version of an object the volume holds.
@@ -63,62 +82,55 @@ type Version struct {
 
 // Mount makes the content of one volume: all of it, or an error.
 func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error) {
-	if err := m.check(req); err != nil {
-		return nil, err
+	if m.StrictObjects {
+		if err := request.Strict(req.Lax); err != nil {
+			return nil, err
+		}
 	}
 	home, err := m.Clouds.Resolve(req.Cloud.Name, req.Cloud.EnvFile)
 	if err != nil {
 		return nil, badParameter(err)
 	}
-	id, err := m.identity(req.Identity, req.Pod, home)
+	host := home.VaultHost(req.Vault)
+	id, err := m.identity(ctx, req, home)
 	if err != nil {
 		return nil, err
 	}
-	token, err := m.SignIn.Token(ctx, id, cloud.Scope(home.Resource))
+	caller, err := m.signIn(ctx, id, home, host)
 	if err != nil {
 		return nil, err
 	}
-	caller := keyvault.Caller{
-		Principal: keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID},
-		Token:     token.Value,
-	}
-	parts, err := m.readAll(ctx, home.VaultHost(req.Vault), caller, req.Objects)
+	items, lax, err := m.expand(ctx, host, caller, req.Objects)
 	if err != nil {
 		return nil, err
 	}
-	return assemble(parts), nil
+	parts, err := m.readAll(ctx, host, caller, items)
+	if err != nil {
+		return nil, err
+	}
+	volume := assemble(parts)
+	volume.Lax = lax
+	return volume, nil
 }
 
-// check refuses what this version cannot mount yet, before anybody signs in, and
-// in strict mode what is only let pass.
-func (m *Mounter) check(req *request.Mount) error {
-	if m.StrictObjects {
-		if err := request.Strict(req.Lax); err != nil {
-			return err
+// signIn gets a token of the identity for the vault.
+func (m *Mounter) signIn(ctx context.Context, id entra.Identity, home cloud.Cloud, host string) (keyvault.Caller, error) {
+	resource := home.Resource
+	if home.Custom {
+		var err error
+		if resource, err = m.Vaults.Resource(ctx, host, resource); err != nil {
+			return keyvault.Caller{}, err
 		}
 	}
-	var problems []request.Problem
-	refuse := func(i int, field, cause, fix string) {
-		problems = append(problems, request.Problem{
-			Field: fmt.Sprintf("objects[%d] %q: %s", i, req.Objects[i].Name, field),
-			Cause: cause + " is not supported by this version", Fix: fix,
-		})
+	token, err := m.SignIn.Token(ctx, id, cloud.Scope(resource))
+	if err != nil {
+		return keyvault.Caller{}, err
 	}
-	for i, o := range req.Objects {
-		if o.Type != request.TypeSecret {
-			refuse(i, "objectType", string(o.Type), "remove the object")
-		}
-		if o.Format != request.FormatPEM {
-			refuse(i, "objectFormat", string(o.Format), "remove the field")
-		}
-		if o.History > 1 {
-			refuse(i, "objectVersionHistory", strconv.Itoa(o.History), "remove the field")
-		}
+	principal := keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID}
+	if id.Mode == entra.ManagedIdentity {
+		principal.Authority = keyvault.Node
 	}
-	if len(problems) > 0 {
-		return &request.Error{Problems: problems}
-	}
-	return nil
+	return keyvault.Caller{Principal: principal, Token: token.Value}, nil
 }
 
 // badParameter tells of a cloud that cannot be used as of the parameter it is.
@@ -140,13 +152,13 @@ type part struct {
 
 // readAll reads and renders all objects at once, results by index. It goes on
 // when one fails: the error names every object that cannot be had.
-func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object) ([]part, error) {
-	parts := make([]part, len(objects))
-	errs := make([]error, len(objects))
+func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, items []item) ([]part, error) {
+	parts := make([]part, len(items))
+	errs := make([]error, len(items))
 	var total atomic.Int64
 	var group errgroup.Group
 	group.SetLimit(max(m.MaxConcurrency, 1))
-	for i, o := range objects {
+	for i, o := range items {
 		group.Go(func() error {
 			defer Recover(&errs[i])
 			parts[i], errs[i] = m.read(ctx, host, caller, o)
@@ -163,30 +175,34 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 	if total := int(total.Load()); total > m.MaxBytes {
 		sizes := make(map[string]int, len(parts))
 		for i, p := range parts {
-			sizes[objects[i].String()] = p.size
+			name := items[i].String()
+			if items[i].Path != items[i].Name {
+				name += fmt.Sprintf(" as %q", items[i].Path)
+			}
+			sizes[name] = p.size
 		}
 		return nil, NewTooLargeError(total, m.MaxBytes, sizes)
 	}
 	return parts, nil
 }
 
-func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, o request.Object) (part, error) {
-	value, err := m.Vaults.Get(ctx, caller, keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version})
+func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, o item) (part, error) {
+	value, err := m.Vaults.Get(ctx, caller, vaultObject(host, o.Object))
 	if err != nil {
 		return part{}, err
 	}
-	files, err := render.Files(o, value, render.Options{})
+	files, err := render.Files(o.Object, value, m.Render)
 	if err != nil {
 		return part{}, err
 	}
-	p := part{files: files, version: Version{ID: o.ID(), Version: value.Version}, warning: m.validity(o, value)}
+	p := part{files: files, version: Version{ID: o.id, Version: value.Version}, warning: m.validity(o.Object, value)}
 	for _, f := range files {
 		p.size += len(f.Content)
 	}
 	return p, nil
 }
 
-// validity warns of a secret outside its dates, which Key Vault serves all the
+// validity warns of an object outside its dates, which Key Vault serves all the
 // same: they are informational.
 func (m *Mounter) validity(o request.Object, v keyvault.Value) string {
 	now := time.Now

@@ -5,12 +5,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
+	"akv-csi-provider/provider/entra"
 )
 
 // config is the command line, checked.
@@ -30,10 +32,19 @@ type config struct {
 	verbosity int
 
 	cloudName       string
+	cloudEnvDirs    list
 	tenantID        string
 	strictObjects   bool
 	customUserAgent string
-	separateFiles   bool
+
+	identityModes     list // of entra.Mode
+	nodeNamespaces    list
+	tokenProxyURL     string
+	sniName           string
+	serviceAccountDir string
+
+	pemChain      bool
+	separateFiles bool
 
 	mountTimeout        time.Duration
 	retryMax            int
@@ -60,6 +71,8 @@ func (c *config) flags() *flag.FlagSet {
 	f.BoolVar(&c.logJSON, "log-format-json", false, "log as JSON")
 	f.IntVar(&c.verbosity, "v", 0, "log `level`; from 4 on with debug messages")
 	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
+	c.cloudEnvDirs = list{"/cloudEnv", "/etc/kubernetes", "/etc/akv"}
+	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "`folders` below which a class's cloudEnvFileName may lie, separated by commas")
 	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of classes that name none")
 	f.BoolVar(&c.strictObjects, "strict-objects", false, "refuse mistakes in classes that are otherwise let pass with a warning")
 	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to add to the user agent of requests to Azure")
@@ -67,7 +80,13 @@ func (c *config) flags() *flag.FlagSet {
 	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
 	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 32, "how many requests to one vault may be under way")
 	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
-	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "not supported by this version")
+	f.Var(&c.identityModes, "identity-modes", "kinds of identity that classes may use, separated by commas: "+strings.Join(modes(), ", ")+"; all if empty")
+	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "`namespaces` whose pods may use the node's managed identities, separated by commas; all if empty")
+	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding; the cluster's API server if empty")
+	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` of the token proxy; told from the API server's certificate if empty")
+	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`folder` with token and ca.crt of the provider's own service account, for the API server")
+	f.BoolVar(&c.pemChain, "construct-pem-chain", true, "write certificates from PKCS#12 leaf first, then each issuer; false keeps the order in which they are stored")
+	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "write <alias>.crt and <alias>.key beside secrets that are behind certificates")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
 	for _, i := range ignoredFlags {
 		f.Var(&ignoredFlag{name: i.name, boolean: i.boolean, given: &c.ignored}, i.name, "no effect")
@@ -116,8 +135,20 @@ func (c *config) check() error {
 			return fmt.Errorf("--%s=%v: out of range, %s", n.name, n.value, n.want)
 		}
 	}
-	if c.separateFiles {
-		return errors.New("--write-cert-and-key-in-separate-files: not supported by this version")
+	for _, mode := range c.identityModes {
+		if !slices.Contains(modes(), mode) {
+			return fmt.Errorf("--identity-modes: %q is none of %s", mode, strings.Join(modes(), ", "))
+		}
+	}
+	for _, dir := range c.cloudEnvDirs {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("--cloud-env-dirs: %q is not an absolute path", dir)
+		}
+	}
+	if c.tokenProxyURL != "" {
+		if err := entra.CheckProxyURL(c.tokenProxyURL); err != nil {
+			return fmt.Errorf("--token-proxy-url: %w", err)
+		}
 	}
 	if c.enablePprof && c.pprofPort == 0 {
 		return errors.New("--pprof-port=0: give a port with --enable-pprof")
@@ -151,15 +182,38 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
+// modes are the values of --identity-modes.
+func modes() []string {
+	names := make([]string, len(entra.Modes))
+	for i, mode := range entra.Modes {
+		names[i] = string(mode)
+	}
+	return names
+}
+
+// list is a flag of texts separated by commas.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+// Set replaces what was there.
+func (l *list) Set(text string) error {
+	*l = nil
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*l = append(*l, part)
+		}
+	}
+	return nil
+}
+
 // ignoredFlags are those that argument lists of the replaced provider may hold
 // and that have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which
-// this plugin does not log, and those about certificate chains and identity
-// binding, which this version does not have.
+// this plugin does not log.
 var ignoredFlags = []struct {
 	name    string
 	boolean bool
 }{
-	{"construct-pem-chain", true}, {"sni-name", false}, {"token-proxy-url", false},
 	{"add_dir_header", true}, {"alsologtostderr", true}, {"legacy_stderr_threshold_behavior", true},
 	{"logtostderr", true}, {"one_output", true}, {"skip_headers", true}, {"skip_log_headers", true},
 	{"alsologtostderrthreshold", false}, {"log_backtrace_at", false}, {"log_dir", false}, {"log_file", false},
@@ -205,6 +259,6 @@ func usage() string {
 		}
 		b.WriteByte('\n')
 	})
-	b.WriteString("\nklog's flags, --construct-pem-chain, --sni-name and --token-proxy-url are accepted and have no effect. HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are heeded.\n")
+	b.WriteString("\nklog's flags are accepted and have no effect. The environment variables HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and AZURE_ENVIRONMENT_FILEPATH (the AzureStackCloud of classes that name no file) are heeded.\n")
 	return b.String()
 }

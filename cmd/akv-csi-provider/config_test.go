@@ -79,6 +79,12 @@ func TestDefaults(t *testing.T) {
 		got.logJSON || got.verbosity != 0 || got.cloudName != "AzurePublicCloud" || got.customUserAgent != "" || got.showVersion {
 		t.Errorf("not those of the replaced provider: %+v", got)
 	}
+	if !got.pemChain || got.separateFiles || got.sniName != "" || got.tokenProxyURL != "" {
+		t.Errorf("not those of the replaced provider: %+v", got)
+	}
+	if got.identityModes != nil || got.nodeNamespaces != nil || got.cloudEnvDirs.String() != "/cloudEnv,/etc/kubernetes,/etc/akv" {
+		t.Errorf("not those of the contract: %+v", got)
+	}
 	if got.tenantID != "" || got.strictObjects || got.maxResponseBytes != 4<<20 || got.mountTimeout != 50*time.Second || got.maxVaultConcurrency != 32 {
 		t.Errorf("not those of the contract: %+v", got)
 	}
@@ -89,6 +95,7 @@ func TestArgumentsInUse(t *testing.T) {
 	for _, args := range [][]string{
 		{"--endpoint=unix:///provider/azure.sock", "--construct-pem-chain=true", "--healthz-port=8989", "--healthz-path=/healthz", "--healthz-timeout=5s"},
 		{"--endpoint=unix:///provider/azure.sock", "--log-format-json=false", "-v=2", "--custom-user-agent='kubernetes.azure.com/managedby: aks'"},
+		{"--construct-pem-chain=false", "--write-cert-and-key-in-separate-files", "--token-proxy-url=https://10.0.0.1:443/", "--sni-name=a.ests.aks"},
 		{"--endpoint=unix:///provider/azure.sock", "-v", "5", "--logtostderr", "--prometheus-port=8898", "--metrics-backend=Prometheus"},
 	} {
 		if _, err := parseFlags(args); err != nil {
@@ -121,6 +128,16 @@ func TestKlogFlags(t *testing.T) {
 		if _, err := parseFlags([]string{"--" + name}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("--%s without its value: got %v", name, err)
 		}
+	}
+}
+
+func TestLists(t *testing.T) {
+	got, err := parseFlags([]string{"--identity-modes= workload-identity , managed-identity,", "--managed-identity-namespaces=a,b", "--cloud-env-dirs="})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got.identityModes, []string{"workload-identity", "managed-identity"}) || !slices.Equal(got.nodeNamespaces, []string{"a", "b"}) || len(got.cloudEnvDirs) > 0 {
+		t.Errorf("got %q, %q, %q", got.identityModes, got.nodeNamespaces, got.cloudEnvDirs)
 	}
 }
 
@@ -171,6 +188,10 @@ var bad = []struct {
 	{[]string{"--max-vault-concurrency=0"}, []string{"--max-vault-concurrency", "0"}},
 	{[]string{"--max-response-bytes=0"}, []string{"--max-response-bytes", "0"}},
 	{[]string{"--max-response-bytes=4MiB"}, []string{"max-response-bytes", `"4MiB"`}},
+	{[]string{"--identity-modes=workload-identity,pod-identity"}, []string{"--identity-modes", `"pod-identity"`, "managed-identity"}},
+	{[]string{"--cloud-env-dirs=/etc/akv,akv"}, []string{"--cloud-env-dirs", `"akv"`, "absolute"}},
+	{[]string{"--token-proxy-url=http://10.0.0.1"}, []string{"--token-proxy-url", "https"}},
+	{[]string{"--token-proxy-url=https://user:password@10.0.0.1"}, []string{"--token-proxy-url"}},
 }
 
 // Help shows every flag with its default, but none of klog's.

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -15,6 +19,7 @@ import (
 	"akv-csi-provider/provider/entra"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/metrics"
+	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/server"
 	"akv-csi-provider/provider/transport"
 
@@ -42,7 +47,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
 	instruments := metrics.New(version())
-	mounter, err := newMounter(cfg, instruments)
+	mounter, err := newMounter(cfg, log, instruments)
 	if err != nil {
 		return err
 	}
@@ -86,8 +91,9 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	return nil
 }
 
-func newMounter(cfg *config, instruments *metrics.Metrics) (*provider.Mounter, error) {
-	client := transport.New(instruments.Transport(transport.Base(cfg.maxVaultConcurrency)), userAgent(cfg.customUserAgent))
+func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*provider.Mounter, error) {
+	agent := userAgent(cfg.customUserAgent)
+	client := transport.New(instruments.Transport(transport.Base(cfg.maxVaultConcurrency)), agent)
 	retry := policy.RetryOptions{
 		MaxRetries:    int32(cfg.retryMax),
 		RetryDelay:    100 * time.Millisecond, // a lone reset or 5xx is over by then
@@ -105,15 +111,73 @@ func newMounter(cfg *config, instruments *metrics.Metrics) (*provider.Mounter, e
 	if err != nil {
 		return nil, err
 	}
-	return &provider.Mounter{
-		SignIn:         &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Retry: retry},
+	mounter := &provider.Mounter{
 		Vaults:         vaults,
-		Clouds:         &cloud.Resolver{Default: cfg.cloudName},
+		Clouds:         newClouds(cfg, log),
 		DefaultTenant:  cfg.tenantID,
+		NodeNamespaces: cfg.nodeNamespaces,
+		Render:         render.Options{StoredOrder: !cfg.pemChain, SeparateFiles: cfg.separateFiles},
 		MaxConcurrency: cfg.maxVaultConcurrency,
 		MaxBytes:       cfg.maxResponseBytes,
 		StrictObjects:  cfg.strictObjects,
-	}, nil
+	}
+	for _, mode := range cfg.identityModes {
+		mounter.Modes = append(mounter.Modes, entra.Mode(mode))
+	}
+	// The variable is the one of AAD Pod Identity, which Azure's tools heed.
+	node, err := entra.NodeAt(os.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
+		transport.New(instruments.Transport(transport.Direct()), agent).For(transport.PhaseSignIn))
+	if err != nil {
+		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
+	}
+	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Retry: retry}
+	mounter.SignIn = exchange
+	return mounter, joinCluster(cfg, agent, mounter, exchange)
+}
+
+// newClouds reads the operator's own environment file once, as no mount may change
+// what the next one sees.
+func newClouds(cfg *config, log *slog.Logger) *cloud.Resolver {
+	clouds := &cloud.Resolver{Default: cfg.cloudName, EnvDirs: cfg.cloudEnvDirs}
+	if path := os.Getenv("AZURE_ENVIRONMENT_FILEPATH"); path != "" {
+		own, err := cloud.ReadFile(path)
+		if err != nil {
+			log.Warn("AZURE_ENVIRONMENT_FILEPATH cannot be used; classes of AzureStackCloud must name a file", "error", err)
+			return clouds
+		}
+		clouds.Environment = &own
+	}
+	return clouds
+}
+
+// joinCluster adds what goes through the cluster's API server, if kubelet told where
+// that is.
+func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange *entra.Exchange) error {
+	apiServer := ""
+	if host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"); host != "" && port != "" {
+		apiServer = "https://" + net.JoinHostPort(host, port)
+		accounts, err := entra.NewAccounts(entra.AccountsConfig{
+			Host:      apiServer,
+			TokenFile: filepath.Join(cfg.serviceAccountDir, "token"),
+			CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
+			UserAgent: agent,
+		})
+		if err != nil {
+			return err
+		}
+		mounter.Accounts = accounts
+	}
+	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{
+		URL:       cmp.Or(cfg.tokenProxyURL, apiServer),
+		SNIName:   cfg.sniName,
+		CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
+		UserAgent: agent,
+	})
+	if err != nil {
+		return err
+	}
+	exchange.Proxy = proxy
+	return nil
 }
 
 func newLogger(cfg *config, out io.Writer) *slog.Logger {

@@ -120,7 +120,7 @@ func started(t *testing.T) *story {
 	if err := inOrder(t.Context(), s.createCluster, s.createVault, s.createIdentity, s.annotateServiceAccount, s.federate); err != nil {
 		t.Fatal(err)
 	}
-	if s.node, err = startNode(t.Context(), provider, dir, s.box); err != nil {
+	if s.node, err = startNode(t.Context(), provider, dir, s.box, s.api); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,10 +29,19 @@ type node struct {
 }
 
 // startNode starts the plugin with nothing but the environment that leads it to
-// the box, and waits until it listens.
-func startNode(ctx context.Context, provider, dir string, box *azuretest.Box) (*node, error) {
+// the box and, as kubelet sets it, to the cluster, and waits until it listens.
+func startNode(ctx context.Context, provider, dir string, box *azuretest.Box, api *azuretest.APIServer) (*node, error) {
 	environ, err := box.Environ(dir)
 	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(api.Addr())
+	if err != nil {
+		return nil, err
+	}
+	environ = append(environ, "KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port)
+	account := filepath.Join(dir, "serviceaccount")
+	if err := errors.Join(os.Mkdir(account, 0o700), api.WriteCredentials(account)); err != nil {
 		return nil, err
 	}
 	// The driver looks for a socket that is named after the class's provider.
@@ -42,7 +52,8 @@ func startNode(ctx context.Context, provider, dir string, box *azuretest.Box) (*
 		driver:  secretsstore.NewPluginClientBuilder([]string{dir}),
 		volumes: filepath.Join(dir, "pods"),
 	}
-	n.process = exec.Command(provider, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "-v=10")
+	n.process = exec.Command(provider, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "-v=10",
+		"--service-account-dir="+account)
 	n.process.Env = environ
 	n.process.Stdout, n.process.Stderr = n.log, n.log
 	if err := n.process.Start(); err != nil {

@@ -31,6 +31,7 @@ type story struct {
 	dir     string
 	box     *azuretest.Box
 	cluster *azuretest.Cluster
+	api     *azuretest.APIServer
 	vault   *azuretest.Vault
 	app     *azuretest.Application
 	class   []byte        // the SecretProviderClass
@@ -57,7 +58,7 @@ func (s *story) tell(ctx context.Context, provider string) error {
 		return err
 	}
 	var err error
-	if s.node, err = startNode(ctx, provider, s.dir, s.box); err != nil {
+	if s.node, err = startNode(ctx, provider, s.dir, s.box, s.api); err != nil {
 		return err
 	}
 	err = inOrder(ctx, s.startPod, s.rotate, s.startStranger)
@@ -90,6 +91,9 @@ func (s *story) createCluster(context.Context) (err error) {
 	if s.cluster, err = s.box.Cluster(issuer); err != nil {
 		return err
 	}
+	if s.api, err = s.cluster.APIServer(); err != nil {
+		return err
+	}
 	s.show("issuer   " + s.cluster.Issuer())
 	return nil
 }
@@ -112,9 +116,14 @@ func (s *story) createIdentity(context.Context) error {
 
 func (s *story) annotateServiceAccount(context.Context) error {
 	s.step(4, "a service account that names the identity")
-	s.show("account  "+s.pod.Namespace+"/"+s.pod.ServiceAccount, "         azure.workload.identity/client-id: "+clientID,
-		"         (this version of the plugin reads the client ID from the class, which repeats it)")
+	s.annotate(s.pod)
 	return nil
+}
+
+// annotate gives the pod's service account the annotation of the manifest.
+func (s *story) annotate(pod azuretest.Pod) {
+	s.api.SetServiceAccount(pod.Namespace, pod.ServiceAccount, map[string]string{"azure.workload.identity/client-id": clientID})
+	s.show("account  "+pod.Namespace+"/"+pod.ServiceAccount, "         azure.workload.identity/client-id: "+clientID)
 }
 
 func (s *story) federate(context.Context) error {
@@ -149,10 +158,12 @@ func (s *story) rotate(ctx context.Context) error {
 	return s.expect(volume, "Hello again!")
 }
 
-// startStranger mounts the same class under a service account nobody trusts.
+// startStranger mounts the same class under a service account nobody trusts, though
+// it names the same identity: whoever may edit an account can write that.
 func (s *story) startStranger(ctx context.Context) error {
-	s.step(8, "a pod under a service account that nobody federated")
+	s.step(8, "a pod under a service account that names the identity too, but that nobody federated")
 	stranger := azuretest.Pod{Namespace: s.pod.Namespace, Name: "stranger", ServiceAccount: "stranger"}
+	s.annotate(stranger)
 	volume, err := s.node.mount(ctx, s.cluster, s.class, stranger)
 	message := status.Convert(err).Message()
 	if err == nil || !strings.HasSuffix(message, "[FederatedCredentialMissing]") || !strings.Contains(message, stranger.Subject()) {
@@ -192,6 +203,7 @@ func (s *story) expect(volume, want string) error {
 func (s *story) requests() string {
 	counts := s.box.Counts()
 	delete(counts, azuretest.Issuer)
+	delete(counts, azuretest.Lookup) // in the cluster
 	total := 0
 	for _, n := range counts {
 		total += n

@@ -33,6 +33,7 @@ var aadstsForms = map[int]aadstsForm{
 	90055:   {429, "temporarily_unavailable", "There are too many incoming requests for this tenant."},
 	90061:   {400, "invalid_request", "Request to External OIDC endpoint failed."},
 	500011:  {400, "invalid_resource", "The resource principal named {resource} was not found in the tenant named {tenant}. It may not be installed or consented to there, or the request went to the wrong tenant."},
+	501661:  {400, "invalid_request", "Request to External OIDC endpoint failed."},
 	700016:  {400, "unauthorized_client", "Application with identifier '{client}' was not found in the directory '{tenant}'. It may not be installed or consented to there, or the request went to the wrong tenant."},
 	700024:  {401, "invalid_client", "Client assertion is not within its valid time range. Current time: {now}, assertion valid from {from}, expiry time of assertion {until}."},
 	700027:  {401, "invalid_client", "Client assertion failed signature validation. [Reason - {reason}]"},
@@ -49,6 +50,8 @@ var aadstsForms = map[int]aadstsForm{
 	7000218: {401, "invalid_client", "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."},
 	7000222: {401, "invalid_client", "The provided client secret keys for app '{client}' are expired."},
 	7000229: {400, "invalid_client", "The client application {client} is missing service principal in the tenant {tenant}."},
+	7000272: {401, "invalid_client", "The certificate with identifier {kid} used to sign the federated credential could not be found in the metadata of identity provider {issuer}. Make sure that it publishes the key."},
+	7002137: {401, "invalid_client", "No matching federated identity record found for presented assertion subject '{subject}'. {check}"},
 	7002138: {401, "invalid_client", "No matching federated identity record found for presented assertion subject '{subject}'. The subject matches with case-insensitive comparison, but not with case-sensitive comparison. {check}"},
 }
 
@@ -101,7 +104,7 @@ func (b *Box) entraBody(x *exchange, status int, oauth string, number int, text 
 		Description: fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s",
 			number, text, trace, correlation, timestamp),
 		Codes: []int{number}, Timestamp: timestamp, TraceID: trace, CorrelationID: correlation,
-		URI: fmt.Sprintf("https://%s/error?code=%d", hostName(x.Host), number),
+		URI: fmt.Sprintf("https://%s/error?code=%d", x.entraHost(), number),
 	})
 }
 
@@ -118,7 +121,7 @@ func (b *Box) expand(x *exchange, text string, names []string) string {
 		"{issuer}", claims.Issuer, "{subject}", claims.Subject, "{audience}", strings.Join(claims.Audience, ","),
 		"{now}", b.clock().UTC().Format(ticks), "{from}", dateText(claims.NotBefore, ticks),
 		"{until}", dateText(claims.ExpiresAt, ticks), "{method}", x.Method,
-		"{reason}", "The key was not found.", "{parameter}", "scope")...).Replace(text)
+		"{reason}", "The key was not found.", "{parameter}", "scope", "{kid}", peekKeyID(x.form.Get("client_assertion")))...).Replace(text)
 }
 
 // firstResource is the resource that a scope asks for first.
@@ -128,8 +131,8 @@ func firstResource(scope string) string {
 }
 
 // entraFault is Entra's answer to a fault of a test's choosing. Without a number of its own, a
-// throttled or failing Entra names the transient conditions it documents.
-func (b *Box) entraFault(x *exchange, f Fault) reply {
+// throttled or failing Entra names the transient conditions it documents. Names are those of [refuse].
+func (b *Box) entraFault(x *exchange, f Fault, names ...string) reply {
 	number, err := strconv.Atoi(f.InnerCode)
 	if err != nil {
 		number = 90033
@@ -141,7 +144,7 @@ func (b *Box) entraFault(x *exchange, f Fault) reply {
 	if !known {
 		form = aadstsForm{f.Status, "invalid_request", "The sign-in was refused."}
 	}
-	return b.entraBody(x, f.Status, form.oauth, number, b.expand(x, form.text, nil))
+	return b.entraBody(x, f.Status, form.oauth, number, b.expand(x, form.text, names))
 }
 
 // entraHeader are the headers of all of Entra's answers.

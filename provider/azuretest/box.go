@@ -5,12 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,12 +33,10 @@ type Box struct {
 	clock        func() time.Time
 	disableHTTP2 bool
 
-	ca     *authority
-	conns  *conns
-	tls    *listener
-	proxy  *listener
-	server *http.Server
-	tunnel *http.Server
+	ca    *authority
+	conns *conns // all but those of clusters
+	tls   *listener
+	proxy *listener
 
 	registry *registry
 	issuers  *issuers
@@ -51,15 +48,21 @@ type Box struct {
 	lifetime    atomic.Int64 // of access tokens, nanoseconds
 	refresh     atomic.Int64 // refresh_in of token responses, nanoseconds; 0 leaves it out
 
-	cancel  context.CancelFunc // ends the context of every request
-	running sync.WaitGroup     // accept loops, servers, connections and requests
-	mu      sync.Mutex         // guards closed
-	closed  bool
+	base    func(net.Listener) context.Context // of every request
+	cancel  context.CancelFunc                 // ends them all
+	running sync.WaitGroup                     // accept loops, servers, connections and requests
+
+	mu       sync.Mutex // guards closed and services
+	closed   bool
+	services []*service
+
+	nodeMu sync.Mutex // guards imds; held while it is started
+	imds   *IMDS      // nil: the machine is no node of Azure
 }
 
 // New starts a box: its TLS listener and its CONNECT proxy, both on loopback.
 func New(o Options) (*Box, error) {
-	ca, err := newAuthority()
+	ca, err := newAuthority("azuretest CA")
 	if err != nil {
 		return nil, err
 	}
@@ -71,101 +74,24 @@ func New(o Options) (*Box, error) {
 	}
 	b := &Box{
 		clock: o.Clock, disableHTTP2: o.DisableHTTP2, ca: ca,
-		conns:    &conns{open: map[*conn]struct{}{}},
+		conns:    newConns(),
 		registry: newRegistry(),
 		issuers:  newIssuers(o.IssuerClient),
 		journal:  newJournal(),
 	}
-	b.lifetime.Store(int64(time.Hour))
-	if b.tls, err = newListener(b.conns); err != nil {
-		return nil, fmt.Errorf("listen for TLS: %w", err)
-	}
-	if b.proxy, err = newListener(b.conns); err != nil {
-		_ = b.tls.Close()
-		return nil, fmt.Errorf("listen for the proxy: %w", err)
-	}
-	b.serve()
-	return b, nil
-}
-
-// serve starts the two servers.
-func (b *Box) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
-	b.cancel = cancel
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(!b.disableHTTP2)
-	b.server = &http.Server{
-		Handler: b, Protocols: protocols,
-		TLSConfig: &tls.Config{
-			MinVersion:       tls.VersionTLS12,
-			GetCertificate:   b.ca.certificate,
-			VerifyConnection: func(tls.ConnectionState) error { b.handshakes.Add(1); return nil },
-		},
-		ConnContext: withConn,
+	b.base, b.cancel = func(net.Listener) context.Context { return ctx }, cancel
+	b.lifetime.Store(int64(time.Hour))
+	if b.tls, err = b.start(b.conns, b, &tls.Config{
+		GetCertificate:   ca.certificate,
+		VerifyConnection: func(tls.ConnectionState) error { b.handshakes.Add(1); return nil },
+	}); err == nil {
+		b.proxy, err = b.start(b.conns, http.HandlerFunc(b.connect), nil)
 	}
-	b.tunnel = &http.Server{Handler: http.HandlerFunc(b.connect)}
-	for _, s := range []*http.Server{b.server, b.tunnel} {
-		s.BaseContext = func(net.Listener) context.Context { return ctx }
-		s.ConnState = b.waitForConns()
-		s.ReadHeaderTimeout = time.Minute
-		s.ErrorLog = log.New(io.Discard, "", 0) // failed handshakes are what some tests are about
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
 	}
-	for _, run := range []func(){
-		b.tls.pump,
-		b.proxy.pump,
-		func() { _ = b.server.ServeTLS(b.tls, "", "") },
-		func() { _ = b.tunnel.Serve(b.proxy) },
-	} {
-		b.running.Go(run)
-	}
-}
-
-// waitForConns returns a hook that makes Close wait for the goroutine of each connection.
-func (b *Box) waitForConns() func(net.Conn, http.ConnState) {
-	var mu sync.Mutex // guards live
-	live := map[net.Conn]bool{}
-	return func(c net.Conn, state http.ConnState) {
-		mu.Lock()
-		defer mu.Unlock()
-		switch state {
-		case http.StateNew:
-			live[c] = true
-			b.running.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			if live[c] {
-				delete(live, c)
-				b.running.Done()
-			}
-		}
-	}
-}
-
-type connKey struct{}
-
-// withConn lets a handler find the TCP connection below its request.
-func withConn(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-// Close stops the box, cuts every connection and waits for its goroutines. It may be called twice.
-func (b *Box) Close() error {
-	b.mu.Lock()
-	first := !b.closed
-	b.closed = true
-	b.mu.Unlock()
-	var err error
-	if first {
-		b.cancel()
-		err = errors.Join(b.tls.Close(), b.proxy.Close())
-		err = errors.Join(err, b.server.Close(), b.tunnel.Close())
-		b.conns.close()
-	}
-	b.running.Wait()
-	return err
+	return b, nil
 }
 
 // enter counts a request in, unless the box is closing.
@@ -179,11 +105,13 @@ func (b *Box) enter() bool {
 	return true
 }
 
-// Handshakes is the number of TLS handshakes completed, resumed ones included.
+// Handshakes is the number of TLS handshakes that Azure completed, resumed ones included. Those with
+// the API server of a cluster are not Azure's.
 func (b *Box) Handshakes() int { return int(b.handshakes.Load()) }
 
-// SetOutage cuts every connection and resets each new one, at both listeners, until called with
-// false: an Azure that is gone. Names still resolve.
+// SetOutage cuts every connection and resets each new one, until called with false: an Azure that is
+// gone, the node's metadata service included. Names still resolve, and the API servers of clusters
+// stay; what asks for Entra at their token proxies is reset.
 func (b *Box) SetOutage(on bool) { b.conns.setOutage(on) }
 
 // CACert returns the certificate of the box's CA as PEM.
@@ -191,7 +119,8 @@ func (b *Box) CACert() []byte { return append([]byte(nil), b.ca.pem...) }
 
 // Environ writes the CA certificate into dir and returns the environment for a process that reaches
 // the box and nothing else: this process's own, with HTTPS_PROXY and SSL_CERT_FILE in place of all
-// that says where to go and whom to trust.
+// that says where to go and whom to trust. If the box has an [IMDS], the environment names its URL in
+// AZURE_POD_IDENTITY_AUTHORITY_HOST; azidentity itself does not read that variable.
 func (b *Box) Environ(dir string) ([]string, error) {
 	path, err := filepath.Abs(filepath.Join(dir, "azuretest-ca.pem"))
 	if err != nil {
@@ -203,11 +132,21 @@ func (b *Box) Environ(dir string) ([]string, error) {
 	var env []string
 	for _, have := range os.Environ() {
 		name, _, _ := strings.Cut(have, "=")
-		switch strings.ToUpper(name) {
-		case "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
-		default:
+		if !slices.Contains(ownEnviron, strings.ToUpper(name)) {
 			env = append(env, have)
 		}
 	}
-	return append(env, "HTTPS_PROXY="+b.ProxyURL(), "SSL_CERT_FILE="+path), nil
+	env = append(env, "HTTPS_PROXY="+b.ProxyURL(), "SSL_CERT_FILE="+path)
+	if node := b.node(); node != nil {
+		env = append(env, "AZURE_POD_IDENTITY_AUTHORITY_HOST="+node.URL())
+	}
+	return env, nil
+}
+
+// ownEnviron are the variables that say where to go and whom to trust. Those of managed identities
+// make SDKs look for another endpoint than IMDS, or for IMDS in another place.
+var ownEnviron = []string{
+	"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	"AZURE_POD_IDENTITY_AUTHORITY_HOST", "IDENTITY_ENDPOINT", "IDENTITY_HEADER",
+	"MSI_ENDPOINT", "MSI_SECRET", "IMDS_ENDPOINT",
 }

@@ -16,6 +16,8 @@ type Cloud struct {
 // The sovereign clouds as azcore's cloud package and MSAL know them. China's Entra answers under two
 // names: azcore still uses the older one.
 const (
+	managementResource = "https://management.azure.com"
+
 	publicSuffix = "vault.azure.net"
 	publicIssuer = "https://sts.windows.net/"
 	chinaIssuer  = "https://sts.chinacloudapi.cn/"
@@ -102,11 +104,15 @@ func (b *Box) serves(host string) bool {
 	return false
 }
 
-// place is what a request is for: at most one of the three is set.
+// place is what a request is for: of the first five at most one is set.
 type place struct {
 	authority *instance
 	vault     *Vault
-	cluster   *Cluster
+	cluster   *Cluster // as an issuer
+	imds      *IMDS
+	api       *APIServer
+	proxy     *TokenProxy // the authority was asked for at this proxy
+	name      string      // the authority's, if the request came under another
 }
 
 // locate finds what a request's host and path belong to.
@@ -126,6 +132,34 @@ func (b *Box) locate(host, path string) place {
 		}
 	}
 	return place{}
+}
+
+// authority returns the cloud whose Entra has that host name, or nil.
+func (b *Box) authority(host string) *instance {
+	b.registry.mu.RLock()
+	defer b.registry.mu.RUnlock()
+	return b.registry.authorities[host]
+}
+
+// publicCloud is the one that stands in where a request names none.
+func (b *Box) publicCloud() *instance {
+	b.registry.mu.RLock()
+	defer b.registry.mu.RUnlock()
+	return b.registry.clouds[0]
+}
+
+// cloudFor returns the cloud whose vaults take tokens for the resource, or nil. Management is known
+// everywhere, so that a token for the wrong audience can be had.
+func (b *Box) cloudFor(resource string) *instance {
+	bare := strings.TrimSuffix(resource, "/")
+	b.registry.mu.RLock()
+	defer b.registry.mu.RUnlock()
+	for _, c := range b.registry.clouds {
+		if bare == c.Resource || bare == managementResource {
+			return c
+		}
+	}
+	return nil
 }
 
 // cloudOf returns the cloud whose vaults end in suffix.

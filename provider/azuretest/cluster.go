@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -13,14 +14,17 @@ import (
 // TokenExchangeAudience is the audience of the tokens that workload identity exchanges.
 const TokenExchangeAudience = "api://AzureADTokenExchange"
 
-// Cluster is a Kubernetes cluster as Entra sees it: an OIDC issuer that signs the tokens of service
-// accounts.
+// Cluster is a Kubernetes cluster: to Entra an OIDC issuer that signs the tokens of service accounts,
+// to the plugin an [APIServer].
 type Cluster struct {
 	box    *Box
 	issuer string
 	host   string
 	path   string // without final slash
 	key    *signingKey
+
+	mu  sync.Mutex // guards api; held while it is started
+	api *APIServer
 }
 
 // Pod is what kubelet tells the CSI driver about a pod and its volume. Empty UIDs and an empty

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// conns keeps every TCP connection of the box, so that an outage can cut them all and Close leaves
+// conns keeps every TCP connection of some listeners, so that an outage can cut them all and Close leaves
 // none behind, hijacked ones included.
 type conns struct {
 	mu     sync.Mutex // guards what follows
@@ -23,6 +23,8 @@ type conn struct {
 	all    *conns
 	unread io.Reader // what a server had already read when the connection changed hands, or nil
 }
+
+func newConns() *conns { return &conns{open: map[*conn]struct{}{}} }
 
 // admit takes the connection over, or resets it during an outage.
 func (s *conns) admit(c net.Conn) *conn {
@@ -48,6 +50,12 @@ func (s *conns) setOutage(on bool) {
 	if on {
 		s.resetAll()
 	}
+}
+
+func (s *conns) out() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outage
 }
 
 func (s *conns) close() {

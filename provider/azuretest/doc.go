@@ -1,5 +1,7 @@
 // Package azuretest is an Azure in a box: Microsoft Entra ID and Azure Key Vault over TLS on
 // loopback, so that the whole way of a secret can be tried without an account, a network or a mock.
+// Beside them stand what the plugin meets on its node and in its cluster: the node's metadata service
+// ([Box.IMDS]), and the API server with the token proxy of AKS ([Cluster.APIServer]).
 //
 // It is for tests and the demo only; the plugin never links it. It does not import "testing",
 // because the demo runs it as a program.
@@ -10,8 +12,7 @@
 // for every name it serves, or through [Box.ProxyURL], a CONNECT proxy that mints a certificate for
 // the name asked for (see [Box.Environ] for a process of its own).
 //
-// All methods of [Box], [Tenant], [Application], [Cluster] and [Vault] may be called from any
-// goroutine while requests are being served. A method that cannot return an error panics when it is
-// given something that cannot work (an unknown object type, a key that is no public key): that is a
-// mistake in the test.
+// All methods of the package's types may be called from any goroutine while requests are being
+// served. A method that cannot return an error panics when it is given something that cannot work (an
+// unknown object type, a key that is no public key): that is a mistake in the test.
 package azuretest

@@ -74,7 +74,7 @@ func (b *Box) openIDConfiguration(x *exchange) reply {
 	if refusal != nil {
 		return b.entraFailure(x, refusal)
 	}
-	base := "https://" + hostName(x.Host) + "/" + tenant.id
+	base := "https://" + x.entraHost() + "/" + tenant.id
 	oauth, issuer, keys := base+"/oauth2/v2.0", base+"/v2.0", base+"/discovery/v2.0/keys"
 	if strings.EqualFold(name, "adfs") { // AD FS knows no versions
 		oauth, issuer, keys = base+"/oauth2", base, base+"/discovery/keys"
@@ -170,9 +170,12 @@ func (b *Box) signIn(x *exchange) (*Application, string, *aadsts) {
 	if forced != 0 {
 		return nil, "", refuse(forced)
 	}
-	if x.form.Has("client_assertion") {
-		refusal = b.checkAssertion(x.Context(), x.form, federated)
-	} else {
+	switch {
+	case x.place.proxy != nil:
+		refusal = x.place.proxy.check(x, app)
+	case x.form.Has("client_assertion"):
+		refusal = b.checkAssertion(x.Context(), x.form, federated, b.publishedKey)
+	default:
 		refusal = b.checkSecret(x.form, secrets)
 	}
 	if refusal != nil {
@@ -211,7 +214,7 @@ func resourceOf(scope string, c *instance) (string, *aadsts) {
 			return "", refuse(1002012, "{scope}", s)
 		}
 		// Management is known everywhere, so that a token for the wrong audience can be had.
-		if bare := strings.TrimSuffix(resource, "/"); bare != c.Resource && bare != "https://management.azure.com" {
+		if bare := strings.TrimSuffix(resource, "/"); bare != c.Resource && bare != managementResource {
 			return "", refuse(500011, "{resource}", resource)
 		}
 		return resource, nil

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxForm bounds what the token endpoint reads.
@@ -28,28 +29,26 @@ type exchange struct {
 	form  url.Values // of the token endpoint
 }
 
-// ServeHTTP answers for every service of the box.
+// ServeHTTP answers for every service of the box that is told by its host name.
 func (b *Box) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.handle(w, r, b.locate(r.Host, r.URL.Path))
+}
+
+// handle answers a request for a place.
+func (b *Box) handle(w http.ResponseWriter, r *http.Request, p place) {
 	if !b.enter() {
 		panic(http.ErrAbortHandler)
 	}
 	defer b.running.Done()
-	x := &exchange{Request: r, place: b.locate(r.Host, r.URL.Path)}
+	x := &exchange{Request: r, place: p}
 	x.kind = x.classify()
-	entry := &Request{
-		Time: b.clock(), Kind: x.kind, Host: hostName(r.Host), Path: r.URL.Path,
-		UserAgent: r.UserAgent(), Proto: r.Proto,
-	}
-	if x.kind == Token {
-		x.form = readForm(r)
-		entry.ClientID = x.form.Get("client_id")
-	}
+	entry := x.entry(b.clock())
 	b.journal.open(entry)
 	fault, err := b.knobs.hinder(r.Context(), x.kind)
 	if err != nil {
 		panic(http.ErrAbortHandler) // nobody is waiting any more
 	}
-	if fault.Reset {
+	if fault.Reset || p.proxy != nil && b.conns.out() {
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 			c.reset()
 		}
@@ -71,6 +70,33 @@ func (b *Box) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.body) // a client that has gone needs no answer
 }
 
+// entry is what the journal notes of the request on its arrival. It reads the form of a token request.
+func (x *exchange) entry(now time.Time) *Request {
+	r := &Request{
+		Time: now, Kind: x.kind, Host: hostName(x.Host), Path: x.URL.Path,
+		UserAgent: x.UserAgent(), Proto: x.Proto,
+	}
+	if x.place.proxy != nil {
+		r.Host = x.place.proxy.sni
+	}
+	switch x.kind {
+	case Token:
+		x.form = readForm(x.Request)
+		r.ClientID = x.form.Get("client_id")
+	case Identity:
+		r.ClientID = x.URL.Query().Get("client_id")
+	}
+	return r
+}
+
+// entraHost is the name by which the client asked Entra. At a token proxy it is not the server's.
+func (x *exchange) entraHost() string {
+	if x.place.name != "" {
+		return x.place.name
+	}
+	return hostName(x.Host)
+}
+
 // readForm reads the body of a token request. A form that cannot be parsed lacks parameters, which
 // is what Entra says of it too.
 func readForm(r *http.Request) url.Values {
@@ -88,16 +114,25 @@ func readForm(r *http.Request) url.Values {
 func (x *exchange) classify() Kind {
 	path := x.URL.Path
 	switch {
+	case x.place.imds != nil:
+		if path == identityPath {
+			return Identity
+		}
+	case x.place.api != nil:
+		if _, _, ok := parseAccountPath(path); ok {
+			return Lookup
+		}
 	case x.place.authority != nil:
 		switch {
-		case path == "/common/discovery/instance":
-			return Instance
 		case strings.HasSuffix(path, "/.well-known/openid-configuration"):
 			return Metadata
-		case strings.HasSuffix(path, "/discovery/v2.0/keys"), strings.HasSuffix(path, "/discovery/keys"):
-			return Keys
 		case strings.HasSuffix(path, "/oauth2/v2.0/token"), strings.HasSuffix(path, "/oauth2/token"):
 			return Token
+		case x.place.proxy != nil: // it passes on no more than these
+		case path == "/common/discovery/instance":
+			return Instance
+		case strings.HasSuffix(path, "/discovery/v2.0/keys"), strings.HasSuffix(path, "/discovery/keys"):
+			return Keys
 		}
 	case x.place.vault != nil:
 		if bearer(x.Request) == "" {
@@ -112,6 +147,10 @@ func (x *exchange) classify() Kind {
 
 func (b *Box) answer(x *exchange) reply {
 	switch {
+	case x.place.imds != nil:
+		return x.place.imds.answer(x)
+	case x.place.api != nil:
+		return x.place.api.answer(x)
 	case x.place.authority != nil:
 		return b.answerEntra(x)
 	case x.place.vault != nil:
@@ -128,6 +167,10 @@ func (b *Box) faulty(x *exchange, f Fault) reply {
 	switch {
 	case f.HTML:
 		answer = htmlReply(f.Status)
+	case x.place.imds != nil:
+		answer = x.place.imds.fault(x, f)
+	case x.place.api != nil:
+		answer = x.place.api.fault(x, f)
 	case x.place.authority != nil:
 		answer = b.entraFault(x, f)
 	case x.place.vault != nil:

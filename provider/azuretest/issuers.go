@@ -50,6 +50,11 @@ func (b *Box) ForgetIssuers() {
 	clear(b.issuers.known)
 }
 
+// publishedKey is where Entra finds keys.
+func (b *Box) publishedKey(ctx context.Context, issuer, kid string) (*rsa.PublicKey, error) {
+	return b.issuers.key(ctx, b, issuer, kid)
+}
+
 // key returns an issuer's key. A key ID that is not known makes it fetch once more, because issuers
 // rotate; concurrent callers share a fetch that is under way.
 func (s *issuers) key(ctx context.Context, b *Box, issuer, kid string) (*rsa.PublicKey, error) {

@@ -20,6 +20,8 @@ const (
 	GetCertificate Kind = "get-certificate" // one certificate
 	List           Kind = "list"            // a page of names or versions
 	Issuer         Kind = "issuer"          // a cluster's discovery document or keys, fetched by whomever
+	Identity       Kind = "imds"            // a token of the node's managed identity
+	Lookup         Kind = "service-account" // a service account, asked for at a cluster's API server
 	Other          Kind = "other"           // anything else
 )
 
@@ -33,7 +35,7 @@ type Request struct {
 	Kind      Kind
 	Host      string
 	Path      string // without the query
-	ClientID  string // of the token endpoint's form, or of a verified access token
+	ClientID  string // of the token endpoint's form, of the query to IMDS, or of a verified access token
 	UserAgent string
 	Proto     string
 	Status    int

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -59,6 +61,8 @@ func (b *Box) connect(w http.ResponseWriter, r *http.Request) {
 
 // Transport returns a new transport that dials the box for every name it serves, without a proxy,
 // and trusts its CA. A name the box does not serve fails as a name that does not exist does in DNS.
+// The address of IMDS on a node leads to the box's [IMDS], or nowhere if it has none; the addresses
+// of the box's own listeners lead to themselves.
 func (b *Box) Transport() *http.Transport {
 	roots := x509.NewCertPool()
 	roots.AddCert(b.ca.cert)
@@ -76,13 +80,23 @@ func (b *Box) dial(ctx context.Context, network, address string) (net.Conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}
-	if !b.serves(host) {
+	var d net.Dialer
+	switch {
+	case address == nodeAddress:
+		node := b.node()
+		if node == nil {
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: nodeIP, Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}
+		}
+		address = node.address
+	case b.listens(address):
+	case b.serves(host):
+		address = b.tls.Addr().String()
+	default:
 		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{
 			Err: "no such host", Name: host, IsNotFound: true,
 		}}
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, b.tls.Addr().String())
+	return d.DialContext(ctx, network, address)
 }
 
 // hostName is the name in a Host header or an address: lower case, without port and root dot.

@@ -160,6 +160,7 @@ func TestForcedRefusals(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	for number, status := range map[int]int{
 		70021: 400, 50196: 400, 53003: 400, 700027: 401, 7000112: 400, 7000229: 400, 90033: 503, 90055: 429, 90061: 400, 123456: 400,
+		501661: 400, 7000272: 401, 7002137: 401,
 	} {
 		w.app.FailWith(number)
 		_, err := w.signIn(t, nil)

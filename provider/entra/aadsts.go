@@ -9,13 +9,45 @@ import (
 type signIn struct {
 	Identity
 	scope string
-	code  int // AADSTS number, 0 without one
+	via   string // host that was asked in the authority's stead; "" if none was
+	code  int    // AADSTS number, 0 without one
+}
+
+// host is where the sign-in was refused.
+func (s signIn) host() string {
+	if s.via != "" {
+		return s.via
+	}
+	return s.Identity.host()
 }
 
 // codes holds what each AADSTS number means for a mount and how to mend it. The
 // numbers are those of Microsoft's "Microsoft Entra authentication and
-// authorization error codes" and of real responses.
+// authorization error codes" and of real responses. More are in meanings.
 var codes = map[int]func(signIn) *Error{
+	700016:  applicationNotFound,
+	7000229: applicationNotFound, // no service principal in this tenant
+	7000112: applicationNotFound, // disabled
+	70001:   applicationNotFound, // older than the two before
+	700011:  applicationNotFound,
+
+	90002:  tenantNotFound,
+	900023: tenantNotFound,
+
+	7000215: clientSecretInvalid,
+	70002:   clientSecretInvalid, // older
+	7000222: clientSecretExpired,
+
+	90033: throttled, // transient, "try again later"
+	90055: throttled, // tenant limit
+	50196: throttled, // the same request in a loop
+
+	500011: resourceNotFound,
+	53003:  blockedByPolicy,
+}
+
+// assertionCodes holds those that speak of a service-account token.
+var assertionCodes = map[int]func(signIn) *Error{
 	70021:   federatedCredentialMissing, // older than the next three
 	700211:  federatedCredentialMissing,
 	700212:  federatedCredentialMissing,
@@ -23,13 +55,6 @@ var codes = map[int]func(signIn) *Error{
 	7002137: federatedCredentialMissing, // subject of a managed identity
 	7002138: federatedCredentialMissing,
 	70025:   federatedCredentialMissing,
-
-	700016:  applicationNotFound,
-	7000229: applicationNotFound, // no service principal in this tenant
-	7000112: applicationNotFound, // disabled
-
-	90002:  tenantNotFound,
-	900023: tenantNotFound,
 
 	700024:  tokenExpired,
 	50013:   tokenInvalid,
@@ -39,13 +64,18 @@ var codes = map[int]func(signIn) *Error{
 	50166:   issuerUnreachable,
 	501661:  issuerUnreachable,
 	900612:  issuerUnreachable, // its keys cannot be parsed
+}
 
-	90033: throttled, // transient, "try again later"
-	90055: throttled, // tenant limit
-	50196: throttled, // the same request in a loop
-
-	500011: resourceNotFound,
-	53003:  blockedByPolicy,
+// known looks a number up.
+func (s signIn) known(code int) (func(signIn) *Error, bool) {
+	explain, ok := codes[code]
+	if !ok && s.Mode != ServicePrincipal { // which sends no token
+		explain, ok = assertionCodes[code]
+	}
+	if _, told := meanings[code]; !ok && told {
+		return meaningful, true
+	}
+	return explain, ok
 }
 
 // mismatch says what of the token no federated credential has.
@@ -64,12 +94,19 @@ var mismatch = map[int]string{
 func federatedCredentialMissing(s signIn) *Error {
 	c := readClaims(s.Assertion)
 	e := &Error{reason: ReasonFederatedCredentialMissing}
-	if c.subject != s.ServiceAccount || c.audience != Audience || !strings.HasPrefix(c.issuer, "https://") {
+	wanted := Audience
+	if s.Mode == IdentityBinding {
+		wanted = BindingAudience
+	}
+	if c.subject != s.ServiceAccount || c.audience != wanted || !strings.HasPrefix(c.issuer, "https://") {
 		e.cause = fmt.Sprintf("client %q does not trust the token that came with the mount: its issuer is %q, its subject %q, its audience %q",
 			s.ClientID, c.issuer, c.subject, c.audience)
 		e.fix = fmt.Sprintf("that is no token of the pod's service account %q; let the CSIDriver object ask kubelet for one: spec.tokenRequests with audience %s",
-			s.ServiceAccount, Audience)
+			s.ServiceAccount, wanted)
 		return e
+	}
+	if s.Mode == IdentityBinding {
+		return bindingMissing(s, fmt.Sprintf("AADSTS%d", s.code))
 	}
 	why, ok := mismatch[s.code]
 	if !ok {
@@ -89,6 +126,18 @@ func federatedCredentialMissing(s signIn) *Error {
 	return e
 }
 
+// bindingMissing is for the token proxy, which trusts a service account by the rules
+// of Kubernetes instead of a federated credential (AKS: "Set up identity bindings").
+func bindingMissing(s signIn, answer string) *Error {
+	return &Error{
+		reason: ReasonFederatedCredentialMissing,
+		cause: fmt.Sprintf("the token proxy %s does not let service account %q use the managed identity with client ID %q (%s)",
+			s.host(), s.ServiceAccount, s.ClientID, answer),
+		fix: fmt.Sprintf("bind the identity to the cluster: az aks identity-binding create -g GROUP --cluster-name CLUSTER -n NAME --managed-identity-resource-id RESOURCE_ID;"+
+			` and bind the service account to a ClusterRole with apiGroups: ["cid.wi.aks.azure.com"], resources: [%q], verbs: ["use-managed-identity"]`, s.ClientID),
+	}
+}
+
 func applicationNotFound(s signIn) *Error {
 	return &Error{
 		reason: ReasonApplicationNotFound,
@@ -102,6 +151,22 @@ func tenantNotFound(s signIn) *Error {
 		reason: ReasonTenantNotFound,
 		cause:  fmt.Sprintf("no tenant %q (%s) at %s", s.TenantID, s.TenantIDFrom, s.Authority),
 		fix:    "set tenantID to the tenant of the identity, and cloudName to its cloud; az account show --query tenantId shows it",
+	}
+}
+
+func clientSecretInvalid(s signIn) *Error {
+	return &Error{
+		reason: ReasonClientSecretInvalid,
+		cause:  fmt.Sprintf("Entra does not take the client secret of %s (clientsecret of the secret that nodePublishSecretRef names)", s),
+		fix:    "put the client secret's value there, not its ID; az ad app credential reset --append --id " + shell(s.ClientID) + " makes another",
+	}
+}
+
+func clientSecretExpired(s signIn) *Error {
+	return &Error{
+		reason: ReasonClientSecretExpired,
+		cause:  fmt.Sprintf("the client secret of %s has expired (clientsecret of the secret that nodePublishSecretRef names)", s),
+		fix:    "az ad app credential reset --append --id " + shell(s.ClientID) + " makes another; or use workload identity, which has none",
 	}
 }
 
@@ -132,7 +197,7 @@ func issuerUnreachable(s signIn) *Error {
 func throttled(s signIn) *Error {
 	return &Error{
 		reason: ReasonThrottled,
-		cause:  fmt.Sprintf("%s limits the sign-ins of client %q", s.host(), s.ClientID),
+		cause:  fmt.Sprintf("%s limits the sign-ins of %s", s.host(), s),
 		fix:    "it is tried again with the next mount; spread restarts, or let fewer pods share an identity",
 	}
 }

@@ -5,7 +5,6 @@ package entra
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -65,30 +64,41 @@ type Token struct {
 	ExpiresOn time.Time
 }
 
-// Exchange signs callers in. It keeps nothing between calls, so that nothing of
+// Exchange signs callers in. It keeps no token between calls, so that nothing of
 // one caller can reach another. It is safe for concurrent use.
 type Exchange struct {
-	// Transport sends the requests; required. Errors of it that are
+	// Transport sends the requests to Entra; required. Errors of it that are
 	// *transport.Error reach the caller as they are.
 	Transport policy.Transporter
 	// Retry says how often and how soon a failed request is sent again.
 	Retry policy.RetryOptions
+	// Node sends the requests to the node's metadata endpoint. It must not use a proxy,
+	// and what it is asked to do is in clear text. Required for ManagedIdentity only.
+	Node policy.Transporter
+	// Proxy is the cluster's token proxy. Required for IdentityBinding only.
+	Proxy *TokenProxy
 }
 
 // Token signs in and returns a token for the scope. Its error is an *Error, a
-// *transport.Error, or the context's own.
+// *transport.Error, or the context's own; any other is a bug.
 func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
 	switch id.Mode {
 	case WorkloadIdentity:
 		return x.workloadIdentity(ctx, id, scope)
+	case ServicePrincipal:
+		return x.servicePrincipal(ctx, id, scope)
+	case ManagedIdentity:
+		return x.managedIdentity(ctx, id, scope)
+	case IdentityBinding:
+		return x.identityBinding(ctx, id, scope)
 	}
-	return Token{}, &Error{reason: ReasonSignInFailed, cause: fmt.Sprintf("identity mode %q is not supported by this version", id.Mode), fix: "use workload identity"}
+	return Token{}, fmt.Errorf("sign in: no identity mode %q", id.Mode)
 }
 
-func (x *Exchange) options(authority string) azcore.ClientOptions {
+func (x *Exchange) options(authority string, way policy.Transporter) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority},
-		Transport: httpsOnly{x.Transport},
+		Transport: httpsOnly{way},
 		Retry:     x.Retry,
 	}
 }
@@ -99,16 +109,29 @@ type httpsOnly struct{ policy.Transporter }
 
 func (h httpsOnly) Do(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" {
-		return nil, errNotHTTPS
+		return nil, unsent("the token endpoint is not https")
 	}
 	return h.Transporter.Do(req)
 }
 
-var errNotHTTPS = errors.New("the token endpoint is not https")
+// unsent is why a request was not sent. Another try would not be either, which
+// the method NonRetriable tells the retry policy of azcore.
+type unsent string
+
+func (u unsent) Error() string { return string(u) }
+
+// NonRetriable is the mark.
+func (unsent) NonRetriable() {}
 
 // String names the identity in messages; it never holds the credential.
 func (id Identity) String() string {
-	return fmt.Sprintf("client %q in tenant %q", id.ClientID, id.TenantID)
+	switch {
+	case id.Mode != ManagedIdentity:
+		return fmt.Sprintf("client %q in tenant %q", id.ClientID, id.TenantID)
+	case id.ClientID == "":
+		return "the node's system-assigned identity"
+	}
+	return fmt.Sprintf("the node's user-assigned identity with client ID %q", id.ClientID)
 }
 
 // host is the authority's DNS name.

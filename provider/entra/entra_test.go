@@ -79,8 +79,11 @@ func TestEachCallerHasItsOwnToken(t *testing.T) {
 	group.Wait()
 }
 
-// MSAL quotes whole responses in its errors; a token in one must not get out.
+// MSAL quotes whole responses in its errors; a token in one must not get out, nor the
+// credential that was sent.
 func TestOddAnswersDoNotLeak(t *testing.T) {
+	principal := identity("")
+	principal.Mode, principal.ClientSecret = entra.ServicePrincipal, "CANARY"
 	for name, body := range map[string]string{
 		"token, then garbage": `{"access_token":"CANARY"`,
 		"wrong types":         `{"access_token":"CANARY","expires_in":{}}`,
@@ -88,14 +91,20 @@ func TestOddAnswersDoNotLeak(t *testing.T) {
 		"HTML":                `<p>CANARY</p>`,
 		"empty":               ``,
 	} {
-		for _, status := range []int{200, 400, 401, 418} {
-			t.Run(fmt.Sprint(name, " ", status), func(t *testing.T) {
-				_, err := exchange(func(string) (int, string) { return status, body }).Token(t.Context(), identity("CANARY"), scope)
-				var typed *entra.Error
-				if !errors.As(err, &typed) || strings.Contains(err.Error(), "CANARY") {
-					t.Errorf("got %v", err)
-				}
-			})
+		for _, status := range []int{200, 400, 401, 403, 404, 418} {
+			for _, id := range []entra.Identity{identity("CANARY"), principal, nodeIdentity("c"), nodeIdentity("")} {
+				t.Run(fmt.Sprint(name, " ", status, " ", id.Mode, " ", id.ClientID), func(t *testing.T) {
+					x := exchange(func(string) (int, string) { return status, body })
+					x.Node = transporter(func(*http.Request) (*http.Response, error) {
+						return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+					})
+					_, err := x.Token(t.Context(), id, scope)
+					var typed *entra.Error
+					if !errors.As(err, &typed) || strings.Contains(err.Error(), "CANARY") || strings.Contains(fmt.Sprintf("%+v", id), "CANARY") {
+						t.Errorf("got %v", err)
+					}
+				})
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"akv-csi-provider/provider/transport"
 
@@ -21,9 +22,14 @@ const (
 	ReasonTokenExpired               = "TokenExpired"
 	ReasonTokenInvalid               = "TokenInvalid"
 	ReasonIssuerUnreachable          = "IssuerUnreachable"
+	ReasonClientSecretInvalid        = "ClientSecretInvalid"
+	ReasonClientSecretExpired        = "ClientSecretExpired"
+	ReasonManagedIdentityUnavailable = "ManagedIdentityUnavailable"
 	ReasonSignInFailed               = "SignInFailed"
 	ReasonThrottled                  = "Throttled"
 	ReasonServiceUnavailable         = transport.ReasonServiceUnavailable
+
+	ReasonServiceAccountLookupForbidden = "ServiceAccountLookupForbidden"
 )
 
 // Error says why Entra refused a sign-in and what to mend. Its text is one line.
@@ -60,8 +66,13 @@ func explain(ctx context.Context, err error, record *transport.Record, s signIn)
 		return refused(failed.RawResponse, s)
 	}
 	var network *transport.Error
-	if errors.As(record.Err, &network) && network.Reason() == transport.ReasonHostNotFound {
-		return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix}
+	if errors.As(record.Err, &network) {
+		switch {
+		case network.Reason() == transport.ReasonHostNotFound:
+			return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix}
+		case network.Reason() == transport.ReasonTLSUntrusted && s.Mode == IdentityBinding:
+			return unreachable(network, "check --token-proxy-url and --sni-name, and that the cluster has identity bindings")
+		}
 	}
 	if record.Err != nil {
 		return record.Err
@@ -71,7 +82,15 @@ func explain(ctx context.Context, err error, record *transport.Record, s signIn)
 	}
 	return &Error{reason: ReasonServiceUnavailable,
 		cause: s.host() + " sent something that is not an answer of Entra",
-		fix:   "check cloudName, and proxies on the way"}
+		fix:   s.whatAnswers()}
+}
+
+// whatAnswers says where to look when something else than Entra answers.
+func (s signIn) whatAnswers() string {
+	if s.Mode == IdentityBinding {
+		return "check --token-proxy-url and --sni-name, and that the cluster has identity bindings"
+	}
+	return "check cloudName, and proxies on the way"
 }
 
 func refused(resp *http.Response, s signIn) error {
@@ -80,7 +99,7 @@ func refused(resp *http.Response, s signIn) error {
 		_ = json.Unmarshal(body, &r) // an HTML page leaves it empty, which is handled below
 	}
 	for _, code := range r.ErrorCodes {
-		if explainCode, known := codes[code]; known {
+		if explainCode, known := s.known(code); known {
 			s.code = code
 			e := explainCode(s)
 			e.Code = code
@@ -92,10 +111,11 @@ func refused(resp *http.Response, s signIn) error {
 		return throttled(s)
 	case resp.StatusCode >= http.StatusInternalServerError:
 		return &Error{reason: ReasonServiceUnavailable,
-			cause: fmt.Sprintf("%s answers %d %s", s.host(), resp.StatusCode, http.StatusText(resp.StatusCode)),
+			cause: fmt.Sprintf("%s answers %s", s.host(), status(resp.StatusCode)),
 			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}
 	}
 	e := &Error{reason: ReasonSignInFailed}
+	forbidden := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
 	switch {
 	case len(r.ErrorCodes) > 0:
 		e.Code = r.ErrorCodes[0]
@@ -104,12 +124,19 @@ func refused(resp *http.Response, s signIn) error {
 	case oauthError(r.Error):
 		e.cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.host(), s, r.Error)
 		e.fix = "check the registration of the client there"
+	case forbidden && s.Mode == IdentityBinding:
+		return bindingMissing(s, status(resp.StatusCode))
 	default:
 		e.reason = ReasonServiceUnavailable
-		e.cause = fmt.Sprintf("%s sent %d %s, which is not an answer of Entra", s.host(), resp.StatusCode, http.StatusText(resp.StatusCode))
-		e.fix = "check cloudName, and proxies on the way"
+		e.cause = fmt.Sprintf("%s sent %s, which is not an answer of Entra", s.host(), status(resp.StatusCode))
+		e.fix = s.whatAnswers()
 	}
 	return e
+}
+
+// status is a code with its standard phrase, if there is one.
+func status(code int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
 // oauthError reports whether the text is an OAuth error code, a short word of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -28,6 +29,7 @@ func withCaller(ctx context.Context, c Caller) context.Context {
 // on, so that one pod with a wrong tenant broke the vault for the whole node.
 // Hence the 401 ends here, as an error that is not retried.
 type authorize struct {
+	host    string        // the vault's
 	slots   chan struct{} // one for each request that may be under way
 	timeout time.Duration // of one try; 0 for none
 }
@@ -37,6 +39,10 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 	caller, ok := ctx.Value(callerKey{}).(Caller)
 	if !ok || caller.Token == "" {
 		return nil, errNoCaller
+	}
+	// The SDK goes where a list says that its next page is.
+	if u := req.Raw().URL; u.Scheme != "https" || !strings.EqualFold(u.Hostname(), a.host) || u.Port() != "" && u.Port() != "443" {
+		return nil, errElsewhere
 	}
 	select {
 	case a.slots <- struct{}{}:
@@ -90,9 +96,17 @@ type bug struct{ error }
 // NonRetriable marks the error for azcore's retry policy.
 func (bug) NonRetriable() {}
 
+// foreign is an error of an answer that no vault gives.
+type foreign struct{ error }
+
+// NonRetriable marks the error for azcore's retry policy.
+func (foreign) NonRetriable() {}
+
 var (
-	errNoCaller = bug{errors.New("a request to Key Vault without a caller")}
-	errAsked    = bug{errors.New("the SDK asked for a token of its own")}
+	errNoCaller  = bug{errors.New("a request to Key Vault without a caller")}
+	errElsewhere = foreign{errors.New("the next page of a list is not at the vault")}
+	errTooMany   = foreign{errors.New("a list without an end")}
+	errAsked     = bug{errors.New("the SDK asked for a token of its own")}
 )
 
 // refuseToSignIn is the credential of the shared clients.

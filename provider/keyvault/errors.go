@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"regexp"
 	"strings"
 
@@ -107,7 +106,7 @@ type answer struct {
 
 // explain turns an error of the SDK into ours. The SDK's text is never used: it
 // spreads over many lines and holds times and trace IDs.
-func explain(ctx context.Context, err error, o Object, c Caller) error {
+func explain(ctx context.Context, err error, o Object, c Caller, a access) error {
 	var (
 		rejected *unauthorized
 		response *azcore.ResponseError
@@ -117,21 +116,34 @@ func explain(ctx context.Context, err error, o Object, c Caller) error {
 	case errors.As(err, &rejected):
 		return rejectedError(rejected, o, c)
 	case errors.As(err, &response):
-		return responseError(response, o, c)
+		return responseError(response, o, c, a)
 	case errors.As(err, &network):
 		return networkError(network, o)
 	case ctx.Err() != nil:
 		return gaveUp(ctx, o)
 	case errors.As(err, new(bug)):
 		return err
+	case errors.Is(err, errTooMany):
+		return &Error{Objects: []Object{o}, reason: ReasonVaultRefused,
+			cause: fmt.Sprintf("{objects} in %s has more versions than the %d that are looked at for its newest", o.Host, maxPages*pageSize),
+			fix:   "remove objectVersionHistory"}
 	}
+	return notKeyVault(o)
+}
+
+// notKeyVault is the error of an answer that is not about the object.
+func notKeyVault(o Object) error {
 	return &Error{Objects: []Object{o}, reason: ReasonServiceUnavailable,
 		cause: o.Host + " sent something for {objects} that is not an answer of Key Vault",
 		fix:   "check proxies and private DNS"}
 }
 
+// networkError is the error of a vault that gave no answer; o may name the host alone.
 func networkError(network *transport.Error, o Object) error {
-	e := &Error{Objects: []Object{o}, reason: network.Reason(), cause: "{objects}: " + network.Cause, fix: network.Fix, err: network}
+	e := &Error{Objects: []Object{o}, reason: network.Reason(), cause: network.Cause, fix: network.Fix, err: network}
+	if o.Name != "" {
+		e.cause = "{objects}: " + e.cause
+	}
 	if e.reason == transport.ReasonHostNotFound {
 		e.reason = ReasonVaultNotFound
 		e.fix = "check keyvaultName and cloudName; a vault behind a private endpoint needs its private DNS zone linked to the node's network"
@@ -148,7 +160,7 @@ func gaveUp(ctx context.Context, o Object) error {
 	return ctx.Err()
 }
 
-func responseError(response *azcore.ResponseError, o Object, c Caller) error {
+func responseError(response *azcore.ResponseError, o Object, c Caller, to access) error {
 	var a answer
 	if body, err := runtime.Payload(response.RawResponse); err == nil {
 		_ = json.Unmarshal(body, &a) // an HTML page leaves it empty, which is handled below
@@ -160,7 +172,7 @@ func responseError(response *azcore.ResponseError, o Object, c Caller) error {
 		e.cause = o.Host + " has no {objects}"
 		e.fix = "check objectName, objectType and objectVersion; a deleted object can be recovered"
 	case status == http.StatusForbidden:
-		e.forbidden(a, c)
+		e.forbidden(a, c.Principal, to)
 	case status == http.StatusTooManyRequests:
 		e.reason = ReasonThrottled
 		e.cause = o.Host + " limits requests and did not give {objects} in time"
@@ -181,48 +193,6 @@ func responseError(response *azcore.ResponseError, o Object, c Caller) error {
 	return e
 }
 
-// forbidden tells the kinds of a 403 apart by the inner code.
-func (e *Error) forbidden(a answer, c Caller) {
-	host := e.Objects[0].Host
-	name, _, _ := strings.Cut(host, ".")
-	switch inner := a.Error.Inner.Code; {
-	case strings.HasSuffix(inner, "Disabled"):
-		e.reason = ReasonObjectDisabled
-		e.cause = host + " has {objects} disabled"
-		e.fix = "enable it, or name another version"
-	case inner == "ForbiddenByFirewall", inner == "ForbiddenByConnection":
-		e.reason = ReasonVaultFirewall
-		e.cause = "the firewall of " + host + " does not let this node" + clientAddress(a.Error.Message) + " read {objects}"
-		e.fix = "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
-	default:
-		role := fmt.Sprintf(`az role assignment create --assignee %s --role "Key Vault Secrets User" --scope "$(az keyvault show --name %s --query id -o tsv)"`, c.ClientID, name)
-		policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s --secret-permissions get", name, c.ClientID)
-		e.reason = ReasonAccessDenied
-		e.cause = fmt.Sprintf("client %q in tenant %q may not get {objects} from %s", c.ClientID, c.TenantID, host)
-		switch inner {
-		case "ForbiddenByRbac":
-			e.fix = "run " + role + " and allow it some minutes to spread"
-		case "AccessDenied", "ForbiddenByPolicy":
-			e.fix = "run " + policy
-		default:
-			e.fix = "run " + role + ", or, for a vault with access policies, " + policy
-		}
-	}
-}
-
-var addressText = regexp.MustCompile(`[Cc]lient address:? '?([0-9a-fA-F.:]+)`)
-
-// clientAddress finds the caller's address in the vault's message, to be put into
-// a sentence.
-func clientAddress(message string) string {
-	if m := addressText.FindStringSubmatch(message); m != nil {
-		if a, err := netip.ParseAddr(strings.Trim(m[1], ".:")); err == nil {
-			return fmt.Sprintf(" (seen as %s)", a)
-		}
-	}
-	return ""
-}
-
 var (
 	akvNumber = regexp.MustCompile(`AKV[0-9]{5}`)
 
@@ -240,16 +210,21 @@ func rejectedError(u *unauthorized, o Object, c Caller) error {
 		if m := tenant.FindStringSubmatch(u.challenge); m != nil {
 			vaultTenant = fmt.Sprintf("tenant %q", m[1])
 		}
-		return &Error{Objects: []Object{o}, reason: ReasonWrongTenant,
+		e := &Error{Objects: []Object{o}, reason: ReasonWrongTenant,
 			cause: fmt.Sprintf("%s belongs to %s and does not give {objects} to a token of tenant %q", o.Host, vaultTenant, c.TenantID),
 			fix:   "set tenantID to the tenant of the vault, and use an identity of that tenant"}
+		if c.Authority == Node {
+			e.cause = fmt.Sprintf("%s belongs to %s and does not give {objects} to %s, which is of another", o.Host, vaultTenant, c.Principal)
+			e.fix = "use an identity of the vault's tenant; a node's is of the tenant of its subscription"
+		}
+		return e
 	}
 	why := ""
 	if number := akvNumber.FindString(a.Error.Message); number != "" {
 		why = " (" + number + ")"
 	}
 	return &Error{Objects: []Object{o}, reason: ReasonTokenRejected,
-		cause: fmt.Sprintf("%s rejects the access token of client %q in tenant %q for {objects}%s", o.Host, c.ClientID, c.TenantID, why),
+		cause: fmt.Sprintf("%s rejects the access token of %s for {objects}%s", o.Host, c.Principal, why),
 		fix:   "check that cloudName is the cloud of the vault, which decides the token's audience, and the clock of the node"}
 }
 
@@ -263,4 +238,11 @@ func word(texts ...string) string {
 		}
 	}
 	return "a bad request"
+}
+
+// NoVersions is the error of objects whose vault lists no enabled version of them.
+func NoVersions(objects []Object) *Error {
+	return &Error{Objects: objects, reason: ReasonObjectNotFound,
+		cause: objects[0].Host + " has no enabled version of {objects} to mount a history of",
+		fix:   "check objectName, objectType and objectVersion"}
 }

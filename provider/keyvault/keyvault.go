@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +13,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -29,6 +30,8 @@ type Config struct {
 	// they are for; required. A request that waits before it is sent again does not
 	// count.
 	MaxConcurrency int
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
 }
 
 // maxVaults bounds the vaults a Reader remembers. One that drops out and comes back
@@ -37,16 +40,22 @@ const maxVaults = 256
 
 // Reader reads from vaults. It is safe for concurrent use.
 type Reader struct {
-	cfg Config
+	cfg   Config
+	hints *hints
 
 	mu     sync.Mutex // for building a vault once
 	vaults *lru.Cache[string, *vault]
 }
 
-// vault is what the mounts of one vault share: a client with its bound, never a
-// token.
+// vault is what the mounts of one vault share: its clients with their bound, never
+// a token.
 type vault struct {
-	secrets *azsecrets.Client
+	secrets      *azsecrets.Client
+	keys         *azkeys.Client
+	certificates *azcertificates.Client
+
+	mu       sync.Mutex // guards resource
+	resource string     // see Reader.Resource
 }
 
 // Caller is on whose behalf an object is read.
@@ -55,12 +64,27 @@ type Caller struct {
 	Token request.Secret // access token for the vault's audience
 }
 
+// Node is the Authority of the node's managed identity, which no authority of a
+// cloud gives.
+const Node = "node"
+
 // Principal is who a token of the caller speaks for. It is comparable: two callers
 // with one Principal have the same rights in every vault.
 type Principal struct {
-	Authority string // that gave the token: a URL, or "node" for the node's managed identity
+	Authority string // that gave the token: a URL, or Node
 	TenantID  string // "" for the node's managed identity
 	ClientID  string // "" for the node's system-assigned identity
+}
+
+// String names the principal in messages.
+func (p Principal) String() string {
+	switch {
+	case p.Authority == Node && p.ClientID == "":
+		return "the node's system-assigned managed identity"
+	case p.Authority == Node:
+		return fmt.Sprintf("the node's managed identity %q", p.ClientID)
+	}
+	return fmt.Sprintf("client %q in tenant %q", p.ClientID, p.TenantID)
 }
 
 // Value is one version of an object. Its slices must not be changed: callers may
@@ -96,11 +120,18 @@ func NewReader(cfg Config) (*Reader, error) {
 	if cfg.Transport == nil || cfg.MaxConcurrency < 1 {
 		return nil, errors.New("keyvault: a transport and a positive concurrency are required")
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	vaults, err := lru.New[string, *vault](maxVaults)
 	if err != nil {
 		return nil, fmt.Errorf("remember vaults: %w", err)
 	}
-	return &Reader{cfg: cfg, vaults: vaults}, nil
+	hints, err := newHints()
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{cfg: cfg, vaults: vaults, hints: hints}, nil
 }
 
 // Get reads a version of an object, the latest if the object names none. Its error
@@ -110,28 +141,30 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object) (Value, error
 	if err != nil {
 		return Value{}, err
 	}
-	resp, err := v.secrets.GetSecret(withCaller(ctx, caller), o.Name, o.Version, nil)
+	value, err := v.get(withCaller(ctx, caller), o)
 	if err != nil {
-		return Value{}, explain(ctx, err, o, caller)
+		err = explain(ctx, err, o, caller, getting)
+		return Value{}, r.hint(ctx, v, caller, o, err)
 	}
-	return newSecret(resp.Secret, o)
+	if value.Version == "" {
+		return Value{}, notKeyVault(o)
+	}
+	return value, nil
 }
 
-func newSecret(s azsecrets.Secret, object Object) (Value, error) {
-	if s.Value == nil || s.ID == nil || s.ID.Version() == "" || !strings.EqualFold(s.ID.Name(), object.Name) ||
-		object.Version != "" && !strings.EqualFold(s.ID.Version(), object.Version) {
-		return Value{}, &Error{Objects: []Object{object}, reason: ReasonServiceUnavailable,
-			cause: object.Host + " sent an answer for {objects} without its value or version",
-			fix:   "what answers there is not Key Vault; check proxies and private DNS"}
+// Versions lists the enabled versions of an object from the one it names on, or
+// the latest: newest first, at most n of them, none if there is no such version.
+// It needs the right to list. Its error is an *Error or the context's own.
+func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int) ([]string, error) {
+	v, err := r.vault(o.Host)
+	if err != nil {
+		return nil, err
 	}
-	out := Value{Text: *s.Value, Version: s.ID.Version(), Managed: s.KID != nil}
-	if s.ContentType != nil {
-		out.ContentType = *s.ContentType
+	all, err := v.versions(withCaller(ctx, caller), o)
+	if err != nil {
+		return nil, explain(ctx, err, o, caller, listing)
 	}
-	if s.Attributes != nil {
-		out.NotBefore, out.Expires = s.Attributes.NotBefore, s.Attributes.Expires
-	}
-	return out, nil
+	return newest(all, o.Version, n), nil
 }
 
 // vault returns what is shared for the host, building it when needed.
@@ -141,18 +174,31 @@ func (r *Reader) vault(host string) (*vault, error) {
 	if v, ok := r.vaults.Get(host); ok {
 		return v, nil
 	}
-	retry := r.cfg.Retry
-	retry.TryTimeout = 0 // it would run while a request waits for a slot
-	send := authorize{slots: make(chan struct{}, r.cfg.MaxConcurrency), timeout: r.cfg.Retry.TryTimeout}
-	secrets, err := azsecrets.NewClient("https://"+host, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Transport:        r.cfg.Transport,
-		Retry:            retry,
-		PerRetryPolicies: []policy.Policy{send},
-	}})
+	v, err := r.newVault(host)
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", host, err)
 	}
-	v := &vault{secrets: secrets}
 	r.vaults.Add(host, v)
 	return v, nil
+}
+
+func (r *Reader) newVault(host string) (*vault, error) {
+	retry := r.cfg.Retry
+	retry.TryTimeout = 0 // it would run while a request waits for a slot
+	send := authorize{host: host, slots: make(chan struct{}, r.cfg.MaxConcurrency), timeout: r.cfg.Retry.TryTimeout}
+	options := azcore.ClientOptions{Transport: r.cfg.Transport, Retry: retry, PerRetryPolicies: []policy.Policy{send}}
+	url := "https://" + host
+	secrets, err := azsecrets.NewClient(url, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: options})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := azkeys.NewClient(url, refuseToSignIn{}, &azkeys.ClientOptions{ClientOptions: options})
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := azcertificates.NewClient(url, refuseToSignIn{}, &azcertificates.ClientOptions{ClientOptions: options})
+	if err != nil {
+		return nil, err
+	}
+	return &vault{secrets: secrets, keys: keys, certificates: certificates}, nil
 }

@@ -157,8 +157,10 @@ func TestTries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var tries atomic.Int32
-			r := reader(t, 1, func(*http.Request) (*http.Response, error) {
-				tries.Add(1)
+			r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+				if strings.HasPrefix(req.URL.Path, "/secrets/") { // others look for the name under another type
+					tries.Add(1)
+				}
 				resp, err := answer(c.status, c.body)
 				if strings.Contains(name, "CAE") {
 					resp.Header.Set("WWW-Authenticate", `Bearer realm="", error="insufficient_claims", claims="e30="`)

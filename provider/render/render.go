@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
@@ -37,27 +36,32 @@ func (e *Error) Error() string { return e.cause + "; " + e.fix }
 // Reason is the stable word users search for.
 func (e *Error) Reason() string { return ReasonContentInvalid }
 
-// Content types under which Key Vault keeps a certificate's private side.
-const (
-	contentTypePEM = "application/x-pem-file"
-)
-
 // Options are the plugin's choices for private keys with their certificates.
 type Options struct {
 	// StoredOrder leaves certificates as they are stored, instead of leaf first.
 	StoredOrder bool
-	// SeparateFiles adds <path>.crt and <path>.key.
+	// SeparateFiles puts <path>.crt with the certificates and <path>.key with the
+	// private keys before the file itself.
 	SeparateFiles bool
 }
 
-// Files renders a value as the object asks for. Its error is an *Error.
-func Files(o request.Object, v keyvault.Value, _ Options) ([]File, error) {
-	if v.Managed && !strings.EqualFold(v.ContentType, contentTypePEM) {
-		return nil, &Error{Object: o,
-			cause: fmt.Sprintf("%s is the private side of a certificate with content type %.64q", o, v.ContentType),
-			fix:   fmt.Sprintf("only %s can be mounted by this version", contentTypePEM)}
+// Files renders a value as the object asks for: one file, at the object's path, or
+// three with Options.SeparateFiles. Its error is an *Error.
+func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
+	var (
+		content []byte
+		err     error
+	)
+	switch {
+	case o.Type == request.TypeCert:
+		content, err = certificate(o, v)
+	case o.Type == request.TypeKey:
+		content, err = key(o, v)
+	case v.Managed:
+		return managed(o, v, opts)
+	default: // objectFormat is for certificates: the provider we replace ignores it here
+		content, err = decode(o, v)
 	}
-	content, err := decode(o, v)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/entra"
 	"akv-csi-provider/provider/server"
 
 	"google.golang.org/grpc"
@@ -39,6 +40,7 @@ type failure struct {
 	pod        map[string]string // parameters the pod overwrites
 	secret     map[string]string // of the nodePublishSecretRef
 	tokens     map[string]string // nil: the pod's own
+	bound      bool              // with a token of the audience of identity bindings
 	prepare    func(*world)
 	wantCode   codes.Code
 	wantReason string
@@ -84,9 +86,6 @@ var parameters = []struct{ name, parameter, value string }{
 	{"permission too large", "objects", fmt.Sprintf(objectOf, `filePermission: "1777"`)},
 	{"object type missing", "objects", "[{objectName: my-secret, objecttype: secret}]"},
 	{"object name missing", "objects", "[{objectType: secret}]"},
-	{"not yet: key", "objects", "[{objectName: k, objectType: key}]"},
-	{"not yet: pfx", "objects", fmt.Sprintf(objectOf, "objectFormat: pfx")},
-	{"not yet: history", "objects", fmt.Sprintf(objectOf, "objectVersionHistory: 3")},
 	{"custom cloud without a file", "cloudName", "AzureStackCloud"},
 	{"two mistakes", "objects", fmt.Sprintf(objectOf, "objectAlias: ../x, filePermission: rw")},
 }
@@ -97,7 +96,7 @@ func failures() []failure {
 		all = append(all, failure{name: "parameter/" + p.name, pod: map[string]string{p.parameter: p.value},
 			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"})
 	}
-	return slices.Concat(all, identityFailures(), entraFailures(), vaultFailures(), networkFailures())
+	return slices.Concat(all, identityFailures(), credentialFailures(), entraFailures(), vaultFailures(), networkFailures())
 }
 
 func identityFailures() []failure {
@@ -106,13 +105,66 @@ func identityFailures() []failure {
 		{name: "identity/no tokens", tokens: map[string]string{}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
 		{name: "identity/other audience", tokens: map[string]string{"vault": "CANARY-TOKEN"}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
 		{name: "identity/two modes", pod: map[string]string{"useVMManagedIdentity": "true", "useAzureTokenProxy": "true"}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
-		{name: "identity/not yet: node", pod: map[string]string{"useVMManagedIdentity": "true"}, wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
-		{name: "identity/not yet: binding", pod: map[string]string{"useAzureTokenProxy": "true"}, wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
-		{name: "identity/not yet: service principal", pod: map[string]string{"clientID": ""}, secret: map[string]string{"ClientID": "a", "clientsecret": "CANARY"},
+		{name: "identity/binding without client", pod: map[string]string{"useAzureTokenProxy": "true", "clientID": ""}, wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/binding without token", pod: map[string]string{"useAzureTokenProxy": "true"}, wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
+		{name: "identity/mode refused", setup: setup{mounter: func(m *provider.Mounter) { m.Modes = []entra.Mode{entra.ManagedIdentity} }},
 			wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
+		{name: "identity/namespace refused", setup: setup{mounter: func(m *provider.Mounter) { m.NodeNamespaces = []string{"kube-system"} }},
+			pod: map[string]string{"useVMManagedIdentity": "true"}, wantCode: codes.PermissionDenied, wantReason: "IdentityModeRefused"},
+		{name: "identity/no token and no client", pod: map[string]string{"clientID": ""}, tokens: map[string]string{}, wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/not in a cluster", setup: setup{mounter: func(m *provider.Mounter) { m.Accounts = nil }}, pod: map[string]string{"clientID": ""},
+			wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/odd annotation", pod: map[string]string{"clientID": ""}, prepare: annotate("azure.workload.identity/client-id", "CLIENT/ID"),
+			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "identity/unknown client of an annotation", pod: map[string]string{"clientID": ""},
+			prepare:  annotate("azure.workload.identity/client-id", "99999999-9999-9999-9999-999999999999"),
+			wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
+		{name: "identity/account may not be read", pod: map[string]string{"clientID": ""}, prepare: func(w *world) { w.api.Forbid(true) },
+			wantCode: codes.FailedPrecondition, wantReason: "ServiceAccountLookupForbidden"},
+		{name: "identity/account gone", pod: map[string]string{"clientID": ""}, prepare: func(w *world) { w.api.DeleteServiceAccount("shop", "reader") },
+			wantCode: codes.FailedPrecondition, wantReason: "ServiceAccountLookupForbidden"},
+		{name: "identity/API server fails", pod: map[string]string{"clientID": ""}, prepare: fault(azuretest.Lookup, azuretest.Fault{Status: 500}),
+			wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
 			wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
+	}
+}
+
+func annotate(name, value string) func(*world) {
+	return func(w *world) { w.api.SetServiceAccount("shop", "reader", map[string]string{name: value}) }
+}
+
+// credentialFailures are those of the other ways to sign in.
+func credentialFailures() []failure {
+	node := map[string]string{"useVMManagedIdentity": "true"}
+	chosen := map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": clientID}
+	noClient, binding := map[string]string{"clientID": ""}, map[string]string{"useAzureTokenProxy": "true"}
+	password := map[string]string{"clientid": clientID, "clientsecret": "CANARY"}
+	return []failure{
+		{name: "node/no system-assigned identity", pod: node, wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/not assigned", pod: chosen, wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/several", pod: node, prepare: func(w *world) { w.IMDS().Assign(w.app); w.IMDS().Assign(w.tenant.Application("second")) },
+			wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/429", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Status: 429}), wantCode: codes.ResourceExhausted, wantReason: "Throttled"},
+		{name: "node/500", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Status: 500}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "node/reset", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Reset: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
+		{name: "node/no role", pod: node, prepare: func(w *world) { w.IMDS().AssignSystem(w.tenant.Application("99999999-9999-9999-9999-999999999999")) },
+			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "node/other tenant", pod: node, prepare: func(w *world) {
+			w.IMDS().AssignSystem(w.Tenant("99999999-9999-9999-9999-999999999999").Application("node"))
+		},
+			wantCode: codes.PermissionDenied, wantReason: "WrongTenant"},
+		{name: "password/wrong", pod: noClient, secret: password, wantCode: codes.Unauthenticated, wantReason: "ClientSecretInvalid"},
+		{name: "password/expired", pod: noClient, secret: password, prepare: func(w *world) { w.app.AddSecret("CANARY", time.Now().Add(-time.Hour)) },
+			wantCode: codes.Unauthenticated, wantReason: "ClientSecretExpired"},
+		{name: "password/unknown client", pod: noClient, secret: map[string]string{"clientid": "99999999-9999-9999-9999-999999999999", "clientsecret": "CANARY"},
+			wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
+		{name: "password/odd client", pod: noClient, secret: map[string]string{"clientid": "a/b", "clientsecret": "CANARY"}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "password/disabled", pod: noClient, secret: password, prepare: func(w *world) { w.app.FailWith(7000112) }, wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
+		{name: "binding/not bound", pod: binding, bound: true, wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
+		{name: "binding/no cluster of AKS", pod: binding, bound: true, prepare: func(w *world) {}, setup: setup{plainCluster: true},
+			wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
 	}
 }
 
@@ -170,12 +222,45 @@ func vaultFailures() []failure {
 		{name: "vault/503", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "vault/page of a proxy", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
 		{name: "vault/page with status 200", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.Unavailable, wantReason: "ServiceUnavailable"},
-		{name: "vault/not yet: PKCS#12", prepare: func(w *world) {
-			w.vault.SetSecret("my-secret", azuretest.Secret{Value: "CANARY", ContentType: "application/x-pkcs12", KID: "https://contoso.vault.azure.net/keys/my-secret/1"})
+		{name: "vault/no PKCS#12", prepare: managed("application/x-pkcs12", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/no PKCS#12 behind base64", prepare: managed("application/x-pkcs12", "Q0FOQVJZ"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/unknown content type", prepare: managed("text/plain", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/no content type", prepare: managed("", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/PEM not decodable", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectEncoding: hex")}, prepare: managed("application/x-pem-file", "CANARY"),
+			wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/key of another type", pod: map[string]string{"objects": aKey}, prepare: func(w *world) {
+			w.vault.Grant(clientID, azuretest.KeysGet)
+			w.vault.SetKey("my-key", azuretest.Key{Kty: "oct-HSM"})
 		}, wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
+		{name: "vault/no role for keys", pod: map[string]string{"objects": aKey}, wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/no role for certificates", pod: map[string]string{"objects": aCert}, wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/may not list", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectVersionHistory: 3")}, wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/no version", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectVersionHistory: 3, objectVersion: 0123")},
+			prepare: func(w *world) { w.vault.Grant(clientID, azuretest.SecretsList) }, wantCode: codes.NotFound, wantReason: "ObjectNotFound"},
+		{name: "vault/no version, strictly", pod: map[string]string{"objects": "[{objectName: a, objectType: secret}, {objectName: my-secret, objectType: secret, objectVersionHistory: 3, objectVersion: 0123}]"},
+			setup:   setup{mounter: func(m *provider.Mounter) { m.StrictObjects = true }},
+			prepare: func(w *world) { w.vault.Grant(clientID, azuretest.SecretsList) }, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "vault/disabled key", pod: map[string]string{"objects": aKey}, prepare: func(w *world) {
+			w.vault.Grant(clientID, azuretest.KeysGet)
+			w.vault.SetKey("my-key", azuretest.Key{Kty: "oct-HSM", Disabled: true})
+		}, wantCode: codes.FailedPrecondition, wantReason: "ObjectDisabled"},
+		{name: "vault/under another type", pod: map[string]string{"objects": "[{objectName: my-secret, objectType: key}]"},
+			prepare: func(w *world) { w.vault.Grant(clientID, azuretest.KeysGet) }, wantCode: codes.NotFound, wantReason: "ObjectNotFound"},
 		{name: "vault/content not decodable", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectEncoding: base64")},
 			wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/too large", setup: setup{config: func(c *server.Config) { c.MaxResponseBytes = 20 }}, wantCode: codes.ResourceExhausted, wantReason: "TooLarge"},
+	}
+}
+
+const (
+	aKey  = "[{objectName: my-key, objectType: key}]"
+	aCert = "[{objectName: my-cert, objectType: cert}]"
+)
+
+// managed puts a certificate behind my-secret.
+func managed(contentType, value string) func(*world) {
+	return func(w *world) {
+		w.vault.SetSecret("my-secret", azuretest.Secret{Value: value, ContentType: contentType, KID: "https://contoso.vault.azure.net/keys/my-secret/1"})
 	}
 }
 
@@ -233,7 +318,11 @@ func TestFailures(t *testing.T) {
 			}
 			pod := w.pod
 			pod.VolumeAttributes, pod.NodePublishSecret = f.pod, f.secret
-			req := w.requestFor(t, "one.yaml", pod, f.tokens)
+			tokens := f.tokens
+			if f.bound {
+				tokens = w.bindingToken(t, pod)
+			}
+			req := w.requestFor(t, "one.yaml", pod, tokens)
 			req.Attributes = overwrite(t, req.GetAttributes(), f.pod)
 			var trailer metadata.MD
 			resp, err := w.mount(t, req, grpc.Trailer(&trailer))
@@ -290,7 +379,7 @@ func checkWords(t *testing.T, w *world, req *v1alpha1.MountRequest, message stri
 			}
 		}
 	}
-	known := strings.ToLower(req.GetAttributes() + req.GetTargetPath())
+	known := strings.ToLower(req.GetAttributes() + req.GetTargetPath() + clientID)
 	for _, id := range guids.FindAllString(message, -1) {
 		if !strings.Contains(known, strings.ToLower(id)) && id != "99999999-9999-9999-9999-999999999999" {
 			t.Errorf("the message holds a GUID that is no tenant or client: %s", id)

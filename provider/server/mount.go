@@ -56,11 +56,12 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *req
 	if errors.As(err, &bad) {
 		return &request.Mount{Pod: bad.Pod}, response{}, err
 	}
-	s.tellLax(req)
+	s.tellLax(req, req.Lax)
 	volume, err := s.cfg.Mounter.Mount(ctx, req)
 	if err != nil {
 		return req, response{}, err
 	}
+	s.tellLax(req, volume.Lax)
 	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
 	return req, resp, err
 }
@@ -70,16 +71,16 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *req
 const maxLogged = 8
 
 // tellLax warns once of all that a class has wrong and is served all the same.
-func (s *Server) tellLax(req *request.Mount) {
+func (s *Server) tellLax(req *request.Mount, mistakes []request.Lax) {
 	var told []string
-	for _, l := range req.Lax {
+	for _, l := range mistakes {
 		s.cfg.Observe.Lax(string(l.Kind))
 		if len(told) < maxLogged {
 			told = append(told, l.Field+" "+l.Cause)
 		}
 	}
 	if len(told) > 0 {
-		s.cfg.Log.Warn("class let pass", append(mountFields(req), "mistakes", len(req.Lax), "first", told)...)
+		s.cfg.Log.Warn("class let pass", append(mountFields(req), "mistakes", len(mistakes), "first", told)...)
 	}
 }
 

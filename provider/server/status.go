@@ -40,6 +40,11 @@ var statusCodes = map[string]codes.Code{
 	entra.ReasonTokenInvalid:               codes.Unauthenticated,
 	entra.ReasonIssuerUnreachable:          codes.Unauthenticated,
 	entra.ReasonSignInFailed:               codes.Unauthenticated,
+	entra.ReasonClientSecretInvalid:        codes.Unauthenticated,
+	entra.ReasonClientSecretExpired:        codes.Unauthenticated,
+	entra.ReasonManagedIdentityUnavailable: codes.Unauthenticated,
+
+	entra.ReasonServiceAccountLookupForbidden: codes.FailedPrecondition,
 
 	keyvault.ReasonVaultNotFound:  codes.NotFound,
 	keyvault.ReasonAccessDenied:   codes.PermissionDenied,

@@ -42,7 +42,10 @@ type world struct {
 	app     *azuretest.Application
 	vault   *azuretest.Vault
 	cluster *azuretest.Cluster
+	api     *azuretest.APIServer
+	proxy   *azuretest.TokenProxy
 	pod     azuretest.Pod
+	mounter *provider.Mounter
 
 	client v1alpha1.CSIDriverProviderClient
 	seen   *observer
@@ -55,6 +58,7 @@ type setup struct {
 	mounter      func(*provider.Mounter)
 	config       func(*server.Config)
 	retry        policy.RetryOptions
+	plainCluster bool // not of AKS: it has no token proxy
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -81,6 +85,15 @@ func newWorld(t *testing.T, s setup) *world {
 	w.vault.Grant(clientID, azuretest.SecretsGet)
 	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
 
+	if w.api, err = w.cluster.APIServer(); err != nil {
+		t.Fatal(err)
+	}
+	w.api.SetServiceAccount("shop", "reader", nil)
+	if !s.plainCluster {
+		w.proxy = w.api.TokenProxy("0123456789abcdef01234567")
+	}
+	box.IMDS()
+
 	var pool http.RoundTripper = box.Transport()
 	if s.roundTripper != nil {
 		pool = s.roundTripper(pool)
@@ -93,17 +106,20 @@ func newWorld(t *testing.T, s setup) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mounter := &provider.Mounter{
-		SignIn:         &entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Retry: s.retry},
+	accounts, proxy := w.joinCluster(t)
+	w.mounter = &provider.Mounter{
+		SignIn: &entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Retry: s.retry,
+			Node: azure.For(transport.PhaseSignIn), Proxy: proxy},
 		Vaults:         vaults,
 		Clouds:         &cloud.Resolver{Default: "AzurePublicCloud"},
+		Accounts:       accounts,
 		MaxConcurrency: 8,
 		MaxBytes:       4 << 20,
 	}
 	if s.mounter != nil {
-		s.mounter(mounter)
+		s.mounter(w.mounter)
 	}
-	cfg := config(t, mounter)
+	cfg := config(t, w.mounter)
 	cfg.Observe, cfg.Log = w.seen, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if s.config != nil {
 		s.config(&cfg)
@@ -111,6 +127,25 @@ func newWorld(t *testing.T, s setup) *world {
 	start(t, cfg)
 	w.client = dial(t, cfg.Socket)
 	return w
+}
+
+// joinCluster is what the plugin has from being in a cluster.
+func (w *world) joinCluster(t *testing.T) (*entra.Accounts, *entra.TokenProxy) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := w.api.WriteCredentials(dir); err != nil {
+		t.Fatal(err)
+	}
+	token, ca, host := filepath.Join(dir, "token"), filepath.Join(dir, "ca.crt"), "https://"+w.api.Addr()
+	accounts, err := entra.NewAccounts(entra.AccountsConfig{Host: host, TokenFile: token, CAFile: ca, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{URL: host, CAFile: ca, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accounts, proxy
 }
 
 // config is a complete configuration with a socket of its own.
@@ -210,6 +245,16 @@ func (w *world) with(parameters map[string]string) azuretest.Pod {
 	pod := w.pod
 	pod.VolumeAttributes = maps.Clone(parameters)
 	return pod
+}
+
+// bindingToken is what kubelet sends where the CSIDriver asks for identity bindings.
+func (w *world) bindingToken(t *testing.T, pod azuretest.Pod) map[string]string {
+	t.Helper()
+	token, err := w.cluster.Token(pod, azuretest.BindingAudience, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{azuretest.BindingAudience: token}
 }
 
 func (w *world) mount(t *testing.T, req *v1alpha1.MountRequest, options ...grpc.CallOption) (*v1alpha1.MountResponse, error) {

@@ -6,13 +6,16 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -52,6 +55,29 @@ func Base(maxConns int) *http.Transport {
 		// dropped in silence, until TCP gives it up.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}
+}
+
+// Direct is a pool for the node's own metadata service, which speaks clear text: it
+// goes through no proxy and reaches link-local and loopback addresses only.
+func Direct() *http.Transport {
+	const conns = 5 // what the service takes at a time ("How to use managed identities on a VM")
+	pool := Base(conns)
+	pool.Proxy, pool.OnProxyConnectResponse = nil, nil
+	pool.DialContext = (&net.Dialer{Timeout: nearTimeout, Control: onlyNear}).DialContext
+	return pool
+}
+
+// nearTimeout is enough for what is on the node, or is not there.
+const nearTimeout = 2 * time.Second
+
+var errFar = errors.New("neither a link-local nor a loopback address")
+
+// onlyNear is called with an address before it is dialled.
+func onlyNear(_, address string, _ syscall.RawConn) error {
+	if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLinkLocalUnicast() && !to.Addr().IsLoopback() {
+		return errFar
+	}
+	return nil
 }
 
 // New makes a Client over a pool such as [Base]. The user agent goes before the

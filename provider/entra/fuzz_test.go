@@ -1,0 +1,92 @@
+package entra
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"akv-csi-provider/provider/request"
+)
+
+// Whatever an authority or the metadata service answers, the error is one of ours,
+// its text one bounded line that depends on no more of the answer than the status,
+// the numbers and the OAuth word.
+func FuzzRefusal(f *testing.F) {
+	for _, body := range []string{
+		`{"error":"invalid_client","error_description":"AADSTS700213: No matching federated identity record. Trace ID: x","error_codes":[700213],"trace_id":"x"}`,
+		`{"error":"invalid_client","error_codes":[7000215]}`, `{"error":"invalid_client","error_codes":[700016,123456]}`,
+		`{"error":"invalid_request","error_description":"Identity not found"}`,
+		`{"error":"invalid_request","error_description":"Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"}`,
+		`{"error":"invalid_resource"}`, `{"error_codes":[1002012]}`, `{"error_codes":[-1,99999999999999999999]}`, `{"error_codes":["700016"]}`,
+		`{"error":"Canary\nfoo"}`, `{"error":1}`, `<html>Blocked</html>`, `{"access_token":"eyJ0"}`, `[]`, ``, "\xff",
+	} {
+		for _, status := range []int{200, 400, 401, 403, 404, 429, 503} {
+			f.Add(status, body)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		var r refusal
+		_ = json.Unmarshal([]byte(body), &r)
+		if !oauthError(r.Error) {
+			r.Error = ""
+		}
+		plain, err := json.Marshal(map[string]any{"error": r.Error, "error_codes": r.ErrorCodes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, IdentityBinding} {
+			got := refused(answer(status, body), person(mode))
+			checkText(t, got)
+			if again := refused(answer(status, string(plain)), person(mode)); got.Error() != again.Error() {
+				t.Errorf("%s: the text depends on more of the answer: %s, not %s", mode, got, again)
+			}
+		}
+		for _, id := range []string{"", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"} {
+			s := person(ManagedIdentity)
+			s.ClientID = id
+			n := nodeRefusal{status: status}
+			_ = json.Unmarshal([]byte(body), &n)
+			checkText(t, n.explain(s))
+			for text := range strings.FieldsSeq(n.Description) {
+				if len(text) > 40 && strings.Contains(n.explain(s).Error(), text) {
+					t.Errorf("the description is shown: %s", n.explain(s))
+				}
+			}
+		}
+	})
+}
+
+// Whatever a token holds, its claims are bounded lines, and only a JWT has any.
+func FuzzClaims(f *testing.F) {
+	for _, payload := range []string{
+		`{"iss":"https://oidc.example/","sub":"system:serviceaccount:shop:reader","aud":["api://AzureADTokenExchange"]}`,
+		`{"aud":"a"}`, `{"aud":[]}`, `{"aud":[1]}`, `{"aud":{}}`, `{"iss":1,"sub":"b\n\u001b[31m"}`, `{"iss":"\ud800"}`, `null`, `[]`, ``,
+	} {
+		f.Add("e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".x")
+	}
+	f.Add("a.b")
+	f.Add("..")
+	f.Add("e30.eyJzdWIiOiJhIn0.x.y")
+	f.Fuzz(func(t *testing.T, token string) {
+		c := readClaims(request.Secret(token))
+		if c != (claims{}) && strings.Count(token, ".") != 2 {
+			t.Errorf("claims of what is no JWT: %+v", c)
+		}
+		for _, text := range []string{c.issuer, c.subject, c.audience} {
+			if utf8.RuneCountInString(text) > 256 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("got %q", text)
+			}
+		}
+		for _, code := range []int{700213, 50013, 50166, 700024} {
+			s := person(WorkloadIdentity)
+			s.Assertion, s.code = request.Secret(token), code
+			explain, _ := s.known(code)
+			if text := explain(s).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
+				t.Errorf("got %d bytes: %q", len(text), text)
+			}
+		}
+	})
+}

@@ -1,0 +1,198 @@
+package entra_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+const (
+	tenantID  = "11111111-2222-3333-4444-555555555555"
+	clientID  = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	issuer    = "https://westeurope.oic.prod-aks.azure.com/11111111-2222-3333-4444-555555555555/abc/"
+	clusterID = "696995ccb303450001b31a18"
+)
+
+// world is an Azure with one application, a cluster and a pod in it.
+type world struct {
+	*azuretest.Box
+	tenant  *azuretest.Tenant
+	app     *azuretest.Application
+	cluster *azuretest.Cluster
+	pod     azuretest.Pod
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	box, err := azuretest.New(azuretest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = box.Close() })
+	cluster, err := box.Cluster(issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Box: box, tenant: box.Tenant(tenantID), cluster: cluster, pod: azuretest.Pod{Namespace: "shop", Name: "pod", ServiceAccount: "reader"}}
+	w.app = w.tenant.Application(clientID)
+	return w
+}
+
+// way is a transporter to the box.
+func (w *world) way(t testing.TB) *transport.Client {
+	t.Helper()
+	pool := w.Transport()
+	t.Cleanup(pool.CloseIdleConnections)
+	return transport.New(pool, "test").For(transport.PhaseSignIn)
+}
+
+// exchange tries once.
+func (w *world) exchange(t testing.TB) *entra.Exchange {
+	t.Helper()
+	way := w.way(t)
+	return &entra.Exchange{Transport: way, Node: way, Retry: policy.RetryOptions{MaxRetries: -1}}
+}
+
+func (w *world) identity(mode entra.Mode) entra.Identity {
+	return entra.Identity{
+		Mode: mode, Authority: authority,
+		TenantID: tenantID, TenantIDFrom: "tenantID of the class",
+		ClientID: clientID, ClientIDFrom: "clientID of the class",
+		ServiceAccount: w.pod.Subject(),
+	}
+}
+
+// servicePrincipal is the world's application with a client secret.
+func (w *world) servicePrincipal(secret string) entra.Identity {
+	id := w.identity(entra.ServicePrincipal)
+	id.ClientIDFrom, id.ClientSecret = "clientid of the nodePublishSecretRef", request.Secret(secret)
+	return id
+}
+
+// bound is the world's application, for a service account of the cluster.
+func (w *world) bound(t testing.TB, pod azuretest.Pod) entra.Identity {
+	t.Helper()
+	token, err := w.cluster.Token(pod, entra.BindingAudience, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := w.identity(entra.IdentityBinding)
+	id.ServiceAccount, id.Assertion = pod.Subject(), request.Secret(token)
+	return id
+}
+
+// apiServer starts the cluster's apiserver and writes the provider's credentials.
+func (w *world) apiServer(t testing.TB) (*azuretest.APIServer, string) {
+	t.Helper()
+	api, err := w.cluster.APIServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := api.WriteCredentials(dir); err != nil {
+		t.Fatal(err)
+	}
+	return api, dir
+}
+
+func tokenProxy(t testing.TB, url, dir, sniName string) *entra.TokenProxy {
+	t.Helper()
+	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{URL: url, SNIName: sniName, CAFile: filepath.Join(dir, "ca.crt"), UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proxy
+}
+
+// uuid is an ID that no other test has.
+func uuid() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// checkRefusal checks an error of the package: its reason, its form, and what it says.
+func checkRefusal(t testing.TB, err error, reason string, says ...string) {
+	t.Helper()
+	var typed interface {
+		error
+		Reason() string
+	}
+	if !errors.As(err, &typed) {
+		t.Fatalf("got %T %v, want %s", err, err, reason)
+	}
+	text := err.Error()
+	if typed.Reason() != reason {
+		t.Errorf("got %s (%s), want %s", typed.Reason(), text, reason)
+	}
+	if strings.ContainsAny(text, "\n\r\x1b") || !strings.Contains(text, "; ") || strings.Contains(text, "eyJ") || strings.Contains(text, "Trace ID") || len(text) > 1000 {
+		t.Errorf("text of %d bytes: %q", len(text), text)
+	}
+	for _, want := range says {
+		if !strings.Contains(text, want) {
+			t.Errorf("got %q, which lacks %q", text, want)
+		}
+	}
+}
+
+func token(t testing.TB, x *entra.Exchange, id entra.Identity) entra.Token {
+	t.Helper()
+	got, err := x.Token(t.Context(), id, scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Value == "" || !got.ExpiresOn.After(time.Now()) {
+		t.Fatalf("got a token of %d bytes until %s", len(got.Value), got.ExpiresOn)
+	}
+	return got
+}
+
+// outOfTime is a context that ends while the other side does not answer.
+func outOfTime(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func writePEM(t testing.TB, file string, certificate []byte) {
+	t.Helper()
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// captureStderr collects what is printed to standard error until the function that it
+// returns is called.
+func captureStderr(t testing.TB) func() string {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stderr
+	os.Stderr = file
+	t.Cleanup(func() { os.Stderr = before; _ = file.Close() })
+	return func() string {
+		os.Stderr = before
+		text, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}

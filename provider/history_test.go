@@ -1,0 +1,105 @@
+package provider_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
+)
+
+const history = "- {objectName: h, objectType: secret, objectAlias: d/h, objectVersionHistory: 3, filePermission: 0400}\n"
+
+func TestHistory(t *testing.T) {
+	v := &vaults{values: map[string]string{"h": "H", "a": "A"}, lists: map[string][]string{"h": {"9", "5", "7", "1"}}}
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history+secrets("a"), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &provider.Volume{
+		Files: []render.File{
+			{Path: "d/h/0", Mode: 0o400, Content: []byte("H")}, {Path: "d/h/1", Mode: 0o400, Content: []byte("H")},
+			{Path: "d/h/2", Mode: 0o400, Content: []byte("H")}, {Path: "a", Mode: 0o644, Content: []byte("A")},
+		},
+		Versions: []provider.Version{{ID: "secret/h/0", Version: "9"}, {ID: "secret/h/1", Version: "5"}, {ID: "secret/h/2", Version: "7"}, {ID: "secret/a", Version: "v-a"}},
+	}
+	if !reflect.DeepEqual(volume, want) {
+		t.Errorf("got  %+v\nwant %+v", volume, want)
+	}
+}
+
+// A history without any version makes no file, which worked with the replaced
+// provider as long as another object made one.
+func TestEmptyHistory(t *testing.T) {
+	class := history + secrets("a")
+	v := &vaults{values: map[string]string{"a": "A"}}
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, class, nil))
+	if err != nil || len(volume.Files) != 1 || volume.Files[0].Path != "a" {
+		t.Fatalf("got %+v, %v", volume, err)
+	}
+	if len(volume.Lax) != 1 || volume.Lax[0].Kind != request.LaxEmptyHistory || !strings.Contains(volume.Lax[0].Field, `objects[0] "h"`) {
+		t.Errorf("let pass: %+v", volume.Lax)
+	}
+
+	strict := newMounter(&signIn{}, v)
+	strict.StrictObjects = true
+	volume, err = strict.Mount(t.Context(), parse(t, class, nil))
+	refused(t, volume, err, `objects[0] "h": objectVersionHistory`, "--strict-objects")
+	wantReason(t, err, "InvalidParameter")
+
+	volume, err = newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history, nil))
+	refused(t, volume, err, `secret "h"`, "no enabled version")
+	wantReason(t, err, "ObjectNotFound")
+}
+
+func TestHistoriesThatCannotBeListed(t *testing.T) {
+	denied := errors.New("may not list")
+	v := &vaults{values: map[string]string{"a": "A"}, fails: map[string]func(context.Context) error{"h list": func(context.Context) error { return denied }}}
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a")+history, nil))
+	refused(t, volume, err, "may not list")
+	if !errors.Is(err, denied) || len(v.reads) > 0 {
+		t.Errorf("got %v, read %v", err, v.reads)
+	}
+}
+
+func TestHistoriesAreBounded(t *testing.T) {
+	v := &vaults{lists: map[string][]string{"h": make([]string, 5000)}}
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, "- {objectName: h, objectType: secret, objectVersionHistory: 5000}\n", nil))
+	refused(t, volume, err, "5000 versions", "4096", "objectVersionHistory")
+	wantReason(t, err, "InvalidParameter")
+	if len(v.reads) > 0 {
+		t.Errorf("%d reads", len(v.reads))
+	}
+}
+
+// In a custom cloud the vault says for what the token is made.
+func TestCustomCloud(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "stack.json")
+	text := `{"activeDirectoryEndpoint":"https://adfs.stack.example/adfs","keyVaultEndpoint":"https://vault.stack.example","keyVaultDNSSuffix":"vault.stack.example"}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stack := map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": file, "tenantID": "adfs"}
+	s, v := &signIn{}, &vaults{values: map[string]string{"a": "A"}, fails: map[string]func(context.Context) error{}}
+	m := newMounter(s, v)
+	m.Clouds.EnvDirs = []string{dir}
+	if _, err := m.Mount(t.Context(), parse(t, secrets("a"), stack)); err != nil {
+		t.Fatal(err)
+	}
+	if s.ids[0].Authority != "https://adfs.stack.example" || s.ids[0].TenantID != "adfs" || s.scopes[0] != "https://vault.stack.example/asked/.default" || !v.hosts["contoso.vault.stack.example"] {
+		t.Errorf("signed in at %s for %s, read from %v", s.ids[0].Authority, s.scopes[0], v.hosts)
+	}
+
+	gone := errors.New("no such host")
+	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return gone }
+	if volume, err := m.Mount(t.Context(), parse(t, secrets("a"), stack)); volume != nil || !errors.Is(err, gone) || len(s.ids) != 1 {
+		t.Errorf("got %v, %v; signed in %d times", volume, err, len(s.ids))
+	}
+}

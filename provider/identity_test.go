@@ -1,0 +1,155 @@
+package provider_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/keyvault"
+)
+
+const otherID = "99999999-8888-7777-6666-555555555555"
+
+// accounts are the annotations of ServiceAccounts by "namespace/name".
+type accounts struct {
+	known map[string]entra.Annotations
+	err   error
+	asked int
+}
+
+func (a *accounts) Lookup(_ context.Context, namespace, name string) (entra.Annotations, error) {
+	a.asked++
+	return a.known[namespace+"/"+name], a.err
+}
+
+// TestIdentity goes through the order in which it is decided who signs in.
+func TestIdentity(t *testing.T) {
+	type change = map[string]string
+	const (
+		authority  = "https://login.microsoftonline.com"
+		account    = "system:serviceaccount:shop:reader"
+		bothTokens = `{"api://AzureADTokenExchange":{"token":"assertion"},"api://AKSIdentityBinding":{"token":"bound"}}`
+		password   = `{"ClientID":" ` + otherID + ` ","CLIENTSECRET":"hush"}`
+	)
+	annotated := map[string]entra.Annotations{"shop/reader": {ClientID: otherID, TenantID: "annotated.example"}, "other/reader": {ClientID: clientID}}
+	classTenant, classClient := "tenantID of the class or pod", "clientID of the class or pod"
+	for _, c := range []struct {
+		name    string
+		secrets string
+		set     change
+		want    entra.Identity
+		asked   int
+	}{
+		{"1 binding, before all", password, change{"useAzureTokenProxy": "true", attrTokens: bothTokens}, entra.Identity{Mode: entra.IdentityBinding, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "bound"}, 0},
+		{"2 node, before a client", password, change{"useVMManagedIdentity": "true", "userAssignedIdentityID": otherID}, entra.Identity{Mode: entra.ManagedIdentity,
+			ClientID: otherID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
+		{"2 node's own, never the class's client", "null", change{"useVMManagedIdentity": "true"}, entra.Identity{Mode: entra.ManagedIdentity,
+			ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
+		{"3 client of the class, before a password", password, nil, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion"}, 0},
+		{"4 password, before the annotation", password, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef", ClientSecret: "hush"}, 0},
+		{"5 annotation, the class's tenant", "null", change{"clientID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
+			ServiceAccount: account, Assertion: "assertion"}, 1},
+		{"5 annotation and its tenant; half a password is none", `{"clientid":"x"}`, change{"clientID": "", "tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: "annotated.example", TenantIDFrom: "annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", ClientID: otherID,
+			ClientIDFrom:   "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
+			ServiceAccount: account, Assertion: "assertion"}, 1},
+		{"the annotation's tenant only with its client", "null", change{"tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: "default.example", TenantIDFrom: "--tenant-id of the provider", ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion"}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, a := &signIn{}, &accounts{known: annotated}
+			m := newMounter(s, &vaults{values: map[string]string{"a": "A"}})
+			m.Accounts, m.DefaultTenant = a, "default.example"
+			if _, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), c.set)); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.ids) != 1 || s.ids[0] != c.want {
+				t.Errorf("signed in as\n%#v, want\n%#v", s.ids, c.want)
+			}
+			if a.asked != c.asked {
+				t.Errorf("the API server was asked %d times", a.asked)
+			}
+		})
+	}
+}
+
+// The caller of a vault is the principal that signed in, whoever the pod is.
+func TestNodePrincipal(t *testing.T) {
+	v := &vaults{values: map[string]string{"a": "A"}}
+	_, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a"), map[string]string{"useVMManagedIdentity": "true"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !v.callers[keyvault.Caller{Principal: keyvault.Principal{Authority: keyvault.Node}, Token: "for "}] {
+		t.Errorf("read as %+v", v.callers)
+	}
+}
+
+func TestNoIdentity(t *testing.T) {
+	type change = map[string]string
+	forbidden := errors.New("not allowed")
+	for _, c := range []struct {
+		name     string
+		accounts *accounts
+		secrets  string
+		set      change
+		reason   string
+		says     []string
+		asked    int
+	}{
+		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID", "nodePublishSecretRef", "came: none"}, 0},
+		{"no annotation", &accounts{}, "null", nil, "NoIdentity", []string{`ServiceAccount "reader"`, "azure.workload.identity/client-id"}, 1},
+		{"only a tenant", &accounts{known: map[string]entra.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
+		{"odd client", &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
+			[]string{"annotation azure.workload.identity/client-id of ServiceAccount shop/reader", `"a/b"`}, 1},
+		{"odd tenant", &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
+			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
+		{"odd client of a password", &accounts{}, `{"clientid":"a/b","clientsecret":"hush"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", `"a/b"`}, 0},
+		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name it"}, 0},
+		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"not in a cluster"}, 0},
+		{"may not look", &accounts{err: forbidden}, "null", nil, "", []string{"not allowed"}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &signIn{}
+			m := newMounter(s, &vaults{})
+			if c.accounts != nil {
+				m.Accounts = c.accounts
+			}
+			set := change{"clientID": ""}
+			for k, v := range c.set {
+				set[k] = v
+			}
+			volume, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), set))
+			refused(t, volume, err, c.says...)
+			if c.reason != "" {
+				wantReason(t, err, c.reason)
+			}
+			if strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "assertion") {
+				t.Errorf("shows a credential: %v", err)
+			}
+			if len(s.ids) > 0 || c.accounts != nil && c.accounts.asked != c.asked {
+				t.Errorf("signed in as %v, asked %d times", s.ids, c.accounts.asked)
+			}
+		})
+	}
+}
+
+// A mode that may not be used asks nobody.
+func TestAnnotationOfARefusedMode(t *testing.T) {
+	a := &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID}}}
+	m := newMounter(&signIn{}, &vaults{})
+	m.Accounts, m.Modes = a, []entra.Mode{entra.ManagedIdentity}
+	volume, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"clientID": ""}))
+	refused(t, volume, err, "workload-identity", "--identity-modes")
+	wantReason(t, err, provider.ReasonIdentityModeRefused)
+	if a.asked > 0 {
+		t.Error("the API server was asked")
+	}
+}

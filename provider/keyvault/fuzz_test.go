@@ -1,0 +1,84 @@
+package keyvault_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+var reasons = []string{
+	keyvault.ReasonVaultNotFound, keyvault.ReasonAccessDenied, keyvault.ReasonVaultFirewall, keyvault.ReasonWrongTenant,
+	keyvault.ReasonTokenRejected, keyvault.ReasonObjectNotFound, keyvault.ReasonObjectDisabled, keyvault.ReasonVaultRefused,
+	keyvault.ReasonThrottled, keyvault.ReasonServiceUnavailable, transport.ReasonTimeout,
+}
+
+// FuzzAnswer answers with anything: what comes of it is a value with a version, or
+// an error of one short line with a known reason that holds nothing of the answer but
+// codes, addresses and IDs.
+func FuzzAnswer(f *testing.F) {
+	const canary = "CANARY"
+	for _, seed := range []struct {
+		status          int
+		challenge, body string
+	}{
+		{200, "", `{"value":"v","id":"https://contoso.vault.azure.net/secrets/x/1","kid":"https://contoso.vault.azure.net/keys/x/1"}`},
+		{200, "", `{"value":"v"}`},
+		{200, "", `<html>CANARY</html>`},
+		{400, "", `{"error":{"code":"BadParameter","message":"CANARY","innererror":{"code":"Odd"}}}`},
+		{401, `Bearer authorization="https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555", resource="https://vault.azure.net"`,
+			`{"error":{"code":"Unauthorized","message":"AKV10032: Invalid issuer. CANARY"}}`},
+		{401, "CANARY", `{"error":{"code":"Unauthorized","message":"AKV10022: Invalid audience."}}`},
+		{403, "", `{"error":{"code":"Forbidden","message":"Caller: appid=11111111-2222-3333-4444-555555555555;oid=CANARY","innererror":{"code":"ForbiddenByRbac"}}}`},
+		{403, "", `{"error":{"code":"Forbidden","message":"Client address: 203.0.113.7\r\nCANARY","innererror":{"code":"ForbiddenByFirewall"}}}`},
+		{403, "", `{"error":{"code":"Forbidden","message":"CANARY","innererror":{"code":"SecretDisabled"}}}`},
+		{404, "", `{"error":{"code":"SecretNotFound","message":"CANARY"}}`},
+		{429, "", `{"error":{"code":"Throttled","message":"CANARY"}}`},
+		{503, "", `CANARY`},
+	} {
+		f.Add(seed.status, seed.challenge, seed.body)
+	}
+	f.Fuzz(func(t *testing.T, status int, challenge, body string) {
+		r, err := keyvault.NewReader(keyvault.Config{
+			Transport: transport.New(vault(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Www-Authenticate": {challenge}}}, nil
+			}), "test").For(transport.PhaseRead),
+			Retry: policy.RetryOptions{MaxRetries: -1}, MaxConcurrency: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []request.Type{request.TypeSecret, request.TypeKey, request.TypeCert} {
+			value, err := r.Get(t.Context(), caller("a"), object(kind, "x"))
+			if err == nil {
+				if value.Version == "" {
+					t.Errorf("a value without a version: %+v", value)
+				}
+				continue
+			}
+			var typed *keyvault.Error
+			if !errors.As(err, &typed) || !slices.Contains(reasons, typed.Reason()) {
+				t.Fatalf("%T %v", err, err)
+			}
+			text := err.Error()
+			if len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(text, "{") {
+				t.Errorf("not one short line: %q", text)
+			}
+			if typed.Reason() != keyvault.ReasonVaultRefused && strings.Contains(text, canary) {
+				t.Errorf("holds a piece of the answer: %q", text)
+			}
+			if _, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2); err != nil && !errors.As(err, &typed) {
+				t.Fatalf("%T %v", err, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,154 @@
+package render_test
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
+
+	gopkcs12 "software.sslmate.com/src/go-pkcs12"
+)
+
+// seedPFX are PFX of all encodings, and hostile ones.
+func seedPFX() (out [][]byte) {
+	c := line("leaf", "one", "root")
+	for _, encoder := range encoders {
+		out = append(out, must(encoder.Encode(c[0].key, c[0].cert, certs(c[2], c[1]), "")))
+	}
+	return append(out,
+		pfxFile(plainPart(append(certBags(c...), keyBag(c[0].key))...)),
+		pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(10, c[0].key))))),
+		pfxFile(plainPart(hostileKey())),
+		pfxWithMAC(pbmac1(10, 32), seq(plainPart(certBags(c...)...))))
+}
+
+// sound checks what holds of every outcome for a secret.
+func sound(t *testing.T, o request.Object, v keyvault.Value, files []render.File, err error) {
+	t.Helper()
+	if err != nil {
+		refused(t, o, files, err)
+		return
+	}
+	if len(files) != 1 && len(files) != 3 {
+		t.Fatalf("%d files", len(files))
+	}
+	for i, suffix := range []string{".crt", ".key", ""}[3-len(files):] {
+		if files[i].Path != o.Path+suffix || files[i].Mode != o.Mode {
+			t.Errorf("file %d is %s of mode %o", i, files[i].Path, files[i].Mode)
+		}
+	}
+}
+
+// pfxWords tells whether an error is one of those for PKCS#12, word for word: so
+// nothing of the content is in it.
+func pfxWords(err error, o request.Object) bool {
+	return slices.ContainsFunc(render.PFXErrors, func(cause error) bool {
+		return strings.HasPrefix(err.Error(), fmt.Sprintf("%s (content type %q) %v; import the certificate into the vault again", o, pkcs12, cause))
+	})
+}
+
+func FuzzFiles(f *testing.F) {
+	for _, der := range seedPFX() {
+		text := base64.StdEncoding.EncodeToString(der)
+		f.Add(text, pkcs12, byte(0), byte(0), true)
+		f.Add(text, pkcs12, byte(1), byte(3), true)
+	}
+	leaf := line("leaf")[0]
+	f.Add(keyPEM(leaf.key)+certPEM(leaf), pemFile+"; a=b", byte(0), byte(1), true)
+	f.Add("text", "application/x-unknown", byte(2), byte(7), true)
+	f.Add("text", "", byte(0), byte(1), false)
+	encodings := []request.Encoding{request.EncodingUTF8, request.EncodingBase64, request.EncodingHex}
+	f.Fuzz(func(t *testing.T, text, contentType string, encoding, flags byte, isManaged bool) {
+		o := object(encodings[int(encoding)%len(encodings)])
+		if flags&2 != 0 {
+			o.Format = request.FormatPFX
+		}
+		opts := render.Options{SeparateFiles: flags&1 != 0, StoredOrder: flags&4 != 0}
+		v := keyvault.Value{Text: text, ContentType: contentType, Managed: isManaged}
+		files, err := render.Files(o, v, opts)
+		sound(t, o, v, files, err)
+		if err == nil && (len(files) == 3) != (opts.SeparateFiles && isManaged) {
+			t.Errorf("%d files", len(files))
+		}
+		if err != nil && isManaged && contentType == pkcs12 && o.Format == request.FormatPEM && o.Encoding == request.EncodingUTF8 && !pfxWords(err, o) {
+			t.Errorf("words of its own: %v", err)
+		}
+	})
+}
+
+func FuzzPKCS12(f *testing.F) {
+	for _, der := range seedPFX() {
+		f.Add(der)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		o, v := object(request.EncodingUTF8), secretPFX(der)
+		ordered, err := render.Files(o, v, render.Options{})
+		sound(t, o, v, ordered, err)
+		stored, storedErr := render.Files(o, v, render.Options{StoredOrder: true})
+		if err != nil {
+			if !pfxWords(err, o) || storedErr == nil {
+				t.Errorf("%v; in stored order %v", err, storedErr)
+			}
+			return
+		}
+		// The order may differ, and copies may go; nothing is lost or made up.
+		if blocks, want := blocksOf(t, ordered[0].Content), blocksOf(t, stored[0].Content); !slices.Equal(slices.Compact(blocks), slices.Compact(want)) {
+			t.Errorf("got %d blocks, stored are %d", len(blocks), len(want))
+		}
+		// Where the library can read the file, it reads the same.
+		if _, cert, cas, err := gopkcs12.DecodeChain(der, ""); err == nil {
+			want := blocksOf(t, stored[0].Content)
+			for _, c := range append(cas, cert) {
+				if !slices.Contains(want, certPEM(&entity{cert: c})) {
+					t.Error("a certificate is missing")
+				}
+			}
+			if !strings.Contains(strings.Join(want, ""), "PRIVATE KEY") {
+				t.Error("the key is missing")
+			}
+		}
+	})
+}
+
+// blocksOf returns the PEM blocks of a text, sorted.
+func blocksOf(t *testing.T, text []byte) (out []string) {
+	t.Helper()
+	for block, rest := pem.Decode(text); ; block, rest = pem.Decode(rest) {
+		if block == nil {
+			if len(rest) > 0 {
+				t.Error("not all is PEM")
+			}
+			break
+		}
+		out = append(out, string(pem.EncodeToMemory(block)))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func FuzzKey(f *testing.F) {
+	f.Add("RSA", "", rsaKey().N.Bytes(), []byte{1, 0, 1})
+	f.Add("EC", "P-256", make([]byte, 32), make([]byte, 32))
+	f.Add("EC-HSM", "P-521", make([]byte, 66), []byte{1})
+	f.Add("oct", "", []byte{}, []byte{0})
+	f.Fuzz(func(t *testing.T, kty, crv string, a, b []byte) {
+		o := publicObject(request.TypeKey)
+		files, err := render.Files(o, keyvault.Value{Key: &keyvault.Key{Type: kty, Curve: crv, N: a, E: b, X: a, Y: b}}, render.Options{})
+		if err != nil {
+			if files != nil {
+				t.Errorf("files came with the error: %q", files)
+			}
+			return
+		}
+		block, rest := pem.Decode(files[0].Content)
+		if len(files) != 1 || files[0].Path != o.Path || block == nil || block.Type != "PUBLIC KEY" || len(rest) > 0 {
+			t.Errorf("got %q", files)
+		}
+	})
+}

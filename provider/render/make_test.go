@@ -1,0 +1,119 @@
+package render_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
+)
+
+// An RSA key takes long to make.
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+
+var serial atomic.Int64
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func newKey(curve elliptic.Curve) *ecdsa.PrivateKey {
+	return must(ecdsa.GenerateKey(curve, rand.Reader))
+}
+
+// entity is a certificate with its key.
+type entity struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+// issue makes a certificate signed by the parent, or by itself without one.
+func issue(name string, parent *entity, key crypto.Signer, edit ...func(*x509.Certificate)) *entity {
+	if key == nil {
+		key = newKey(elliptic.P256())
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<32, 0), BasicConstraintsValid: true, IsCA: true,
+	}
+	for _, f := range edit {
+		f(template)
+	}
+	issuer, signer := template, key
+	if parent != nil {
+		issuer, signer = parent.cert, parent.key
+	}
+	der := must(x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), signer))
+	return &entity{must(x509.ParseCertificate(der)), key}
+}
+
+// line makes a chain of certificates, leaf first.
+func line(names ...string) []*entity {
+	out := make([]*entity, len(names))
+	var parent *entity
+	for i := len(names) - 1; i >= 0; i-- {
+		out[i] = issue(names[i], parent, nil)
+		parent = out[i]
+	}
+	return out
+}
+
+func certPEM(entities ...*entity) (out string) {
+	for _, e := range entities {
+		out += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.cert.Raw}))
+	}
+	return out
+}
+
+func keyPEM(keys ...crypto.Signer) (out string) {
+	for _, k := range keys {
+		out += string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(k))}))
+	}
+	return out
+}
+
+func certs(entities ...*entity) (out []*x509.Certificate) {
+	for _, e := range entities {
+		out = append(out, e.cert)
+	}
+	return out
+}
+
+// managed is a secret behind a certificate.
+func managed(contentType, text string) keyvault.Value {
+	return keyvault.Value{Version: "v", ContentType: contentType, Text: text, Managed: true}
+}
+
+// secretPFX is a secret that holds the PFX.
+func secretPFX(der []byte) keyvault.Value {
+	return managed(pkcs12, base64.StdEncoding.EncodeToString(der))
+}
+
+// rendered returns the one file of a secret.
+func rendered(t testing.TB, v keyvault.Value, opts render.Options) string {
+	t.Helper()
+	files, err := render.Files(object(request.EncodingUTF8), v, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 1 {
+		t.Fatalf("%d files", len(files))
+	}
+	return string(files[0].Content)
+}

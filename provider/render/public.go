@@ -1,0 +1,113 @@
+package render
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// PEM labels (RFC 7468).
+const (
+	labelCertificate = "CERTIFICATE"
+	labelPrivateKey  = "PRIVATE KEY"
+	labelPublicKey   = "PUBLIC KEY"
+)
+
+func encodePEM(label string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der})
+}
+
+// certificate returns a certificate as PEM.
+func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
+	if !isSequence(v.CER) {
+		return nil, &Error{Object: o,
+			cause: fmt.Sprintf("%s came without a certificate in DER", o),
+			fix:   "issue or import the certificate again"}
+	}
+	return encodePEM(labelCertificate, v.CER), nil
+}
+
+// curves are those of RFC 7518 section 6.2.1.1. P-256K (RFC 8812), which Key Vault
+// has too, is not in the standard library.
+var curves = map[string]elliptic.Curve{
+	"P-256": elliptic.P256(),
+	"P-384": elliptic.P384(),
+	"P-521": elliptic.P521(),
+}
+
+// key returns a public key as PEM of its SubjectPublicKeyInfo (RFC 5280).
+func key(o request.Object, v keyvault.Value) ([]byte, error) {
+	k := v.Key
+	if k == nil {
+		k = &keyvault.Key{}
+	}
+	var public any
+	switch k.Type {
+	case "RSA", "RSA-HSM":
+		public = rsaKey(k)
+	case "EC", "EC-HSM":
+		curve, ok := curves[k.Curve]
+		if !ok {
+			return nil, &Error{Object: o,
+				cause: fmt.Sprintf("%s is of type %.64q on curve %.64q", o, k.Type, k.Curve),
+				fix:   "the curves that can be mounted are P-256, P-384 and P-521"}
+		}
+		public = ecKey(curve, k)
+	default:
+		return nil, &Error{Object: o,
+			cause: fmt.Sprintf("%s is of type %.64q", o, k.Type),
+			fix:   "the types that can be mounted are RSA, RSA-HSM, EC and EC-HSM"}
+	}
+	malformed := &Error{Object: o,
+		cause: fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, k.Type),
+		fix:   "create or import the key again"}
+	if public == nil {
+		return nil, malformed
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, malformed
+	}
+	return encodePEM(labelPublicKey, der), nil
+}
+
+// rsaKey returns an *rsa.PublicKey, or nil if the numbers are not of one: an odd
+// modulus and a smaller odd exponent (RFC 8017 section 3.1), which is at most what
+// crypto/rsa and Windows can use.
+func rsaKey(k *keyvault.Key) any {
+	n, e := new(big.Int).SetBytes(k.N), new(big.Int).SetBytes(k.E)
+	switch {
+	case n.Bit(0) == 0, e.Bit(0) == 0, e.Cmp(n) >= 0,
+		e.Cmp(big.NewInt(3)) < 0, e.Cmp(big.NewInt(math.MaxInt32)) > 0:
+		return nil
+	}
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}
+}
+
+// ecKey returns an *ecdsa.PublicKey, or nil if the coordinates are not of a point on
+// the curve. RFC 7518 section 6.2.1.2 wants them at full length. Fewer or more
+// leading zeros are let pass all the same: software makes that mistake with one
+// key in 128, the number is no other for it, and the provider we replace reads it.
+func ecKey(curve elliptic.Curve, k *keyvault.Key) any {
+	size := (curve.Params().BitSize + 7) / 8
+	x, y := new(big.Int).SetBytes(k.X), new(big.Int).SetBytes(k.Y)
+	if x.BitLen() > 8*size || y.BitLen() > 8*size {
+		return nil
+	}
+	const uncompressed = 4 // SEC 1 section 2.3.3
+	point := slices.Concat([]byte{uncompressed}, x.FillBytes(make([]byte, size)), y.FillBytes(make([]byte, size)))
+	public, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		return nil
+	}
+	return public
+}
