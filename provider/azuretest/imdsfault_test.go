@@ -76,7 +76,7 @@ func TestEnvironNamesIMDSOnceThereIsOne(t *testing.T) {
 	if want := []string{"AZURE_POD_IDENTITY_AUTHORITY_HOST=" + w.IMDS().URL()}; !slices.Equal(own(), want) {
 		t.Errorf("with IMDS: got %q, want %q", own(), want)
 	}
-	if w.IMDS() != w.IMDS() {
+	if first, second := w.IMDS(), w.IMDS(); first != second {
 		t.Error("a second IMDS was made")
 	}
 }

@@ -34,7 +34,7 @@ func (a *apiserver) roundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("Authorization", "Bearer "+bearer)
 	resp, err := transport.New(pool, a.userAgent).For(transport.PhaseSignIn).Do(req)
 	if err != nil {
-		return nil, err
+		return nil, errNoAnswer
 	}
 	resp.Header.Del("Retry-After")
 	return resp, nil

@@ -71,7 +71,8 @@ func counted(t testing.TB, to string) (address string, count *atomic.Int32) {
 		t.Fatal(err)
 	}
 	var running sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended); _ = l.Close(); running.Wait() })
 	count = new(atomic.Int32)
 	running.Go(func() {
 		for {
@@ -85,6 +86,7 @@ func counted(t testing.TB, to string) (address string, count *atomic.Int32) {
 				_ = in.Close()
 				continue
 			}
+			running.Go(func() { <-ended; _, _ = in.Close(), out.Close() })
 			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
 				running.Go(func() {
 					_, _ = io.Copy(way[0], way[1])

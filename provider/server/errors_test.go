@@ -156,6 +156,7 @@ func credentialFailures() []failure {
 		},
 			wantCode: codes.PermissionDenied, wantReason: "WrongTenant"},
 		{name: "password/wrong", pod: noClient, secret: password, wantCode: codes.Unauthenticated, wantReason: "ClientSecretInvalid"},
+		{name: "password/wrong credentials", pod: noClient, secret: password, prepare: func(w *world) { w.app.FailWith(70002) }, wantCode: codes.Unauthenticated, wantReason: "ClientSecretInvalid"},
 		{name: "password/expired", pod: noClient, secret: password, prepare: func(w *world) { w.app.AddSecret("CANARY", time.Now().Add(-time.Hour)) },
 			wantCode: codes.Unauthenticated, wantReason: "ClientSecretExpired"},
 		{name: "password/unknown client", pod: noClient, secret: map[string]string{"clientid": "99999999-9999-9999-9999-999999999999", "clientsecret": "CANARY"},
@@ -180,7 +181,7 @@ func entraFailures() []failure {
 	}
 	for reason, numbers := range map[string][]int{
 		"FederatedCredentialMissing": {70021, 700211, 700212, 700213, 7002137, 7002138, 70025},
-		"ApplicationNotFound":        {700016, 7000229, 7000112},
+		"ApplicationNotFound":        {700016, 7000229, 7000112, 70001, 700011},
 		"TenantNotFound":             {90002, 900023},
 		"TokenExpired":               {700024},
 		"TokenInvalid":               {50013, 700027, 7000272},
