@@ -23,7 +23,7 @@ func seedPFX() (out [][]byte) {
 	}
 	return append(out,
 		pfxFile(plainPart(append(certBags(c...), keyBag(c[0].key))...)),
-		pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(10, c[0].key))))),
+		pfxFile(plainPart(append(certBags(c...), shroudedBag(10, c[0].key))...)),
 		pfxFile(plainPart(hostileKey())),
 		pfxWithMAC(pbmac1(10, 32), seq(plainPart(certBags(c...)...))))
 }

@@ -86,7 +86,9 @@ type (
 )
 
 // checkRounds refuses a file that would cost too much. It sees all counts but those
-// within an encrypted part; what it cannot read is left to the decoder to refuse.
+// of a key within an encrypted part, which only the decoder can open: a file by which
+// that one could be kept busy is none that the certificate service of Key Vault writes,
+// and nothing else puts a kid on a secret. What it cannot read the decoder refuses.
 func checkRounds(der []byte) error {
 	var pdu pfxPDU
 	if !unmarshal(der, &pdu) {
