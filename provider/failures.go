@@ -25,6 +25,18 @@ func (f Failures) Error() string {
 // Unwrap lets errors.Is and errors.As look into each.
 func (f Failures) Unwrap() []error { return f }
 
+// failedFor reports whether one of the failures of a mount has the reason.
+func failedFor(err error, reason string) bool {
+	failures, several := errors.AsType[Failures](err)
+	if !several {
+		failures = Failures{err}
+	}
+	return slices.ContainsFunc(failures, func(err error) bool {
+		vault, ok := errors.AsType[*keyvault.Error](err)
+		return ok && vault.Reason() == reason
+	})
+}
+
 // join returns nil without errors, a lone error as it is, and else Failures.
 func join(errs []error) error {
 	var all Failures

@@ -21,8 +21,8 @@ const maxItems = 4096
 
 // expand puts in place of each object that asks for its history the versions there
 // are. An object without any is let pass, as the replaced provider does.
-func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object) ([]item, []request.Lax, error) {
-	versions, err := m.histories(ctx, host, caller, objects)
+func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) ([]item, []request.Lax, error) {
+	versions, err := m.histories(ctx, host, caller, objects, need)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,7 +59,7 @@ func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Calle
 }
 
 // histories lists the versions of the objects that ask for more than one, by index.
-func (m *Mounter) histories(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object) ([][]string, error) {
+func (m *Mounter) histories(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) ([][]string, error) {
 	versions := make([][]string, len(objects))
 	errs := make([]error, len(objects))
 	var group errgroup.Group
@@ -70,7 +70,7 @@ func (m *Mounter) histories(ctx context.Context, host string, caller keyvault.Ca
 		}
 		group.Go(func() error {
 			defer Recover(&errs[i])
-			versions[i], errs[i] = m.Vaults.Versions(ctx, caller, vaultObject(host, o), o.History)
+			versions[i], errs[i] = m.Vaults.Versions(ctx, caller, vaultObject(host, o), o.History, need)
 			return nil
 		})
 	}

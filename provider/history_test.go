@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/render"
@@ -18,7 +19,7 @@ const history = "- {objectName: h, objectType: secret, objectAlias: d/h, objectV
 
 func TestHistory(t *testing.T) {
 	v := &vaults{values: map[string]string{"h": "H", "a": "A"}, lists: map[string][]string{"h": {"9", "5", "7", "1"}}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history+secrets("a"), nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history+secrets("a"), nil), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func TestHistory(t *testing.T) {
 func TestEmptyHistory(t *testing.T) {
 	class := history + secrets("a")
 	v := &vaults{values: map[string]string{"a": "A"}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, class, nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, class, nil), time.Time{})
 	if err != nil || len(volume.Files) != 1 || volume.Files[0].Path != "a" {
 		t.Fatalf("got %+v, %v", volume, err)
 	}
@@ -49,11 +50,11 @@ func TestEmptyHistory(t *testing.T) {
 
 	strict := newMounter(&signIn{}, v)
 	strict.StrictObjects = true
-	volume, err = strict.Mount(t.Context(), parse(t, class, nil))
+	volume, err = strict.Mount(t.Context(), parse(t, class, nil), time.Time{})
 	refused(t, volume, err, `objects[0] "h": objectVersionHistory`, "--strict-objects")
 	wantReason(t, err, "InvalidParameter")
 
-	volume, err = newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history, nil))
+	volume, err = newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history, nil), time.Time{})
 	refused(t, volume, err, `secret "h"`, "no enabled version")
 	wantReason(t, err, "ObjectNotFound")
 }
@@ -61,7 +62,7 @@ func TestEmptyHistory(t *testing.T) {
 func TestHistoriesThatCannotBeListed(t *testing.T) {
 	denied := errors.New("may not list")
 	v := &vaults{values: map[string]string{"a": "A"}, fails: map[string]func(context.Context) error{"h list": func(context.Context) error { return denied }}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a")+history, nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a")+history, nil), time.Time{})
 	refused(t, volume, err, "may not list")
 	if !errors.Is(err, denied) || len(v.reads) > 0 {
 		t.Errorf("got %v, read %v", err, v.reads)
@@ -70,7 +71,7 @@ func TestHistoriesThatCannotBeListed(t *testing.T) {
 
 func TestHistoriesAreBounded(t *testing.T) {
 	v := &vaults{lists: map[string][]string{"h": make([]string, 5000)}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, "- {objectName: h, objectType: secret, objectVersionHistory: 5000}\n", nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, "- {objectName: h, objectType: secret, objectVersionHistory: 5000}\n", nil), time.Time{})
 	refused(t, volume, err, "5000 versions", "4096", "objectVersionHistory")
 	wantReason(t, err, "InvalidParameter")
 	if len(v.reads) > 0 {
@@ -90,7 +91,7 @@ func TestCustomCloud(t *testing.T) {
 	s, v := &signIn{}, &vaults{values: map[string]string{"a": "A"}, fails: map[string]func(context.Context) error{}}
 	m := newMounter(s, v)
 	m.Clouds.EnvDirs = []string{dir}
-	if _, err := m.Mount(t.Context(), parse(t, secrets("a"), stack)); err != nil {
+	if _, err := m.Mount(t.Context(), parse(t, secrets("a"), stack), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if s.ids[0].Authority != "https://adfs.stack.example" || s.ids[0].TenantID != "adfs" || s.scopes[0] != "https://vault.stack.example/asked/.default" || !v.hosts["contoso.vault.stack.example"] {
@@ -99,7 +100,7 @@ func TestCustomCloud(t *testing.T) {
 
 	gone := errors.New("no such host")
 	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return gone }
-	if volume, err := m.Mount(t.Context(), parse(t, secrets("a"), stack)); volume != nil || !errors.Is(err, gone) || len(s.ids) != 1 {
+	if volume, err := m.Mount(t.Context(), parse(t, secrets("a"), stack), time.Time{}); volume != nil || !errors.Is(err, gone) || len(s.ids) != 1 {
 		t.Errorf("got %v, %v; signed in %d times", volume, err, len(s.ids))
 	}
 }

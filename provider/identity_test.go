@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/entra"
@@ -67,7 +68,7 @@ func TestIdentity(t *testing.T) {
 			s, a := &signIn{}, &accounts{known: annotated}
 			m := newMounter(s, &vaults{values: map[string]string{"a": "A"}})
 			m.Accounts, m.DefaultTenant = a, "default.example"
-			if _, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), c.set)); err != nil {
+			if _, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), c.set), time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 			if len(s.ids) != 1 || s.ids[0] != c.want {
@@ -83,11 +84,11 @@ func TestIdentity(t *testing.T) {
 // The caller of a vault is the principal that signed in, whoever the pod is.
 func TestNodePrincipal(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A"}}
-	_, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a"), map[string]string{"useVMManagedIdentity": "true"}))
+	_, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a"), map[string]string{"useVMManagedIdentity": "true"}), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !v.callers[keyvault.Caller{Principal: keyvault.Principal{Authority: keyvault.Node}, Token: "for "}] {
+	if !v.callers[keyvault.Caller{Principal: keyvault.Principal{Authority: keyvault.Node}, Token: "for ", Expires: tokenEnd}] {
 		t.Errorf("read as %+v", v.callers)
 	}
 }
@@ -126,7 +127,7 @@ func TestNoIdentity(t *testing.T) {
 			for k, v := range c.set {
 				set[k] = v
 			}
-			volume, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), set))
+			volume, err := m.Mount(t.Context(), parseWith(t, c.secrets, secrets("a"), set), time.Time{})
 			refused(t, volume, err, c.says...)
 			if c.reason != "" {
 				wantReason(t, err, c.reason)
@@ -146,7 +147,7 @@ func TestAnnotationOfARefusedMode(t *testing.T) {
 	a := &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID}}}
 	m := newMounter(&signIn{}, &vaults{})
 	m.Accounts, m.Modes = a, []entra.Mode{entra.ManagedIdentity}
-	volume, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"clientID": ""}))
+	volume, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"clientID": ""}), time.Time{})
 	refused(t, volume, err, "workload-identity", "--identity-modes")
 	wantReason(t, err, provider.ReasonIdentityModeRefused)
 	if a.asked > 0 {

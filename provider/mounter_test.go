@@ -15,16 +15,16 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 	"unicode"
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 const (
@@ -34,6 +34,8 @@ const (
 	attrTokens = "csi.storage.k8s.io/serviceAccount.tokens"
 )
 
+var tokenEnd = time.Unix(4_000_000_000, 0)
+
 // signIn gives every caller a token that names its assertion.
 type signIn struct {
 	err  error
@@ -42,6 +44,8 @@ type signIn struct {
 	mu     sync.Mutex // guards what follows
 	ids    []entra.Identity
 	scopes []string
+
+	forgotten int
 }
 
 func (s *signIn) Token(_ context.Context, id entra.Identity, scope string) (entra.Token, error) {
@@ -54,7 +58,16 @@ func (s *signIn) Token(_ context.Context, id entra.Identity, scope string) (entr
 	if s.err != nil {
 		return entra.Token{}, s.err
 	}
-	return entra.Token{Value: "for " + id.Assertion}, nil
+	return entra.Token{Value: "for " + id.Assertion, ExpiresOn: tokenEnd}, nil
+}
+
+func (s *signIn) Forget(id entra.Identity, _ string, token entra.Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token.Value != "for "+id.Assertion {
+		panic("another token than was given")
+	}
+	s.forgotten++
 }
 
 // vaults holds secrets by name, of which each version is "v-" and the name.
@@ -68,16 +81,17 @@ type vaults struct {
 	reads   []string
 	hosts   map[string]bool
 	callers map[keyvault.Caller]bool
+	needs   []keyvault.Need
 }
 
-func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object) (keyvault.Value, error) {
+func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) (keyvault.Value, error) {
 	host, name, version := o.Host, o.Name, o.Version
 	v.mu.Lock()
 	v.reads = append(v.reads, name)
 	if v.hosts == nil {
 		v.hosts, v.callers = map[string]bool{}, map[keyvault.Caller]bool{}
 	}
-	v.hosts[host], v.callers[caller] = true, true
+	v.hosts[host], v.callers[caller], v.needs = true, true, append(v.needs, need)
 	v.mu.Unlock()
 	if v.hook != nil {
 		v.hook(name)
@@ -95,7 +109,7 @@ func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	return keyvault.Value{Text: value, Version: version}, nil
 }
 
-func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Object, n int) ([]string, error) {
+func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Object, n int, _ keyvault.Need) ([]string, error) {
 	if fail, ok := v.fails[o.Name+" list"]; ok {
 		return nil, fail(ctx)
 	}
@@ -113,15 +127,11 @@ func (v *vaults) Resource(_ context.Context, host, fallback string) (string, err
 
 // refusal is the error of a real reader when the vault answers so.
 func refusal(ctx context.Context, host string, caller keyvault.Caller, name, version string, status int, body string) error {
-	reader, err := keyvault.NewReader(keyvault.Config{
-		Transport:      answer{status, body},
-		Retry:          policy.RetryOptions{MaxRetries: -1},
-		MaxConcurrency: 1,
-	})
+	reader, err := keyvault.NewReader(keyvault.Config{Transport: answer{status, body}, Gate: gate.Config{Max: 1}, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
-	_, err = reader.Get(ctx, caller, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: version})
+	_, err = reader.Get(ctx, caller, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: version}, keyvault.Need{})
 	return err
 }
 
@@ -212,7 +222,7 @@ func wantReason(t *testing.T, err error, want string) {
 func TestMount(t *testing.T) {
 	s, v := &signIn{}, &vaults{values: map[string]string{"a": "A", "b": "Qg=="}}
 	volume, err := newMounter(s, v).Mount(t.Context(), parse(t,
-		"- {objectName: b, objectType: secret, objectAlias: d/b, objectEncoding: base64, objectVersion: 0123, filePermission: 0400}\n"+secrets("a"), nil))
+		"- {objectName: b, objectType: secret, objectAlias: d/b, objectEncoding: base64, objectVersion: 0123, filePermission: 0400}\n"+secrets("a"), nil), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +246,7 @@ func TestMount(t *testing.T) {
 	if id != wantID || s.scopes[0] != "https://vault.azure.net/.default" {
 		t.Errorf("signed in %+v for %s", id, s.scopes[0])
 	}
-	caller := keyvault.Caller{Principal: keyvault.Principal{Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID}, Token: "for assertion"}
+	caller := keyvault.Caller{Principal: keyvault.Principal{Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID}, Token: "for assertion", Expires: tokenEnd}
 	if len(v.callers) != 1 || !v.callers[caller] || len(v.hosts) != 1 || !v.hosts["contoso.vault.azure.net"] {
 		t.Errorf("read as %+v from %v", v.callers, v.hosts)
 	}
@@ -252,7 +262,7 @@ func TestClouds(t *testing.T) {
 			s, v := &signIn{}, &vaults{values: map[string]string{"a": "A"}}
 			m := newMounter(s, v)
 			m.Clouds.Default = c.plugin
-			if _, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"cloudName": c.class})); err != nil {
+			if _, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"cloudName": c.class}), time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 			if s.ids[0].Authority != c.authority || s.scopes[0] != c.scope || !v.hosts[c.host] {
@@ -278,7 +288,7 @@ func TestOrder(t *testing.T) {
 		req := parse(t, secrets(names...), nil)
 		go func() {
 			defer close(done)
-			volume, err = m.Mount(t.Context(), req)
+			volume, err = m.Mount(t.Context(), req, time.Time{})
 		}()
 		for _, name := range slices.Backward(names) {
 			synctest.Wait()
@@ -310,7 +320,7 @@ func TestParallelismIsBounded(t *testing.T) {
 				req := parse(t, secrets(names...), nil)
 				done := make(chan error, 1)
 				go func() {
-					_, err := m.Mount(t.Context(), req)
+					_, err := m.Mount(t.Context(), req, time.Time{})
 					done <- err
 				}()
 				for left := len(names); left > 0; left-- {
@@ -333,7 +343,7 @@ func TestParallelismIsBounded(t *testing.T) {
 
 func TestAllMissingObjectsAreNamedInOne(t *testing.T) {
 	v := &vaults{values: map[string]string{"here": "x", "there": "y"}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("gone1", "here", "gone2", "there", "gone3"), nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("gone1", "here", "gone2", "there", "gone3"), nil), time.Time{})
 	refused(t, volume, err, `"gone1"`, `"gone2"`, `"gone3"`, "contoso.vault.azure.net")
 	wantReason(t, err, "ObjectNotFound")
 	var missing *keyvault.Error
@@ -354,7 +364,7 @@ func TestDifferentFailuresAreToldApart(t *testing.T) {
 			return refusal(ctx, "contoso.vault.azure.net", keyvault.Caller{Token: "t"}, "off", "", http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"SecretDisabled"}}}`)
 		},
 	}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("gone1", "off", "gone2")+"- {objectName: text, objectType: secret, objectEncoding: hex}\n", nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("gone1", "off", "gone2")+"- {objectName: text, objectType: secret, objectEncoding: hex}\n", nil), time.Time{})
 	refused(t, volume, err, `"gone1"`, `"gone2"`, `"off"`, `"text"`, "hex")
 	if strings.Contains(err.Error(), "p@ss") {
 		t.Errorf("shows the value: %v", err)
@@ -376,7 +386,7 @@ func TestDifferentFailuresAreToldApart(t *testing.T) {
 func TestEqualPaths(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A", "b": "B", "c": "C"}}
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t,
-		"- {objectName: a, objectType: secret, objectAlias: f}\n- {objectName: b, objectType: secret}\n- {objectName: c, objectType: secret, objectAlias: f, filePermission: 0600}\n", nil))
+		"- {objectName: a, objectType: secret, objectAlias: f}\n- {objectName: b, objectType: secret}\n- {objectName: c, objectType: secret, objectAlias: f, filePermission: 0600}\n", nil), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +402,7 @@ func TestEqualPaths(t *testing.T) {
 // One object may be mounted under two paths.
 func TestOneObjectUnderTwoPaths(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A"}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a")+"- {objectName: a, objectType: secret, objectAlias: b}\n", nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a")+"- {objectName: a, objectType: secret, objectAlias: b}\n", nil), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +418,7 @@ func TestNothingIsReadBeforeSignIn(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			volume, err := newMounter(s, v).Mount(t.Context(), req)
+			volume, err := newMounter(s, v).Mount(t.Context(), req, time.Time{})
 			if volume != nil || !errors.Is(err, s.err) {
 				t.Errorf("got %v %v", volume, err)
 			}
@@ -431,7 +441,7 @@ func TestPanicInARead(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A", "c": "C"}, fails: map[string]func(context.Context) error{
 		"b": func(context.Context) error { panic(told) },
 	}}
-	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a", "b", "c"), nil))
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a", "b", "c"), nil), time.Time{})
 	refused(t, volume, err)
 	var panicked *provider.PanicError
 	if !errors.As(err, &panicked) || panicked.Value != told || !strings.Contains(string(panicked.Stack), "TestPanicInARead") {
@@ -451,7 +461,7 @@ func TestCallerGone(t *testing.T) {
 	v := &vaults{fails: map[string]func(context.Context) error{"a": gone, "b": gone, "c": gone}}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	volume, err := newMounter(&signIn{}, v).Mount(ctx, parse(t, secrets("a", "b", "c"), nil))
+	volume, err := newMounter(&signIn{}, v).Mount(ctx, parse(t, secrets("a", "b", "c"), nil), time.Time{})
 	refused(t, volume, err)
 	if !errors.Is(err, context.Canceled) || errors.As(err, new(provider.Failures)) {
 		t.Errorf("%T %v is not the context's error alone", err, err)
@@ -469,7 +479,7 @@ func TestTenant(t *testing.T) {
 			s := &signIn{}
 			m := newMounter(s, &vaults{values: map[string]string{"a": "A"}})
 			m.DefaultTenant = c.plugin
-			if _, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"tenantID": c.class})); err != nil {
+			if _, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"tenantID": c.class}), time.Time{}); err != nil {
 				t.Fatal(err)
 			}
 			if id := s.ids[0]; id.TenantID != c.want || !strings.Contains(id.TenantIDFrom, c.from) {
@@ -517,7 +527,7 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 			if c.mounter != nil {
 				c.mounter(m)
 			}
-			volume, err := m.Mount(t.Context(), parse(t, c.objects, c.set))
+			volume, err := m.Mount(t.Context(), parse(t, c.objects, c.set), time.Time{})
 			refused(t, volume, err, c.says...)
 			wantReason(t, err, c.reason)
 			if len(s.ids) > 0 || len(v.reads) > 0 {
@@ -537,7 +547,7 @@ func modes(only ...entra.Mode) func(*provider.Mounter) {
 // Without the strict mode the same class is mounted.
 func TestLaxIsServed(t *testing.T) {
 	volume, err := newMounter(&signIn{}, &vaults{values: map[string]string{"a": "A"}}).Mount(t.Context(),
-		parse(t, "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil))
+		parse(t, "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,15 +19,17 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// SignIn exchanges an identity's credential for a token; *entra.Exchange does.
+// SignIn exchanges an identity's credential for a token; *entra.Cache does.
 type SignIn interface {
 	Token(ctx context.Context, id entra.Identity, scope string) (entra.Token, error)
+	// Forget makes the next Token a new one, if this is the one that is kept.
+	Forget(id entra.Identity, scope string, t entra.Token)
 }
 
 // Vaults reads from key vaults; *keyvault.Reader does.
 type Vaults interface {
-	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object) (keyvault.Value, error)
-	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int) ([]string, error)
+	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) (keyvault.Value, error)
+	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, need keyvault.Need) ([]string, error)
 	Resource(ctx context.Context, host, fallback string) (string, error)
 }
 
@@ -52,6 +54,9 @@ type Mounter struct {
 	// identities; nil for all. It is decided here and not by a policy on classes, which
 	// a pod's volumeAttributes override.
 	NodeNamespaces []string
+	// RotationTTL is how old the reads may be that answer a mount of a volume that was
+	// mounted before; 0 for none.
+	RotationTTL time.Duration
 	// Render are the choices for private keys with their certificates.
 	Render render.Options
 	// MaxConcurrency bounds the objects of one mount that are read at a time; 0 is 1.
@@ -80,8 +85,11 @@ type Version struct {
 	Version string // of Key Vault
 }
 
-// Mount makes the content of one volume: all of it, or an error.
-func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error) {
+// Mount makes the content of one volume: all of it, or an error. last is when the last
+// successful mount of the same volume ended, zero if there was none: a pod that starts
+// waits for this one, and sees what is in the vault now.
+func (m *Mounter) Mount(ctx context.Context, req *request.Mount, last time.Time) (*Volume, error) {
+	need := m.need(last)
 	if m.StrictObjects {
 		if err := request.Strict(req.Lax); err != nil {
 			return nil, err
@@ -91,20 +99,76 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	if err != nil {
 		return nil, badParameter(err)
 	}
-	host := home.VaultHost(req.Vault)
 	id, err := m.identity(ctx, req, home)
 	if err != nil {
 		return nil, err
 	}
-	caller, err := m.signIn(ctx, id, home, host)
+	host := home.VaultHost(req.Vault)
+	scope, err := m.scope(ctx, home, host)
 	if err != nil {
 		return nil, err
 	}
-	items, lax, err := m.expand(ctx, host, caller, req.Objects)
+	volume, rejected, err := m.mountAs(ctx, req, id, scope, host, need)
+	if rejected { // perhaps the token was kept for too long
+		volume, _, err = m.mountAs(ctx, req, id, scope, host, need)
+	}
+	return volume, err
+}
+
+// need says how fresh what is read must be. A later mount may be answered by reads that
+// are a little older, but by none that left before the last mount ended: what that one
+// brought must not go back to an older version.
+func (m *Mounter) need(last time.Time) keyvault.Need {
+	now := m.now()
+	if last.IsZero() {
+		return keyvault.Need{Since: now, First: true}
+	}
+	since := now.Add(-m.RotationTTL)
+	if since.Before(last) {
+		since = last
+	}
+	return keyvault.Need{Since: since}
+}
+
+// scope is what the token must be for.
+func (m *Mounter) scope(ctx context.Context, home cloud.Cloud, host string) (string, error) {
+	if !home.Custom {
+		return cloud.Scope(home.Resource), nil
+	}
+	resource, err := m.Vaults.Resource(ctx, host, home.Resource)
+	return cloud.Scope(resource), err
+}
+
+// mountAs signs in and reads. rejected says that the vault did not take the token,
+// which is forgotten then; a token that may not read is forgotten too, since rights
+// can be in it.
+func (m *Mounter) mountAs(ctx context.Context, req *request.Mount, id entra.Identity, scope, host string, need keyvault.Need) (_ *Volume, rejected bool, _ error) {
+	token, err := m.SignIn.Token(ctx, id, scope)
+	if err != nil {
+		return nil, false, err
+	}
+	caller := keyvault.Caller{
+		Principal: keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID},
+		Token:     token.Value, Expires: token.ExpiresOn,
+	}
+	if id.Mode == entra.ManagedIdentity {
+		caller.Authority = keyvault.Node
+	}
+	volume, err := m.read(ctx, host, caller, req.Objects, need)
+	rejected = failedFor(err, keyvault.ReasonTokenRejected)
+	if rejected || failedFor(err, keyvault.ReasonAccessDenied) || failedFor(err, keyvault.ReasonWrongTenant) {
+		m.SignIn.Forget(id, scope, token)
+	}
+	return volume, rejected, err
+}
+
+// read reads all objects and puts the volume together.
+func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) (*Volume, error) {
+	items, lax, err := m.expand(ctx, host, caller, objects, need)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := m.readAll(ctx, host, caller, items)
+	parts, err := m.readAll(ctx, host, caller, items, need)
 	if err != nil {
 		return nil, err
 	}
@@ -113,24 +177,11 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount) (*Volume, error
 	return volume, nil
 }
 
-// signIn gets a token of the identity for the vault.
-func (m *Mounter) signIn(ctx context.Context, id entra.Identity, home cloud.Cloud, host string) (keyvault.Caller, error) {
-	resource := home.Resource
-	if home.Custom {
-		var err error
-		if resource, err = m.Vaults.Resource(ctx, host, resource); err != nil {
-			return keyvault.Caller{}, err
-		}
+func (m *Mounter) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
 	}
-	token, err := m.SignIn.Token(ctx, id, cloud.Scope(resource))
-	if err != nil {
-		return keyvault.Caller{}, err
-	}
-	principal := keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID}
-	if id.Mode == entra.ManagedIdentity {
-		principal.Authority = keyvault.Node
-	}
-	return keyvault.Caller{Principal: principal, Token: token.Value}, nil
+	return time.Now()
 }
 
 // badParameter tells of a cloud that cannot be used as of the parameter it is.
@@ -152,7 +203,7 @@ type part struct {
 
 // readAll reads and renders all objects at once, results by index. It goes on
 // when one fails: the error names every object that cannot be had.
-func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, items []item) ([]part, error) {
+func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, items []item, need keyvault.Need) ([]part, error) {
 	parts := make([]part, len(items))
 	errs := make([]error, len(items))
 	var total atomic.Int64
@@ -161,7 +212,7 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 	for i, o := range items {
 		group.Go(func() error {
 			defer Recover(&errs[i])
-			parts[i], errs[i] = m.read(ctx, host, caller, o)
+			parts[i], errs[i] = m.readOne(ctx, host, caller, o, need)
 			if total.Add(int64(parts[i].size)) > int64(m.MaxBytes) {
 				parts[i].files = nil // refused below; until then only sizes are kept
 			}
@@ -186,8 +237,8 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 	return parts, nil
 }
 
-func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller, o item) (part, error) {
-	value, err := m.Vaults.Get(ctx, caller, vaultObject(host, o.Object))
+func (m *Mounter) readOne(ctx context.Context, host string, caller keyvault.Caller, o item, need keyvault.Need) (part, error) {
+	value, err := m.Vaults.Get(ctx, caller, vaultObject(host, o.Object), need)
 	if err != nil {
 		return part{}, err
 	}
@@ -205,11 +256,9 @@ func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller,
 // validity warns of an object outside its dates, which Key Vault serves all the
 // same: they are informational.
 func (m *Mounter) validity(o request.Object, v keyvault.Value) string {
-	now := time.Now
-	if m.Now != nil {
-		now = m.Now
-	}
-	switch t := now(); {
+	switch t := m.now(); {
+	case v.Stale:
+		return o.String() + " is what the vault answered before; it is away now"
 	case v.Expires != nil && t.After(*v.Expires):
 		return o.String() + " has expired"
 	case v.NotBefore != nil && t.Before(*v.NotBefore):

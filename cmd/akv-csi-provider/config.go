@@ -51,6 +51,11 @@ type config struct {
 	maxVaultConcurrency int
 	maxResponseBytes    int
 
+	shareReads   bool
+	rotationTTL  time.Duration
+	staleIfError time.Duration
+	cacheBytes   int
+
 	showVersion bool
 	ignored     []string // flags without effect that were given
 }
@@ -85,6 +90,10 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding; the cluster's API server if empty")
 	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` of the token proxy; told from the API server's certificate if empty")
 	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`folder` with token and ca.crt of the provider's own service account, for the API server")
+	f.BoolVar(&c.shareReads, "share-reads", true, "answer pods of one identity, each signed in by itself, with one read of an object where it is fresh enough for all; false sends a request for each")
+	f.DurationVar(&c.rotationTTL, "rotation-cache-ttl", 30*time.Second, "how old a read may be that answers the rotation of a volume; the start of a pod always reads anew. 0 for none")
+	f.DurationVar(&c.staleIfError, "stale-if-error", 0, "how old a value may be that a starting pod gets, with a warning, while the vault is away or limits requests; 0 for never")
+	f.IntVar(&c.cacheBytes, "cache-max-bytes", 16<<20, "size of the values that are kept for these two, in memory only, in `bytes`")
 	f.BoolVar(&c.pemChain, "construct-pem-chain", true, "write certificates from PKCS#12 leaf first, then each issuer; false keeps the order in which they are stored")
 	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "write <alias>.crt and <alias>.key beside secrets that are behind certificates")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
@@ -129,6 +138,9 @@ func (c *config) check() error {
 		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "more than 0"},
 		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "0 to 100"},
 		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "at least 1"},
+		{"rotation-cache-ttl", c.rotationTTL, c.rotationTTL >= 0, "0 or more"},
+		{"stale-if-error", c.staleIfError, c.staleIfError >= 0, "0 or more"},
+		{"cache-max-bytes", c.cacheBytes, c.cacheBytes >= 0, "0 or more"},
 		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "at least 1"},
 	} {
 		if !n.ok {

@@ -85,6 +85,9 @@ func TestDefaults(t *testing.T) {
 	if got.identityModes != nil || got.nodeNamespaces != nil || got.cloudEnvDirs.String() != "/cloudEnv,/etc/kubernetes,/etc/akv" {
 		t.Errorf("not those of the contract: %+v", got)
 	}
+	if !got.shareReads || got.rotationTTL != 30*time.Second || got.staleIfError != 0 || got.cacheBytes != 16<<20 {
+		t.Errorf("not those of the contract: %+v", got)
+	}
 	if got.tenantID != "" || got.strictObjects || got.maxResponseBytes != 4<<20 || got.mountTimeout != 50*time.Second || got.maxVaultConcurrency != 32 {
 		t.Errorf("not those of the contract: %+v", got)
 	}
@@ -188,6 +191,9 @@ var bad = []struct {
 	{[]string{"--max-vault-concurrency=0"}, []string{"--max-vault-concurrency", "0"}},
 	{[]string{"--max-response-bytes=0"}, []string{"--max-response-bytes", "0"}},
 	{[]string{"--max-response-bytes=4MiB"}, []string{"max-response-bytes", `"4MiB"`}},
+	{[]string{"--rotation-cache-ttl=-1s"}, []string{"--rotation-cache-ttl", "-1s"}},
+	{[]string{"--stale-if-error=1"}, []string{"stale-if-error"}},
+	{[]string{"--cache-max-bytes=-1"}, []string{"--cache-max-bytes", "-1"}},
 	{[]string{"--identity-modes=workload-identity,pod-identity"}, []string{"--identity-modes", `"pod-identity"`, "managed-identity"}},
 	{[]string{"--cloud-env-dirs=/etc/akv,akv"}, []string{"--cloud-env-dirs", `"akv"`, "absolute"}},
 	{[]string{"--token-proxy-url=http://10.0.0.1"}, []string{"--token-proxy-url", "https"}},

@@ -17,6 +17,7 @@ import (
 	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/metrics"
 	"akv-csi-provider/provider/render"
@@ -24,7 +25,6 @@ import (
 	"akv-csi-provider/provider/transport"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 )
@@ -35,6 +35,9 @@ const (
 	shutdownGrace = 20 * time.Second
 	// socketCheck is how soon a socket that was taken from its path is made anew.
 	socketCheck = time.Second
+	// tryTimeout bounds a single request to Azure, so that one that got lost does not
+	// take the whole time of a mount.
+	tryTimeout = 15 * time.Second
 )
 
 // run wires the plugin and serves until ctx ends.
@@ -94,19 +97,22 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
 	client := transport.New(instruments.Transport(transport.Base(cfg.maxVaultConcurrency)), agent)
-	retry := policy.RetryOptions{
-		MaxRetries:    int32(cfg.retryMax),
-		RetryDelay:    100 * time.Millisecond, // a lone reset or 5xx is over by then
-		MaxRetryDelay: 10 * time.Second,
-		TryTimeout:    15 * time.Second,
+	tries := gate.Config{
+		Max:        cfg.maxVaultConcurrency,
+		Retries:    cfg.retryMax,
+		TryTimeout: tryTimeout,
 	}
-	if cfg.retryMax == 0 {
-		retry.MaxRetries = -1 // azcore takes 0 for its default
-	}
+	vaultTries, entraTries := tries, tries
+	vaultTries.Closed, entraTries.Closed = instruments.GateClosed("keyvault"), instruments.GateClosed("entra")
 	vaults, err := keyvault.NewReader(keyvault.Config{
-		Transport:      client.For(transport.PhaseRead),
-		Retry:          retry,
-		MaxConcurrency: cfg.maxVaultConcurrency,
+		Transport:    client.For(transport.PhaseRead),
+		Gate:         vaultTries,
+		Timeout:      cfg.mountTimeout,
+		Unshared:     !cfg.shareReads,
+		Keep:         cfg.rotationTTL,
+		KeepBytes:    cfg.cacheBytes,
+		StaleIfError: cfg.staleIfError,
+		Seen:         instruments.Answered,
 	})
 	if err != nil {
 		return nil, err
@@ -116,6 +122,7 @@ func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*p
 		Clouds:         newClouds(cfg, log),
 		DefaultTenant:  cfg.tenantID,
 		NodeNamespaces: cfg.nodeNamespaces,
+		RotationTTL:    cfg.rotationTTL,
 		Render:         render.Options{StoredOrder: !cfg.pemChain, SeparateFiles: cfg.separateFiles},
 		MaxConcurrency: cfg.maxVaultConcurrency,
 		MaxBytes:       cfg.maxResponseBytes,
@@ -130,8 +137,11 @@ func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*p
 	if err != nil {
 		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
 	}
-	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Retry: retry}
-	mounter.SignIn = exchange
+	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Gate: entraTries}
+	mounter.SignIn, err = entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.mountTimeout, Asked: instruments.SignInAsked})
+	if err != nil {
+		return nil, err
+	}
 	return mounter, joinCluster(cfg, agent, mounter, exchange)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"akv-csi-provider/provider/transport"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
@@ -29,15 +30,11 @@ func (x *Exchange) identityBinding(ctx context.Context, id Identity, scope strin
 		return Token{}, err
 	}
 	assertion := func(context.Context) (string, error) { return string(id.Assertion), nil }
-	credential, err := azidentity.NewClientAssertionCredential(id.TenantID, id.ClientID, assertion,
-		&azidentity.ClientAssertionCredentialOptions{
-			ClientOptions:            x.options(id.Authority, way),
-			DisableInstanceDiscovery: true,
-		})
-	if err != nil {
-		return Token{}, notACredential()
-	}
-	return getToken(ctx, credential, signIn{Identity: id, scope: scope, via: x.Proxy.url.Hostname()})
+	s := signIn{Identity: id, scope: scope, via: x.Proxy.url.Hostname()}
+	return x.ask(ctx, s, way, &x.Proxy.documents, func(o azcore.ClientOptions) (azcore.TokenCredential, error) {
+		return azidentity.NewClientAssertionCredential(id.TenantID, id.ClientID, assertion,
+			&azidentity.ClientAssertionCredentialOptions{ClientOptions: o, DisableInstanceDiscovery: true})
+	})
 }
 
 // TokenProxyConfig says where the cluster's token proxy is.
@@ -63,6 +60,7 @@ type TokenProxy struct {
 	plain     clusterPool // to the apiserver under its own name
 	userAgent string
 	looks     flight[string]
+	documents documents // as the proxy passes them on
 
 	mu      sync.Mutex // guards sniName
 	sniName string     // "" until it is known

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strings"
+	"time"
 	"unicode"
 
 	"akv-csi-provider/provider/request"
@@ -14,6 +15,26 @@ import (
 // federatedCredentialMissing.
 type claims struct {
 	issuer, subject, audience string
+}
+
+// expiry is when a JWT says that it ends, if it says so in the form of RFC 7519,
+// section 4.1.4. It is not verified.
+func expiry(token request.Secret) (time.Time, bool) {
+	var payload map[string]json.RawMessage // a struct would take "EXP" for "exp"
+	var end float64
+	parts := strings.Split(string(token), ".")
+	if len(parts) != 3 {
+		return time.Time{}, false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(raw, &payload) != nil || json.Unmarshal(payload["exp"], &end) != nil {
+		return time.Time{}, false
+	}
+	const latest = 253402300799 // in the year 9999
+	if end < 1 || end > latest {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(end), 0), true
 }
 
 // readClaims reads the payload of a JWT (RFC 7519). What cannot be read is empty.

@@ -6,11 +6,12 @@ package entra
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -65,7 +66,8 @@ type Token struct {
 }
 
 // Exchange signs callers in. It keeps no token between calls, so that nothing of
-// one caller can reach another. It is safe for concurrent use.
+// one caller can reach another; [Cache] does. It is safe for concurrent use, and must
+// not be copied after its first.
 type Exchange struct {
 	// Transport sends the requests to Entra; required. Errors of it that are
 	// *transport.Error reach the caller as they are.
@@ -77,6 +79,13 @@ type Exchange struct {
 	Node policy.Transporter
 	// Proxy is the cluster's token proxy. Required for IdentityBinding only.
 	Proxy *TokenProxy
+	// Gate is what the gates are made of that stand before each tenant of an authority
+	// and before the node's metadata service; they try again in place of Retry. Without
+	// Max there are none.
+	Gate gate.Config
+
+	gates     gates
+	documents documents
 }
 
 // Token signs in and returns a token for the scope. Its error is an *Error, a
@@ -95,23 +104,51 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 	return Token{}, fmt.Errorf("sign in: no identity mode %q", id.Mode)
 }
 
-func (x *Exchange) options(authority string, way policy.Transporter) azcore.ClientOptions {
-	return azcore.ClientOptions{
-		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: authority},
-		Transport: httpsOnly{way},
-		Retry:     x.Retry,
+// ask signs in with a credential that is made for this one caller, by way of a
+// transporter whose documents are kept.
+func (x *Exchange) ask(ctx context.Context, s signIn, next policy.Transporter, kept *documents, credential func(azcore.ClientOptions) (azcore.TokenCredential, error)) (Token, error) {
+	ctx, record := transport.WithRecord(ctx)
+	made, err := credential(azcore.ClientOptions{
+		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
+		Transport: way{next: next, documents: kept, record: record, host: s.host()},
+		Retry:     x.retry(),
+	})
+	if err != nil {
+		return Token{}, notACredential()
 	}
+	return x.through(ctx, s, func(ctx context.Context) (Token, error) {
+		token, err := made.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{s.scope}})
+		if err != nil {
+			return Token{}, explain(ctx, err, record, s)
+		}
+		return newToken(token), nil
+	})
 }
 
-// httpsOnly refuses to send a credential in clear text, wherever an authority's
-// metadata says that its token endpoint is.
-type httpsOnly struct{ policy.Transporter }
+// notACredential is what azidentity's constructors complain about: a tenant that is
+// no name or an authority that is no https URL. Their own words are not shown, since
+// one of them gets the client secret.
+func notACredential() error {
+	return &Error{reason: ReasonSignInFailed, cause: "the tenant or the authority is not valid", fix: "check tenantID and cloudName"}
+}
 
-func (h httpsOnly) Do(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" {
-		return nil, unsent("the token endpoint is not https")
+// retry is how often the SDK itself tries.
+func (x *Exchange) retry() policy.RetryOptions {
+	if x.Gate.Max > 0 {
+		return policy.RetryOptions{MaxRetries: -1}
 	}
-	return h.Transporter.Do(req)
+	return x.Retry
+}
+
+// hostOf is where the identity signs in.
+func (x *Exchange) hostOf(id Identity) string {
+	switch {
+	case id.Mode == ManagedIdentity:
+		return nodeHost
+	case id.Mode == IdentityBinding && x.Proxy != nil && x.Proxy.url != nil:
+		return x.Proxy.url.Hostname()
+	}
+	return id.host()
 }
 
 // unsent is why a request was not sent. Another try would not be either, which

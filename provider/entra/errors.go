@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -39,6 +40,8 @@ type Error struct {
 	reason string
 	cause  string
 	fix    string
+	// verdict is what it tells of the service.
+	verdict gate.Verdict
 }
 
 // Error implements error.
@@ -69,7 +72,7 @@ func explain(ctx context.Context, err error, record *transport.Record, s signIn)
 	if errors.As(record.Err, &network) {
 		switch {
 		case network.Reason() == transport.ReasonHostNotFound:
-			return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix}
+			return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix, verdict: notTheService}
 		case network.Reason() == transport.ReasonTLSUntrusted && s.Mode == IdentityBinding:
 			return unreachable(network, "check --token-proxy-url and --sni-name, and that the cluster has identity bindings")
 		}
@@ -80,9 +83,19 @@ func explain(ctx context.Context, err error, record *transport.Record, s signIn)
 	if ctx.Err() != nil {
 		return transport.Timeout(s.host(), transport.PhaseSignIn)
 	}
-	return &Error{reason: ReasonServiceUnavailable,
+	return &Error{reason: ReasonServiceUnavailable, verdict: notTheService,
 		cause: s.host() + " sent something that is not an answer of Entra",
 		fix:   s.whatAnswers()}
+}
+
+// inTime tells of a caller's own deadline as Exchange does: what waits for others knows
+// no more than that it has passed.
+func inTime(err error, host string) error {
+	var network *transport.Error
+	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &network) {
+		return transport.Timeout(host, transport.PhaseSignIn)
+	}
+	return err
 }
 
 // whatAnswers says where to look when something else than Entra answers.
@@ -102,15 +115,17 @@ func refused(resp *http.Response, s signIn) error {
 		if explainCode, known := s.known(code); known {
 			s.code = code
 			e := explainCode(s)
-			e.Code = code
+			e.Code, e.verdict = code, verdictOf(resp, code)
 			return e
 		}
 	}
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
-		return throttled(s)
+		e := throttled(s)
+		e.verdict = verdictOf(resp, 0)
+		return e
 	case resp.StatusCode >= http.StatusInternalServerError:
-		return &Error{reason: ReasonServiceUnavailable,
+		return &Error{reason: ReasonServiceUnavailable, verdict: verdictOf(resp, 0),
 			cause: fmt.Sprintf("%s answers %s", s.host(), status(resp.StatusCode)),
 			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}
 	}
@@ -127,7 +142,7 @@ func refused(resp *http.Response, s signIn) error {
 	case forbidden && s.Mode == IdentityBinding:
 		return bindingMissing(s, status(resp.StatusCode))
 	default:
-		e.reason = ReasonServiceUnavailable
+		e.reason, e.verdict = ReasonServiceUnavailable, notTheService
 		e.cause = fmt.Sprintf("%s sent %s, which is not an answer of Entra", s.host(), status(resp.StatusCode))
 		e.fix = s.whatAnswers()
 	}

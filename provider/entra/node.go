@@ -43,7 +43,7 @@ func (x *Exchange) managedIdentity(ctx context.Context, id Identity, scope strin
 	s := signIn{Identity: id, scope: scope, via: nodeHost}
 	way := &nodeOnly{next: x.Node}
 	options := &azidentity.ManagedIdentityCredentialOptions{
-		ClientOptions: azcore.ClientOptions{Transport: way, Retry: nodeRetry(x.Retry)},
+		ClientOptions: azcore.ClientOptions{Transport: way, Retry: nodeRetry(x.retry())},
 	}
 	if id.ClientID != "" {
 		options.ID = azidentity.ClientID(id.ClientID)
@@ -53,11 +53,13 @@ func (x *Exchange) managedIdentity(ctx context.Context, id Identity, scope strin
 		return Token{}, notTheNode(s)
 	}
 	ctx, record := transport.WithRecord(ctx)
-	token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}, Claims: "{}"})
-	if err != nil {
-		return Token{}, explainNode(ctx, record, way, s)
-	}
-	return newToken(token), nil
+	return x.through(ctx, s, func(ctx context.Context) (Token, error) {
+		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}, Claims: "{}"})
+		if err != nil {
+			return Token{}, explainNode(ctx, record, way, s)
+		}
+		return newToken(token), nil
+	})
 }
 
 // nodeRetry bounds the tries, which azidentity lets take minutes. Microsoft asks to
@@ -100,8 +102,9 @@ type nodeOnly struct {
 // IMDS has no other way to tell its cases apart, but never shown.
 type nodeRefusal struct {
 	status      int
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
+	rest        time.Duration // Retry-After
+	Error       string        `json:"error"`
+	Description string        `json:"error_description"`
 }
 
 func (n *nodeOnly) Do(req *http.Request) (*http.Response, error) {
@@ -121,7 +124,7 @@ func (n *nodeOnly) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	n.refusal = &nodeRefusal{status: resp.StatusCode}
+	n.refusal = &nodeRefusal{status: resp.StatusCode, rest: retryAfter(resp.Header)}
 	_ = json.Unmarshal(body, n.refusal) // what is not JSON leaves the status
 	return resp, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/transport"
 )
 
@@ -31,7 +32,7 @@ func explainNode(ctx context.Context, record *transport.Record, way *nodeOnly, s
 	case ctx.Err() != nil:
 		return transport.Timeout(nodeHost, transport.PhaseSignIn)
 	}
-	return &Error{reason: ReasonServiceUnavailable,
+	return &Error{reason: ReasonServiceUnavailable, verdict: notTheService,
 		cause: s.host() + " sent something that is not an answer of the node's metadata service",
 		fix:   "check what else answers at that address"}
 }
@@ -49,13 +50,16 @@ func (r *nodeRefusal) explain(s signIn) error {
 	answer := status(r.status)
 	switch {
 	case r.status == http.StatusTooManyRequests:
-		return throttled(s)
+		e := throttled(s)
+		e.verdict = gate.Verdict{News: gate.Busy, Rest: r.rest}
+		return e
 	case r.status == http.StatusGone || r.status >= http.StatusInternalServerError:
-		return &Error{reason: ReasonServiceUnavailable,
+		return &Error{reason: ReasonServiceUnavailable, verdict: gate.Verdict{News: gate.Away, Rest: r.rest},
 			cause: fmt.Sprintf("the node's metadata service answers %s", answer),
 			fix:   "it is tried again with the next mount"}
 	}
 	e := &Error{reason: ReasonManagedIdentityUnavailable, Code: aadsts(r.Description)}
+	e.verdict.Again = r.status == http.StatusNotFound // while it is being updated
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
 		e.cause = "the node has several user-assigned identities, and useVMManagedIdentity without userAssignedIdentityID names none of them"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
@@ -19,13 +20,9 @@ func (x *Exchange) servicePrincipal(ctx context.Context, id Identity, scope stri
 	if id.ClientSecret == "" {
 		return Token{}, errors.New("sign in: a service principal without a client secret")
 	}
-	credential, err := azidentity.NewClientSecretCredential(id.TenantID, id.ClientID, string(id.ClientSecret),
-		&azidentity.ClientSecretCredentialOptions{
-			ClientOptions:            x.options(id.Authority, x.Transport),
-			DisableInstanceDiscovery: true,
-		})
-	if err != nil {
-		return Token{}, notACredential()
-	}
-	return getToken(ctx, credential, signIn{Identity: id, scope: scope})
+	s := signIn{Identity: id, scope: scope}
+	return x.ask(ctx, s, x.Transport, &x.documents, func(o azcore.ClientOptions) (azcore.TokenCredential, error) {
+		return azidentity.NewClientSecretCredential(id.TenantID, id.ClientID, string(id.ClientSecret),
+			&azidentity.ClientSecretCredentialOptions{ClientOptions: o, DisableInstanceDiscovery: true})
+	})
 }

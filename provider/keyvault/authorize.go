@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -29,32 +28,17 @@ func withCaller(ctx context.Context, c Caller) context.Context {
 // on, so that one pod with a wrong tenant broke the vault for the whole node.
 // Hence the 401 ends here, as an error that is not retried.
 type authorize struct {
-	host    string        // the vault's
-	slots   chan struct{} // one for each request that may be under way
-	timeout time.Duration // of one try; 0 for none
+	host string // the vault's
 }
 
 func (a authorize) Do(req *policy.Request) (*http.Response, error) {
-	ctx := req.Raw().Context()
-	caller, ok := ctx.Value(callerKey{}).(Caller)
+	caller, ok := req.Raw().Context().Value(callerKey{}).(Caller)
 	if !ok || caller.Token == "" {
 		return nil, errNoCaller
 	}
 	// The SDK goes where a list says that its next page is.
 	if u := req.Raw().URL; u.Scheme != "https" || !strings.EqualFold(u.Hostname(), a.host) || u.Port() != "" && u.Port() != "443" {
 		return nil, errElsewhere
-	}
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if a.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.timeout)
-		defer cancel() // the body has been read by then, by a policy behind this one
-		req = req.WithContext(ctx)
 	}
 	req.Raw().Header.Set("Authorization", "Bearer "+string(caller.Token))
 	resp, err := req.Next()
@@ -65,30 +49,23 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	rejection := &unauthorized{challenge: resp.Header.Get("WWW-Authenticate"), body: body}
-	if bytes.Contains(body, []byte("AKV10046")) {
-		// The vault has not read Entra's newest signing keys yet; the same token
-		// is good seconds later, so azcore may try again.
-		return nil, rejection
+	return nil, &unauthorized{
+		challenge: resp.Header.Get("WWW-Authenticate"), body: body,
+		unknownKey: bytes.Contains(body, []byte("AKV10046")),
 	}
-	return nil, final{rejection}
 }
 
 // unauthorized carries a 401 past the SDK's bearer-token policy.
 type unauthorized struct {
-	challenge string
-	body      []byte
+	challenge  string
+	body       []byte
+	unknownKey bool // the vault does not know the key that signed the token
 }
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }
 
-// final marks a 401 as not to be retried, for azcore's retry policy.
-type final struct{ *unauthorized }
-
-func (f final) Unwrap() error { return f.unauthorized }
-
-// NonRetriable is the mark.
-func (final) NonRetriable() {}
+// NonRetriable marks the error for azcore's retry policy; the gate tries again.
+func (*unauthorized) NonRetriable() {}
 
 // bug is an error that no state of a vault can cause.
 type bug struct{ error }
@@ -104,6 +81,7 @@ func (foreign) NonRetriable() {}
 
 var (
 	errNoCaller  = bug{errors.New("a request to Key Vault without a caller")}
+	errForeign   = foreign{errors.New("an answer for something else")}
 	errElsewhere = foreign{errors.New("the next page of a list is not at the vault")}
 	errTooMany   = foreign{errors.New("a list without an end")}
 	errAsked     = bug{errors.New("the SDK asked for a token of its own")}

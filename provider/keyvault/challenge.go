@@ -31,9 +31,13 @@ func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, e
 	if known != "" {
 		return known, nil
 	}
-	challenge, err := r.challenge(ctx, host)
+	challenge := ""
+	err = v.gate.Do(ctx, func() bool { return true }, func(ctx context.Context) (err error) {
+		challenge, err = r.challenge(ctx, host)
+		return err
+	}, judge)
 	if err != nil {
-		return "", err
+		return "", unreachable(ctx, err, host)
 	}
 	if known = resourceOf(challenge, host); known == "" {
 		known = fallback
@@ -46,14 +50,15 @@ func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, e
 
 // challenge sends a request without a token, which a vault refuses before anything else.
 func (r *Reader) challenge(ctx context.Context, host string) (string, error) {
-	pipeline := runtime.NewPipeline("akv-csi-provider", "", runtime.PipelineOptions{}, &policy.ClientOptions{Transport: r.cfg.Transport, Retry: r.cfg.Retry})
+	pipeline := runtime.NewPipeline("akv-csi-provider", "", runtime.PipelineOptions{}, &policy.ClientOptions{
+		Transport: r.cfg.Transport, Retry: policy.RetryOptions{MaxRetries: -1}})
 	req, err := runtime.NewRequest(ctx, http.MethodGet, "https://"+host+"/secrets?api-version=7.4")
 	if err != nil {
 		return "", fmt.Errorf("ask %s: %w", host, err)
 	}
 	resp, err := pipeline.Do(req)
 	if err != nil {
-		return "", unreachable(ctx, err, host)
+		return "", err
 	}
 	defer runtime.Drain(resp)
 	return resp.Header.Get("WWW-Authenticate"), nil

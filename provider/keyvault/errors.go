@@ -11,9 +11,6 @@ import (
 
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
 // The reasons of this package's errors.
@@ -104,19 +101,19 @@ type answer struct {
 	} `json:"error"`
 }
 
-// explain turns an error of the SDK into ours. The SDK's text is never used: it
+// explain turns a classified error into ours. The SDK's text is never used: it
 // spreads over many lines and holds times and trace IDs.
 func explain(ctx context.Context, err error, o Object, c Caller, a access) error {
 	var (
 		rejected *unauthorized
-		response *azcore.ResponseError
+		refused  *refusal
 		network  *transport.Error
 	)
 	switch {
 	case errors.As(err, &rejected):
 		return rejectedError(rejected, o, c)
-	case errors.As(err, &response):
-		return responseError(response, o, c, a)
+	case errors.As(err, &refused):
+		return refusalError(refused, o, c, a)
 	case errors.As(err, &network):
 		return networkError(network, o)
 	case ctx.Err() != nil:
@@ -160,13 +157,10 @@ func gaveUp(ctx context.Context, o Object) error {
 	return ctx.Err()
 }
 
-func responseError(response *azcore.ResponseError, o Object, c Caller, to access) error {
-	var a answer
-	if body, err := runtime.Payload(response.RawResponse); err == nil {
-		_ = json.Unmarshal(body, &a) // an HTML page leaves it empty, which is handled below
-	}
+func refusalError(r *refusal, o Object, c Caller, to access) error {
+	a := r.answer
 	e := &Error{Objects: []Object{o}}
-	switch status := response.StatusCode; {
+	switch status := r.status; {
 	case status == http.StatusNotFound && a.Error.Code != "":
 		e.reason = ReasonObjectNotFound
 		e.cause = o.Host + " has no {objects}"

@@ -7,13 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 var reasons = []string{
@@ -48,17 +48,21 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(seed.status, seed.challenge, seed.body)
 	}
 	f.Fuzz(func(t *testing.T, status int, challenge, body string) {
-		r, err := keyvault.NewReader(keyvault.Config{
-			Transport: transport.New(vault(func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Www-Authenticate": {challenge}}}, nil
-			}), "test").For(transport.PhaseRead),
-			Retry: policy.RetryOptions{MaxRetries: -1}, MaxConcurrency: 1,
-		})
-		if err != nil {
-			t.Fatal(err)
+		// A new one for each question: an answer may close its gate.
+		reader := func() *keyvault.Reader {
+			r, err := keyvault.NewReader(keyvault.Config{
+				Transport: transport.New(vault(func(*http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Www-Authenticate": {challenge}}}, nil
+				}), "test").For(transport.PhaseRead),
+				Gate: gate.Config{Max: 1}, Timeout: time.Minute,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
 		}
 		for _, kind := range []request.Type{request.TypeSecret, request.TypeKey, request.TypeCert} {
-			value, err := r.Get(t.Context(), caller("a"), object(kind, "x"))
+			value, err := reader().Get(t.Context(), caller("a"), object(kind, "x"), fresh())
 			if err == nil {
 				if value.Version == "" {
 					t.Errorf("a value without a version: %+v", value)
@@ -76,7 +80,7 @@ func FuzzAnswer(f *testing.F) {
 			if typed.Reason() != keyvault.ReasonVaultRefused && strings.Contains(text, canary) {
 				t.Errorf("holds a piece of the answer: %q", text)
 			}
-			if _, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2); err != nil && !errors.As(err, &typed) {
+			if _, err := reader().Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh()); err != nil && !errors.As(err, &typed) {
 				t.Fatalf("%T %v", err, err)
 			}
 		}

@@ -97,7 +97,13 @@ func (v *vault) otherType(ctx context.Context, o Object) request.Type {
 		if t == o.Type {
 			continue
 		}
-		if value, err := v.get(ctx, Object{Host: o.Host, Type: t, Name: o.Name}); err == nil && value.Version != "" {
+		found := false
+		_ = v.gate.Do(ctx, func() bool { return false }, func(ctx context.Context) error {
+			value, err := v.get(ctx, Object{Host: o.Host, Type: t, Name: o.Name})
+			found = err == nil && value.Version != ""
+			return classify(err)
+		}, judge) // whatever the error, nothing was found
+		if found {
 			return t
 		}
 	}

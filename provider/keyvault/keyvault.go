@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/request"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -24,35 +25,49 @@ type Config struct {
 	// Transport sends the requests; required. Its errors should be
 	// *transport.Error, which an *Error then wraps.
 	Transport policy.Transporter
-	// Retry says how often and how soon a failed request is sent again.
-	Retry policy.RetryOptions
-	// MaxConcurrency bounds the requests under way to one vault, whichever mounts
-	// they are for; required. A request that waits before it is sent again does not
-	// count.
-	MaxConcurrency int
+	// Gate is that of each vault; its Max is required.
+	Gate gate.Config
+	// Timeout bounds one read, on whose answer callers with longer deadlines may wait;
+	// required.
+	Timeout time.Duration
+	// Unshared sends a request for each caller: nothing is shared or kept.
+	Unshared bool
+	// Keep is how long after its request left an answer may serve those whose Need it
+	// fits; 0 keeps none.
+	Keep time.Duration
+	// KeepBytes bounds what is kept.
+	KeepBytes int
+	// StaleIfError is for how long after its request left an answer may serve the start
+	// of a pod while the vault is away or throttles; 0 for never.
+	StaleIfError time.Duration
+	// Seen, if not nil, hears how each answer came about: one of the Answer constants.
+	Seen func(answer string)
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
 }
 
 // maxVaults bounds the vaults a Reader remembers. One that drops out and comes back
-// has a new client and a new bound, beside the requests still under way.
+// has new clients and a new gate, beside the requests still under way.
 const maxVaults = 256
 
 // Reader reads from vaults. It is safe for concurrent use.
 type Reader struct {
-	cfg   Config
-	hints *hints
+	cfg      Config
+	hints    *hints
+	values   *shared[Value]
+	listings *shared[[]version]
 
 	mu     sync.Mutex // for building a vault once
 	vaults *lru.Cache[string, *vault]
 }
 
-// vault is what the mounts of one vault share: its clients with their bound, never
-// a token.
+// vault is what the mounts of one vault share: its clients and its gate, never a
+// token.
 type vault struct {
 	secrets      *azsecrets.Client
 	keys         *azkeys.Client
 	certificates *azcertificates.Client
+	gate         *gate.Gate
 
 	mu       sync.Mutex // guards resource
 	resource string     // see Reader.Resource
@@ -61,7 +76,8 @@ type vault struct {
 // Caller is on whose behalf an object is read.
 type Caller struct {
 	Principal
-	Token request.Secret // access token for the vault's audience
+	Token   request.Secret // access token for the vault's audience
+	Expires time.Time      // of the token
 }
 
 // Node is the Authority of the node's managed identity, which no authority of a
@@ -104,6 +120,9 @@ type Value struct {
 
 	// Of a key.
 	Key *Key
+
+	// Stale says that the vault is away and this is what it answered before.
+	Stale bool
 }
 
 // Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).
@@ -117,54 +136,117 @@ type Key struct {
 
 // NewReader makes a Reader.
 func NewReader(cfg Config) (*Reader, error) {
-	if cfg.Transport == nil || cfg.MaxConcurrency < 1 {
-		return nil, errors.New("keyvault: a transport and a positive concurrency are required")
+	if cfg.Transport == nil || cfg.Gate.Max < 1 || cfg.Timeout <= 0 {
+		return nil, errors.New("keyvault: a transport, a positive concurrency and a timeout are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	vaults, err := lru.New[string, *vault](maxVaults)
-	if err != nil {
-		return nil, fmt.Errorf("remember vaults: %w", err)
+	if cfg.Seen == nil {
+		cfg.Seen = func(string) {}
 	}
-	hints, err := newHints()
-	if err != nil {
-		return nil, err
+	r := &Reader{cfg: cfg}
+	room := &room{left: cfg.KeepBytes}
+	var errs [4]error
+	r.vaults, errs[0] = lru.New[string, *vault](maxVaults)
+	r.hints, errs[1] = newHints()
+	r.values, errs[2] = newShared(cfg, room, Value.size)
+	r.listings, errs[3] = newShared(cfg, room, func(all []version) int { return len(all) * perVersion })
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("keyvault: %w", err)
 	}
-	return &Reader{cfg: cfg, vaults: vaults, hints: hints}, nil
+	return r, nil
 }
+
+// size is about what a value takes in memory.
+func (v Value) size() int {
+	n := len(v.Text) + len(v.ContentType) + len(v.CER)
+	if v.Key != nil {
+		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
+	}
+	return n
+}
+
+// perVersion is about what an entry of a list takes.
+const perVersion = 96
 
 // Get reads a version of an object, the latest if the object names none. Its error
 // is an *Error or the context's own.
-func (r *Reader) Get(ctx context.Context, caller Caller, o Object) (Value, error) {
+func (r *Reader) Get(ctx context.Context, caller Caller, o Object, need Need) (Value, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
 		return Value{}, err
 	}
-	value, err := v.get(withCaller(ctx, caller), o)
-	if err != nil {
-		err = explain(ctx, err, o, caller, getting)
-		return Value{}, r.hint(ctx, v, caller, o, err)
+	value, err := resolve(ctx, r, r.values, v, caller, o, need, getting, func(ctx context.Context, ask asker) (value Value, err error) {
+		err = ask(ctx, func(ctx context.Context) (err error) {
+			value, err = v.get(ctx, o)
+			return err
+		})
+		if err == nil && value.Version == "" {
+			err = errForeign
+		}
+		return value, err
+	})
+	if err == nil {
+		return value, nil
 	}
-	if value.Version == "" {
-		return Value{}, notKeyVault(o)
+	if r.cfg.StaleIfError > 0 && need.First && isAway(err) {
+		if old, ok := r.values.stale(caller, o, r.cfg.Now().Add(-r.cfg.StaleIfError)); ok {
+			r.cfg.Seen(AnswerStale)
+			old.Stale = true
+			return old, nil
+		}
 	}
-	return value, nil
+	return Value{}, r.hint(ctx, v, caller, o, err)
 }
 
 // Versions lists the enabled versions of an object from the one it names on, or
 // the latest: newest first, at most n of them, none if there is no such version.
 // It needs the right to list. Its error is an *Error or the context's own.
-func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int) ([]string, error) {
+func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, need Need) ([]string, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
 		return nil, err
 	}
-	all, err := v.versions(withCaller(ctx, caller), o)
+	first := o.Version
+	o.Version = "" // one list serves whatever part of it is asked for
+	all, err := resolve(ctx, r, r.listings, v, caller, o, need, listing, func(ctx context.Context, ask asker) ([]version, error) {
+		return v.versions(ctx, o, ask)
+	})
 	if err != nil {
-		return nil, explain(ctx, err, o, caller, listing)
+		return nil, err
 	}
-	return newest(all, o.Version, n), nil
+	return newest(all, first, n), nil
+}
+
+// asker makes one request of a vault, with tries as its gate allows.
+type asker func(ctx context.Context, request func(context.Context) error) error
+
+// resolve gets the answer to one kind of question, shared with other callers if that is
+// allowed. Its error is explained.
+func resolve[V any](ctx context.Context, r *Reader, s *shared[V], v *vault, caller Caller, o Object, need Need, to access,
+	question func(context.Context, asker) (V, error)) (V, error) {
+	ask := func(ctx context.Context, t *try) (V, error) {
+		value, err := question(ctx, func(ctx context.Context, request func(context.Context) error) error {
+			return v.gate.Do(ctx, t.isUrgent, func(ctx context.Context) error {
+				return t.request(ctx, func(ctx context.Context) error { return classify(request(ctx)) })
+			}, judge)
+		})
+		if err != nil {
+			err = explain(ctx, err, o, caller, to)
+		}
+		return value, err
+	}
+	if r.cfg.Unshared {
+		r.cfg.Seen(AnswerRead)
+		return ask(withCaller(ctx, caller), &try{mu: new(sync.Mutex), now: r.cfg.Now, urgent: need.First})
+	}
+	return s.get(ctx, caller, o, need, ask, func(last error) error {
+		if last != nil && !errors.Is(ctx.Err(), context.Canceled) {
+			return explain(context.Background(), last, o, caller, to)
+		}
+		return gaveUp(ctx, o)
+	})
 }
 
 // vault returns what is shared for the host, building it when needed.
@@ -183,10 +265,11 @@ func (r *Reader) vault(host string) (*vault, error) {
 }
 
 func (r *Reader) newVault(host string) (*vault, error) {
-	retry := r.cfg.Retry
-	retry.TryTimeout = 0 // it would run while a request waits for a slot
-	send := authorize{host: host, slots: make(chan struct{}, r.cfg.MaxConcurrency), timeout: r.cfg.Retry.TryTimeout}
-	options := azcore.ClientOptions{Transport: r.cfg.Transport, Retry: retry, PerRetryPolicies: []policy.Policy{send}}
+	options := azcore.ClientOptions{
+		Transport:        r.cfg.Transport,
+		Retry:            policy.RetryOptions{MaxRetries: -1}, // the gate tries again
+		PerRetryPolicies: []policy.Policy{authorize{host: host}},
+	}
 	url := "https://" + host
 	secrets, err := azsecrets.NewClient(url, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: options})
 	if err != nil {
@@ -200,5 +283,5 @@ func (r *Reader) newVault(host string) (*vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &vault{secrets: secrets, keys: keys, certificates: certificates}, nil
+	return &vault{secrets: secrets, keys: keys, certificates: certificates, gate: gate.New(r.cfg.Gate)}, nil
 }

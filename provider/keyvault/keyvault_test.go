@@ -10,13 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 const host = "contoso.vault.azure.net"
@@ -41,19 +41,32 @@ func secret(req *http.Request, value string) (*http.Response, error) {
 
 func reader(t *testing.T, concurrency int, v vault) *keyvault.Reader {
 	t.Helper()
-	r, err := keyvault.NewReader(keyvault.Config{
-		Transport:      transport.New(v, "test").For(transport.PhaseRead),
-		Retry:          policy.RetryOptions{MaxRetries: 2, RetryDelay: time.Nanosecond},
-		MaxConcurrency: concurrency,
-	})
+	return configured(t, v, func(c *keyvault.Config) { c.Gate.Max = concurrency })
+}
+
+func configured(t *testing.T, v vault, change func(*keyvault.Config)) *keyvault.Reader {
+	t.Helper()
+	cfg := keyvault.Config{
+		Transport: transport.New(v, "test").For(transport.PhaseRead),
+		Gate:      gate.Config{Max: 32, Retries: 2},
+		Timeout:   50 * time.Second,
+		KeepBytes: 16 << 20,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := keyvault.NewReader(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
+// fresh is the need of a pod that starts now.
+func fresh() keyvault.Need { return keyvault.Need{Since: time.Now(), First: true} }
+
 func caller(name string) keyvault.Caller {
-	return keyvault.Caller{Principal: keyvault.Principal{TenantID: "tenant", ClientID: name}, Token: "token of x"}
+	return keyvault.Caller{Principal: keyvault.Principal{TenantID: "tenant", ClientID: name}, Token: "token of x", Expires: time.Now().Add(time.Hour)}
 }
 
 func TestSecret(t *testing.T) {
@@ -67,7 +80,7 @@ func TestSecret(t *testing.T) {
 		return answer(http.StatusOK, `{"value":"v","contentType":"text/plain","kid":"https://contoso.vault.azure.net/keys/my-secret/1",`+
 			`"id":"https://contoso.vault.azure.net/secrets/My-Secret/0123456789abcdef0123456789abcdef","attributes":{"enabled":true,"nbf":1,"exp":2}}`)
 	})
-	got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "0123456789abcdef0123456789abcdef"})
+	got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "0123456789abcdef0123456789abcdef"}, fresh())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +105,7 @@ func TestForeignAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
-			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"})
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"}, fresh())
 			var typed *keyvault.Error
 			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
 				t.Errorf("got %v", err)
@@ -118,7 +131,7 @@ func TestTokensDoNotMix(t *testing.T) {
 	for i := range 200 {
 		group.Go(func() {
 			name := []string{"good", "refused"}[i%2] + fmt.Sprint(i)
-			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""})
+			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name), Expires: time.Now().Add(time.Hour)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())
 			var typed *keyvault.Error
 			switch {
 			case i%2 == 0 && (err != nil || got.Text != name):
@@ -131,12 +144,18 @@ func TestTokensDoNotMix(t *testing.T) {
 	group.Wait()
 }
 
+// inBubble runs a test under a clock of its own (package synctest).
+func inBubble(t *testing.T, name string, test func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
 func TestNoRequestWithoutAToken(t *testing.T) {
 	r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 		t.Error("a request left")
 		return answer(http.StatusOK, "{}")
 	})
-	if _, err := r.Get(t.Context(), keyvault.Caller{}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err == nil {
+	if _, err := r.Get(t.Context(), keyvault.Caller{}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh()); err == nil {
 		t.Error("no error")
 	}
 }
@@ -155,7 +174,7 @@ func TestTries(t *testing.T) {
 		"unavailable":            {503, `<html>`, 3},
 		"claims challenge (CAE)": {401, `{"error":{"code":"Unauthorized"}}`, 1},
 	} {
-		t.Run(name, func(t *testing.T) {
+		inBubble(t, name, func(t *testing.T) {
 			var tries atomic.Int32
 			r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 				if strings.HasPrefix(req.URL.Path, "/secrets/") { // others look for the name under another type
@@ -167,7 +186,7 @@ func TestTries(t *testing.T) {
 				}
 				return resp, err
 			})
-			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""})
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh())
 			if err == nil || tries.Load() != c.want {
 				t.Errorf("%d tries, want %d; %v", tries.Load(), c.want, err)
 			}
@@ -175,8 +194,8 @@ func TestTries(t *testing.T) {
 	}
 }
 
-// At most MaxConcurrency requests are under way to one vault; who waits for a
-// place goes when its time is up.
+// At most so many requests are under way to one vault; who waits for a place goes when
+// its time is up.
 func TestConcurrencyIsBounded(t *testing.T) {
 	const bound = 3
 	var now, most atomic.Int32
@@ -191,9 +210,9 @@ func TestConcurrencyIsBounded(t *testing.T) {
 		return secret(req, "v")
 	})
 	var group sync.WaitGroup
-	for range 10 {
+	for i := range 10 {
 		group.Go(func() {
-			if _, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil {
+			if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, fmt.Sprint("s", i)), fresh()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -203,7 +222,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "late", Version: ""})
+	_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "late"), fresh())
 	var typed *keyvault.Error
 	if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"late"`) {
 		t.Errorf("got %v", err)
@@ -215,58 +234,21 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 }
 
-// A request that waits before it is sent again holds no place.
-func TestBackOffHoldsNoPlace(t *testing.T) {
-	refused := make(chan struct{}, 1)
-	r, err := keyvault.NewReader(keyvault.Config{
-		Transport: transport.New(vault(func(req *http.Request) (*http.Response, error) {
-			if strings.Contains(req.URL.Path, "busy") {
-				refused <- struct{}{}
-				return answer(http.StatusServiceUnavailable, "")
-			}
-			return secret(req, "v")
-		}), "test"),
-		Retry:          policy.RetryOptions{MaxRetries: 1, RetryDelay: time.Hour, MaxRetryDelay: time.Hour},
-		MaxConcurrency: 1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	group.Go(func() {
-		if _, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "busy", Version: ""}); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-	})
-	<-refused
-	if _, err := r.Get(t.Context(), caller("b"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil {
-		t.Error(err)
-	}
-	cancel()
-	group.Wait()
-}
-
 // A single try may not take the whole time there is.
 func TestTriesAreBounded(t *testing.T) {
-	var tries atomic.Int32
-	r, err := keyvault.NewReader(keyvault.Config{
-		Transport: transport.New(vault(func(req *http.Request) (*http.Response, error) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries atomic.Int32
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			if tries.Add(1) == 1 {
 				<-req.Context().Done() // a stall
 				return nil, req.Context().Err()
 			}
 			return secret(req, "v")
-		}), "test").For(transport.PhaseRead),
-		Retry:          policy.RetryOptions{MaxRetries: 1, RetryDelay: time.Nanosecond, TryTimeout: 10 * time.Millisecond},
-		MaxConcurrency: 1,
+		}, func(c *keyvault.Config) { c.Gate.TryTimeout = time.Second })
+		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh()); err != nil || got.Text != "v" || tries.Load() != 2 {
+			t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); err != nil || got.Text != "v" || tries.Load() != 2 {
-		t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
-	}
 }
 
 func TestCallerThatLeaves(t *testing.T) {
@@ -276,7 +258,7 @@ func TestCallerThatLeaves(t *testing.T) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	})
-	if _, err := r.Get(ctx, caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}); !errors.Is(err, context.Canceled) {
+	if _, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -289,7 +271,7 @@ func TestErrorOfManyObjects(t *testing.T) {
 		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
 	})
 	failure := func(name string) *keyvault.Error {
-		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""})
+		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())
 		var typed *keyvault.Error
 		if !errors.As(err, &typed) {
 			t.Fatalf("got %v", err)

@@ -100,10 +100,10 @@ type version struct {
 
 // versions lists all versions of an object, in the vault's order, which says nothing
 // of their age.
-func (v *vault) versions(ctx context.Context, o Object) ([]version, error) {
+func (v *vault) versions(ctx context.Context, o Object, ask asker) ([]version, error) {
 	switch o.Type {
 	case request.TypeKey:
-		return list(ctx, v.keys.NewListKeyPropertiesVersionsPager(o.Name, nil),
+		return list(ctx, ask, v.keys.NewListKeyPropertiesVersionsPager(o.Name, nil),
 			func(page azkeys.ListKeyPropertiesVersionsResponse) []*azkeys.KeyProperties { return page.Value },
 			func(p *azkeys.KeyProperties) (out version) {
 				if p.KID != nil {
@@ -115,7 +115,7 @@ func (v *vault) versions(ctx context.Context, o Object) ([]version, error) {
 				return out
 			})
 	case request.TypeCert:
-		return list(ctx, v.certificates.NewListCertificatePropertiesVersionsPager(o.Name, nil),
+		return list(ctx, ask, v.certificates.NewListCertificatePropertiesVersionsPager(o.Name, nil),
 			func(page azcertificates.ListCertificatePropertiesVersionsResponse) []*azcertificates.CertificateProperties {
 				return page.Value
 			},
@@ -129,7 +129,7 @@ func (v *vault) versions(ctx context.Context, o Object) ([]version, error) {
 				return out
 			})
 	}
-	return list(ctx, v.secrets.NewListSecretPropertiesVersionsPager(o.Name, nil),
+	return list(ctx, ask, v.secrets.NewListSecretPropertiesVersionsPager(o.Name, nil),
 		func(page azsecrets.ListSecretPropertiesVersionsResponse) []*azsecrets.SecretProperties {
 			return page.Value
 		},
@@ -159,13 +159,17 @@ const (
 )
 
 // list reads all pages.
-func list[Page, Item any](ctx context.Context, pager *runtime.Pager[Page], items func(Page) []*Item, read func(*Item) version) ([]version, error) {
+func list[Page, Item any](ctx context.Context, ask asker, pager *runtime.Pager[Page], items func(Page) []*Item, read func(*Item) version) ([]version, error) {
 	var all []version
 	for pages := 0; pager.More(); pages++ {
 		if pages == maxPages {
 			return nil, errTooMany
 		}
-		page, err := pager.NextPage(ctx)
+		var page Page
+		err := ask(ctx, func(ctx context.Context) (err error) {
+			page, err = pager.NextPage(ctx)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}

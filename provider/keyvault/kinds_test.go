@@ -8,13 +8,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 const version = "0123456789abcdef0123456789abcdef"
@@ -30,7 +28,7 @@ func TestKey(t *testing.T) {
 		}
 		return answer(http.StatusOK, `{"key":{"kid":"https://contoso.vault.azure.net/keys/k/`+version+`","kty":"EC-HSM","crv":"P-256","x":"AQ","y":"Ag","n":"Aw","e":"BA"},"attributes":{"nbf":1,"exp":2}}`)
 	})
-	got, err := r.Get(t.Context(), caller("a"), object(request.TypeKey, "k"))
+	got, err := r.Get(t.Context(), caller("a"), object(request.TypeKey, "k"), fresh())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +47,7 @@ func TestCertificate(t *testing.T) {
 	})
 	o := object(request.TypeCert, "c")
 	o.Version = version
-	got, err := r.Get(t.Context(), caller("a"), o)
+	got, err := r.Get(t.Context(), caller("a"), o, fresh())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +73,7 @@ func TestForeignKeysAndCertificates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, c.body) })
-			got, err := r.Get(t.Context(), caller("a"), object(c.kind, "x"))
+			got, err := r.Get(t.Context(), caller("a"), object(c.kind, "x"), fresh())
 			wantReason(t, err, keyvault.ReasonServiceUnavailable)
 			if got.Version != "" || got.Key != nil || got.CER != nil {
 				t.Errorf("a value came with the error: %+v", got)
@@ -132,7 +130,7 @@ func TestVersions(t *testing.T) {
 				})
 				o := object(kind, "x")
 				o.Version = c.first
-				got, err := r.Versions(t.Context(), caller("a"), o, c.n)
+				got, err := r.Versions(t.Context(), caller("a"), o, c.n, fresh())
 				if err != nil || strings.Join(got, " ") != c.want {
 					t.Errorf("got %v, %v, want %s", got, err, c.want)
 				}
@@ -151,7 +149,7 @@ func TestNextPageElsewhere(t *testing.T) {
 			}
 			return answer(http.StatusOK, `{"value":[],"nextLink":"`+link+`"}`)
 		})
-		_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2)
+		_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())
 		wantReason(t, err, keyvault.ReasonServiceUnavailable)
 	}
 }
@@ -162,7 +160,7 @@ func TestEndlessList(t *testing.T) {
 		pages.Add(1)
 		return answer(http.StatusOK, `{"value":[],"nextLink":"https://contoso.vault.azure.net/secrets/x/versions?a=b"}`)
 	})
-	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2)
+	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())
 	wantReason(t, err, keyvault.ReasonVaultRefused)
 	if pages.Load() != 400 {
 		t.Errorf("%d pages", pages.Load())
@@ -179,7 +177,7 @@ func TestListDenied(t *testing.T) {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)
 		})
-		_, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2)
+		_, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())
 		wantReason(t, err, keyvault.ReasonAccessDenied)
 		for _, s := range append(says, "list the versions", "objectVersionHistory") {
 			if err == nil || !strings.Contains(err.Error(), s) {
@@ -194,23 +192,17 @@ func TestListDenied(t *testing.T) {
 func TestOtherType(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	var paths []string
-	r, err := keyvault.NewReader(keyvault.Config{
-		Transport: transport.New(vault(func(req *http.Request) (*http.Response, error) {
-			paths = append(paths, req.URL.Path)
-			if strings.HasPrefix(req.URL.Path, "/certificates/tls") {
-				return answer(http.StatusOK, `{"id":"https://contoso.vault.azure.net/certificates/tls/`+version+`","cer":"AQID"}`)
-			}
-			return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
-		}), "test"),
-		Retry: policy.RetryOptions{MaxRetries: -1}, MaxConcurrency: 1, Now: func() time.Time { return now },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := configured(t, func(req *http.Request) (*http.Response, error) {
+		paths = append(paths, req.URL.Path)
+		if strings.HasPrefix(req.URL.Path, "/certificates/tls") {
+			return answer(http.StatusOK, `{"id":"https://contoso.vault.azure.net/certificates/tls/`+version+`","cer":"AQID"}`)
+		}
+		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
+	}, func(c *keyvault.Config) { c.Now = func() time.Time { return now } })
 	get := func(who, name string, want ...string) error {
 		t.Helper()
 		paths = nil
-		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name))
+		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())
 		wantReason(t, err, keyvault.ReasonObjectNotFound)
 		if !slices.Equal(paths, want) {
 			t.Errorf("asked for %v, want %v", paths, want)
@@ -271,10 +263,12 @@ func TestResource(t *testing.T) {
 }
 
 func TestResourceOfAVaultThatIsNotThere(t *testing.T) {
-	r := reader(t, 1, func(*http.Request) (*http.Response, error) { return nil, errors.New("broken") })
-	_, err := r.Resource(t.Context(), host, "https://x.example")
-	wantReason(t, err, keyvault.ReasonServiceUnavailable)
-	if err == nil || strings.Contains(err.Error(), "{") || !strings.Contains(err.Error(), host) {
-		t.Errorf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := reader(t, 1, func(*http.Request) (*http.Response, error) { return nil, errors.New("broken") })
+		_, err := r.Resource(t.Context(), host, "https://x.example")
+		wantReason(t, err, keyvault.ReasonServiceUnavailable)
+		if err == nil || strings.Contains(err.Error(), "{") || !strings.Contains(err.Error(), host) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -22,6 +22,9 @@ type Metrics struct {
 	mounts   *prometheus.HistogramVec
 	lax      *prometheus.CounterVec
 	requests *prometheus.HistogramVec
+	answers  *prometheus.CounterVec
+	signIns  *prometheus.CounterVec
+	closed   *prometheus.CounterVec
 }
 
 // New makes the instruments; version is shown as a label of the build info.
@@ -44,13 +47,35 @@ func New(version string) *Metrics {
 			Help:    "Duration of single HTTP requests to Azure by service, operation and status code; code \"error\" without an answer.",
 			Buckets: buckets,
 		}, []string{"service", "operation", "code"}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "akv_csi_object_reads_total",
+			Help: "Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way, kept from before, or stale while the vault was away.",
+		}, []string{"answer"}),
+		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "akv_csi_sign_ins_total",
+			Help: "Access tokens that mounts asked for, by where they came from: kept, or exchanged.",
+		}, []string{"token"}),
+		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "akv_csi_gate_closed_seconds_total",
+			Help: "Time for which a vault, an authority or the node's metadata service was left alone because it was away or asked for it, by service.",
+		}, []string{"service"}),
+	}
+	// Present from the start, so that a rate has a beginning.
+	for _, answer := range []string{"read", "shared", "kept", "stale"} {
+		m.answers.WithLabelValues(answer)
+	}
+	for _, token := range []string{"kept", "exchanged"} {
+		m.signIns.WithLabelValues(token)
+	}
+	for _, service := range []string{"keyvault", "entra"} {
+		m.closed.WithLabelValues(service)
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "akv_csi_build_info",
 		Help: "Always 1; the label holds the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, build,
+	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, m.answers, m.signIns, m.closed, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -73,6 +98,24 @@ func (m *Metrics) Mounted(reason string, took time.Duration) {
 
 // Lax counts a mistake in a class that was let pass, by one of the plugin's kinds.
 func (m *Metrics) Lax(kind string) { m.lax.WithLabelValues(kind).Inc() }
+
+// Answered counts an object of a mount by how its answer came about.
+func (m *Metrics) Answered(answer string) { m.answers.WithLabelValues(answer).Inc() }
+
+// SignInAsked counts an access token of a mount.
+func (m *Metrics) SignInAsked(kept bool) {
+	token := "exchanged"
+	if kept {
+		token = "kept"
+	}
+	m.signIns.WithLabelValues(token).Inc()
+}
+
+// GateClosed returns a function that counts for how long a service is left alone.
+func (m *Metrics) GateClosed(service string) func(time.Duration) {
+	counter := m.closed.WithLabelValues(service)
+	return func(d time.Duration) { counter.Add(d.Seconds()) }
+}
 
 // Transport counts the requests that go through next.
 func (m *Metrics) Transport(next http.RoundTripper) http.RoundTripper {
@@ -104,8 +147,19 @@ func classify(req *http.Request) (service, operation string) {
 		return "entra", "metadata"
 	case strings.HasSuffix(path, "/oauth2/v2.0/token"), strings.HasSuffix(path, "/oauth2/token"):
 		return "entra", "token"
-	case strings.HasPrefix(path, "/secrets/"):
-		return "keyvault", "get_secret"
+	case path == "/metadata/identity/oauth2/token":
+		return "imds", "token"
 	}
-	return "other", "other"
+	// /secrets/NAME/VERSION, where the version may be "" or "versions".
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	kind, ok := map[string]string{"secrets": "secret", "keys": "key", "certificates": "certificate"}[parts[0]]
+	switch {
+	case !ok:
+		return "other", "other"
+	case len(parts) == 1: // without a token: for what tokens are to be made
+		return "keyvault", "challenge"
+	case len(parts) > 2 && parts[2] == "versions":
+		return "keyvault", "list_" + kind + "_versions"
+	}
+	return "keyvault", "get_" + kind
 }

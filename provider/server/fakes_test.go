@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"testing"
+	"time"
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/request"
@@ -20,13 +21,15 @@ func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { ret
 
 type panicking struct{}
 
-func (panicking) Mount(context.Context, *request.Mount) (*provider.Volume, error) {
+func (panicking) Mount(context.Context, *request.Mount, time.Time) (*provider.Volume, error) {
 	panic("CANARY")
 }
 
 type failing struct{ err error }
 
-func (f failing) Mount(context.Context, *request.Mount) (*provider.Volume, error) { return nil, f.err }
+func (f failing) Mount(context.Context, *request.Mount, time.Time) (*provider.Volume, error) {
+	return nil, f.err
+}
 
 // held blocks every mount until it is released or the mount's time is up.
 type held struct {
@@ -38,7 +41,7 @@ func newHeld() held {
 	return held{entered: make(chan struct{}, 16), release: make(chan struct{})}
 }
 
-func (h held) Mount(ctx context.Context, _ *request.Mount) (*provider.Volume, error) {
+func (h held) Mount(ctx context.Context, _ *request.Mount, _ time.Time) (*provider.Volume, error) {
 	h.entered <- struct{}{}
 	select {
 	case <-h.release:

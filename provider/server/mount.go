@@ -57,12 +57,16 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *req
 		return &request.Mount{Pod: bad.Pod}, response{}, err
 	}
 	s.tellLax(req, req.Lax)
-	volume, err := s.cfg.Mounter.Mount(ctx, req)
+	last, _ := s.volumes.Get(in.GetTargetPath())
+	volume, err := s.cfg.Mounter.Mount(ctx, req, last)
 	if err != nil {
 		return req, response{}, err
 	}
 	s.tellLax(req, volume.Lax)
 	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
+	if err == nil && in.GetTargetPath() != "" {
+		s.volumes.Add(in.GetTargetPath(), time.Now())
+	}
 	return req, resp, err
 }
 

@@ -38,20 +38,33 @@ func TestOneSecret(t *testing.T) {
 	}
 }
 
-// One sign-in and one read, whatever went before: no challenge, no discovery of
-// the instance.
+// What mounts cost: no challenge, no discovery of the instance; the authority's
+// metadata once, a sign-in for each pod, and a read for each mount at the most.
 func TestRequestsOfAMount(t *testing.T) {
 	w := newWorld(t, setup{})
-	for _, mount := range []string{"cold", "warm"} {
+	first := w.request(t, "one.yaml")
+	second := w.pod
+	second.Name = "web-1"
+	other := w.requestFor(t, "one.yaml", second, nil)
+	for _, mount := range []struct {
+		name                 string
+		req                  *v1alpha1.MountRequest
+		metadata, token, get int
+	}{
+		{"the first", first, 1, 1, 1},
+		{"another pod", other, 0, 1, 1},
+		{"a rotation", first, 0, 0, 0}, // what the other pod read is fresh enough
+		{"the next one", first, 0, 0, 1},
+	} {
 		w.ResetCounts()
-		if _, err := w.mount(t, w.request(t, "one.yaml")); err != nil {
+		if _, err := w.mount(t, mount.req); err != nil {
 			t.Fatal(err)
 		}
 		for kind, want := range map[azuretest.Kind]int{
-			azuretest.Instance: 0, azuretest.Metadata: 1, azuretest.Token: 1, azuretest.Challenge: 0, azuretest.GetSecret: 1,
+			azuretest.Instance: 0, azuretest.Metadata: mount.metadata, azuretest.Token: mount.token, azuretest.Challenge: 0, azuretest.GetSecret: mount.get,
 		} {
 			if got := w.Count(kind); got != want {
-				t.Errorf("%s mount: %d requests of kind %s, want %d", mount, got, kind, want)
+				t.Errorf("%s: %d requests of kind %s, want %d", mount.name, got, kind, want)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"akv-csi-provider/provider/request"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
@@ -23,7 +24,9 @@ import (
 
 // Mounter makes the content of a volume; *provider.Mounter does.
 type Mounter interface {
-	Mount(ctx context.Context, req *request.Mount) (*provider.Volume, error)
+	// Mount is told when the last successful mount of the same volume ended, zero for
+	// the first.
+	Mount(ctx context.Context, req *request.Mount, last time.Time) (*provider.Volume, error)
 }
 
 // Observer hears of what only the edge knows. Both label sets are closed.
@@ -59,11 +62,18 @@ type Server struct {
 	grpc   *grpc.Server
 	health *healthServer
 	failed chan error // a listener that stopped by itself
+	// volumes holds when the last successful mount of each ended, by target path, which
+	// is one for each pod and volume.
+	volumes *lru.Cache[string, time.Time]
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // the one we listen on; nil before the first
 	stopping bool
 }
+
+// maxVolumes bounds the volumes that are remembered; kubelet runs some hundred pods on
+// a node at most. One that drops out is mounted as if for the first time.
+const maxVolumes = 8192
 
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {
@@ -71,7 +81,11 @@ func New(cfg Config) (*Server, error) {
 		cfg.MountTimeout <= 0 || cfg.ShutdownGrace <= 0 || cfg.MaxResponseBytes <= 0 || cfg.SocketCheck <= 0 {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
-	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1)}
+	volumes, err := lru.New[string, time.Time](maxVolumes)
+	if err != nil {
+		return nil, fmt.Errorf("remember volumes: %w", err)
+	}
+	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),

@@ -18,11 +18,11 @@ import (
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/server"
 	"akv-csi-provider/provider/transport"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
@@ -57,7 +57,8 @@ type setup struct {
 	roundTripper func(http.RoundTripper) http.RoundTripper
 	mounter      func(*provider.Mounter)
 	config       func(*server.Config)
-	retry        policy.RetryOptions
+	tries        gate.Config
+	reads        func(*keyvault.Config)
 	plainCluster bool // not of AKS: it has no token proxy
 }
 
@@ -98,19 +99,28 @@ func newWorld(t *testing.T, s setup) *world {
 	if s.roundTripper != nil {
 		pool = s.roundTripper(pool)
 	}
-	if s.retry.MaxRetries == 0 {
-		s.retry = policy.RetryOptions{MaxRetries: -1} // a test of failures need not wait
-	}
 	azure := transport.New(pool, "test")
-	vaults, err := keyvault.NewReader(keyvault.Config{Transport: azure.For(transport.PhaseRead), Retry: s.retry, MaxConcurrency: 8})
+	if s.tries.Max == 0 {
+		s.tries.Max = 8 // without retries: a test of failures need not wait
+	}
+	reads := keyvault.Config{Transport: azure.For(transport.PhaseRead), Gate: s.tries, Timeout: 50 * time.Second, Keep: 30 * time.Second, KeepBytes: 16 << 20}
+	if s.reads != nil {
+		s.reads(&reads)
+	}
+	vaults, err := keyvault.NewReader(reads)
 	if err != nil {
 		t.Fatal(err)
 	}
 	accounts, proxy := w.joinCluster(t)
+	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: s.tries,
+		Node: azure.For(transport.PhaseSignIn), Proxy: proxy}, entra.CacheConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.mounter = &provider.Mounter{
-		SignIn: &entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Retry: s.retry,
-			Node: azure.For(transport.PhaseSignIn), Proxy: proxy},
+		SignIn:         signIn,
 		Vaults:         vaults,
+		RotationTTL:    30 * time.Second,
 		Clouds:         &cloud.Resolver{Default: "AzurePublicCloud"},
 		Accounts:       accounts,
 		MaxConcurrency: 8,
