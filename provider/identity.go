@@ -105,8 +105,9 @@ func (m *Mounter) federated(req *request.Mount, home cloud.Cloud, mode entra.Mod
 // servicePrincipal is an application with the password of the nodePublishSecretRef.
 func (m *Mounter) servicePrincipal(req *request.Mount, home cloud.Cloud) (entra.Identity, error) {
 	principal := req.Identity.ServicePrincipal
-	if !request.IsClientID(principal.ClientID) {
-		return entra.Identity{}, wrongID("clientid of the nodePublishSecretRef", principal.ClientID, "the application's client ID, a GUID")
+	if !request.IsGUID(principal.ClientID) { // it may be the password, if the two were swapped
+		return entra.Identity{}, &request.Error{Problems: []request.Problem{{Field: "clientid of the nodePublishSecretRef",
+			Cause: "no GUID (what it is instead is not shown: it comes from a Secret)", Fix: "use the application's client ID, and its password as clientsecret"}}}
 	}
 	id, err := m.registered(home, entra.ServicePrincipal,
 		named{principal.ClientID, "clientid of the nodePublishSecretRef", req.Identity.TenantID, fromTenant})

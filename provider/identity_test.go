@@ -112,7 +112,7 @@ func TestNoIdentity(t *testing.T) {
 			[]string{"annotation azure.workload.identity/client-id of ServiceAccount shop/reader", `"a/b"`}, 1},
 		{"odd tenant", &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
-		{"odd client of a password", &accounts{}, `{"clientid":"a/b","clientsecret":"hush"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", `"a/b"`}, 0},
+		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "not shown"}, 0},
 		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name it"}, 0},
 		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"not in a cluster"}, 0},
 		{"may not look", &accounts{err: forbidden}, "null", nil, "", []string{"not allowed"}, 1},

@@ -172,8 +172,12 @@ func (m *Mounter) read(ctx context.Context, host string, caller keyvault.Caller,
 	if err != nil {
 		return nil, err
 	}
+	twice, err := m.checkFiles(items, parts)
+	if err != nil {
+		return nil, err
+	}
 	volume := assemble(parts)
-	volume.Lax = lax
+	volume.Lax = append(lax, twice...)
 	return volume, nil
 }
 

@@ -85,8 +85,8 @@ func (c *config) flags() *flag.FlagSet {
 	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
 	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 32, "how many requests to one vault may be under way")
 	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
-	f.Var(&c.identityModes, "identity-modes", "kinds of identity that classes may use, separated by commas: "+strings.Join(modes(), ", ")+"; all if empty")
-	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "`namespaces` whose pods may use the node's managed identities, separated by commas; all if empty")
+	f.Var(&c.identityModes, "identity-modes", "kinds of identity that classes may use, separated by commas: "+strings.Join(modes(), ", ")+"; all without the flag")
+	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "`namespaces` whose pods may use the node's managed identities, separated by commas; all without the flag")
 	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding; the cluster's API server if empty")
 	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` of the token proxy; told from the API server's certificate if empty")
 	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`folder` with token and ca.crt of the provider's own service account, for the API server")
@@ -145,6 +145,11 @@ func (c *config) check() error {
 	} {
 		if !n.ok {
 			return fmt.Errorf("--%s=%v: out of range, %s", n.name, n.value, n.want)
+		}
+	}
+	for name, l := range map[string]list{"identity-modes": c.identityModes, "managed-identity-namespaces": c.nodeNamespaces} {
+		if l != nil && len(l) == 0 { // which must not come to mean all
+			return fmt.Errorf("--%s: name at least one, or leave the flag out for all", name)
 		}
 	}
 	for _, mode := range c.identityModes {
@@ -210,7 +215,7 @@ func (l *list) String() string { return strings.Join(*l, ",") }
 
 // Set replaces what was there.
 func (l *list) Set(text string) error {
-	*l = nil
+	*l = list{}
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part != "" {
 			*l = append(*l, part)

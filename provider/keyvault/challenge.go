@@ -40,7 +40,7 @@ func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, e
 		return "", unreachable(ctx, err, host)
 	}
 	if known = resourceOf(challenge, host); known == "" {
-		known = fallback
+		return fallback, nil // which is not the vault's word, and may be another's for the next caller
 	}
 	v.mu.Lock()
 	v.resource = known
@@ -61,13 +61,22 @@ func (r *Reader) challenge(ctx context.Context, host string) (string, error) {
 		return "", err
 	}
 	defer runtime.Drain(resp)
-	return resp.Header.Get("WWW-Authenticate"), nil
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return resp.Header.Get("WWW-Authenticate"), nil
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= http.StatusInternalServerError:
+		return "", &refusal{status: resp.StatusCode, rest: retryAfter(resp.Header)}
+	}
+	return "", nil
 }
 
 // unreachable explains that a vault could not be asked anything.
 func unreachable(ctx context.Context, err error, host string) error {
 	var network *transport.Error
+	var refused *refusal
 	switch {
+	case errors.As(err, &refused):
+		return refusalError(refused, Object{Host: host}, Caller{}, getting)
 	case errors.As(err, &network):
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()

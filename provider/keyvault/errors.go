@@ -60,7 +60,9 @@ func (e *Error) Error() string {
 	named := e.Objects[:min(len(e.Objects), maxNamed)]
 	texts := make([]string, len(named), len(named)+1)
 	for i, o := range named {
-		texts[i] = o.String()
+		if texts[i] = o.String(); o.Name == "" { // the vault itself was asked
+			texts[i] = "its challenge"
+		}
 	}
 	if rest := len(e.Objects) - len(named); rest > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", rest))

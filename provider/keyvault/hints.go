@@ -71,8 +71,10 @@ func (r *Reader) hint(ctx context.Context, v *vault, caller Caller, o Object, er
 	}
 	known, first := r.hints.claim(hintKey{caller.Principal, Object{Host: o.Host, Type: o.Type, Name: o.Name}}, r.cfg.Now())
 	if first {
-		known.found = v.otherType(withCaller(ctx, caller), o)
-		close(known.done)
+		func() {
+			defer close(known.done) // whatever happens: others wait for it
+			known.found = v.otherType(withCaller(ctx, caller), o)
+		}()
 	}
 	select {
 	case <-known.done:

@@ -255,11 +255,37 @@ func TestResource(t *testing.T) {
 					t.Errorf("got %q, %v, want %q", got, err, want)
 				}
 			}
-			if asked != 1 {
+			// What the vault did not say is not kept.
+			if once := want != fallback; once && asked != 1 || !once && asked != 2 {
 				t.Errorf("asked %d times", asked)
 			}
 		})
 	}
+}
+
+// A vault that is away does not decide for what tokens are made from then on.
+func TestResourceOfAVaultThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stackHost, fallback, own = "kv.vault.stack.example", "https://from.the.file.example", "https://vault.stack.example"
+		away := true
+		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
+			if away {
+				return answer(http.StatusServiceUnavailable, "")
+			}
+			resp, err := answer(http.StatusUnauthorized, `{}`)
+			resp.Header.Set("WWW-Authenticate", `Bearer resource="`+own+`"`)
+			return resp, err
+		})
+		_, err := r.Resource(t.Context(), stackHost, fallback)
+		wantReason(t, err, keyvault.ReasonServiceUnavailable)
+		if err == nil || !strings.Contains(err.Error(), "503") || strings.Contains(err.Error(), "{") {
+			t.Errorf("got %v", err)
+		}
+		away = false
+		if got, err := r.Resource(t.Context(), stackHost, fallback); err != nil || got != own {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
 }
 
 func TestResourceOfAVaultThatIsNotThere(t *testing.T) {

@@ -2,7 +2,9 @@ package request
 
 import (
 	"errors"
+	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,7 +22,11 @@ const (
 	maxHints = 8
 )
 
+// directive finds the start of a line as YAML has lines.
+var directive = regexp.MustCompile(`(^|[\n\r\x{85}\x{2028}\x{2029}])\x{feff}*%`)
+
 var (
+	errEncoding  = errors.New("not plain UTF-8 text")
 	errTooMuch   = errors.New("too costly to read: aliases, merges or fields multiply")
 	errDirective = errors.New("a line starts with %, a YAML directive, which objects do not take")
 )
@@ -40,8 +46,11 @@ func (w *work) parse(text string) (*yaml.Node, error) {
 	if w.parsed -= len(text); w.parsed < 0 {
 		return nil, errTooMuch
 	}
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		return nil, errEncoding // the parser would read it as UTF-16 perhaps
+	}
 	// The parser takes time that is quadratic in the number of %TAG directives.
-	if strings.HasPrefix(text, "%") || strings.Contains(text, "\n%") {
+	if directive.MatchString(text) {
 		return nil, errDirective
 	}
 	var doc yaml.Node

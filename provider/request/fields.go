@@ -3,6 +3,7 @@ package request
 import (
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -110,7 +111,7 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 	}
 	if o.Path == "" {
 		o.Path = name // which is always a good path
-	} else if cause := pathProblem(o.Path); cause != "" {
+	} else if cause := aliasProblem(&o); cause != "" {
 		r.wrong("objectAlias", quote(o.Path)+" "+cause, "use a relative path in its shortest form")
 	}
 	o.Format = r.format(f["objectFormat"], o.Type)
@@ -119,6 +120,18 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 	}
 	r.unknown(f)
 	return o
+}
+
+// aliasProblem says what is wrong with the object's path. That of a history is a folder,
+// which may be written in any form, or as the mount itself.
+func aliasProblem(o *Object) string {
+	if o.History < 2 {
+		return PathProblem(o.Path)
+	}
+	if !path.IsAbs(o.Path) {
+		o.Path = path.Clean(o.Path)
+	}
+	return PathProblem(o.firstPath())
 }
 
 // problem says what is wrong with a required field; where it is missing, it points

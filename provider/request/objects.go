@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"unicode"
@@ -55,7 +56,7 @@ type Object struct {
 // Of returns the object that is number i of a history, counted from 0: one version
 // of its own, in a file named after its number.
 func (o Object) Of(i int, version string) Object {
-	o.Path += "/" + strconv.Itoa(i)
+	o.Path = path.Join(o.Path, strconv.Itoa(i)) // "." is the mount itself
 	o.Version, o.History = version, 1
 	return o
 }
@@ -156,7 +157,7 @@ func resolve(n *yaml.Node) *yaml.Node {
 // yamlCause is the library's message on one line, without its prefixes and cut to
 // a length that still tells the place.
 func yamlCause(err error) string {
-	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) {
+	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) || errors.Is(err, errEncoding) {
 		return err.Error()
 	}
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")

@@ -255,6 +255,11 @@ func TestObjectsAreBounded(t *testing.T) {
 		"deep":                "array: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000),
 		"long":                strings.Repeat("#", 1<<20) + "\n-" + object,
 		"directives":          strings.Repeat("%TAG !a! b\n", 1000) + "---\n-" + object,
+		"directives, CR":      strings.Repeat("%TAG !a! b\r", 1000) + "---\n-" + object,
+		"directives, NEL":     "#" + strings.Repeat("\u0085%TAG !a! b", 1000) + "\n---\n-" + object,
+		"directives, LS":      "#" + strings.Repeat("\u2028%TAG !a! b", 1000) + "\n---\n-" + object,
+		"directives, BOM":     "\ufeff" + strings.Repeat("%TAG !a! b\n", 1000) + "---\n-" + object,
+		"directives, UTF-16":  "array: [!!binary //4lAFQAQQBHAA==]",
 		"many objects":        strings.Repeat("- {objectName: a, objectType: secret}\n", 4097),
 	} {
 		t.Run(name, func(t *testing.T) {

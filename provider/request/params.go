@@ -13,6 +13,7 @@ var (
 	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 	// Client IDs are GUIDs, but test clouds use other names.
 	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	guid     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 )
 
 // params reads single parameters and collects what is wrong with them.
@@ -71,7 +72,7 @@ func (p params) vault() string {
 
 func (p params) identity(secrets map[string]string) Identity {
 	const (
-		guid      = "use the GUID that Microsoft Entra ID shows"
+		guidFix   = "use the GUID that Microsoft Entra ID shows"
 		directory = "use the directory's GUID or domain name"
 	)
 	id := Identity{
@@ -81,14 +82,17 @@ func (p params) identity(secrets map[string]string) Identity {
 			ClientID:     strings.TrimSpace(inAnyCase(secrets, "clientid")),
 			ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
 		},
-		Tokens: p.tokens(secrets),
+	}
+	// Nor are tokens looked at that no mode here would use.
+	if !id.UseVMManagedIdentity && (p.text("clientID") != "" || !id.ServicePrincipal.complete()) {
+		id.Tokens = p.tokens(secrets)
 	}
 	// What the mode does not use is not looked at: the replaced provider served
 	// classes with placeholders and leftovers there.
 	if id.UseVMManagedIdentity {
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", clientID, guid)
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", clientID, guidFix)
 	} else {
-		id.ClientID = p.matching("clientID", clientID, guid)
+		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)
 		if id.TenantID == "" {
 			id.TenantID = p.matching("tenantId", tenantID, directory)
@@ -120,6 +124,9 @@ func inAnyCase(m map[string]string, key string) string {
 
 // IsClientID reports whether the text can be a client ID.
 func IsClientID(text string) bool { return clientID.MatchString(text) }
+
+// IsGUID reports whether the text is a GUID, which no client secret is.
+func IsGUID(text string) bool { return guid.MatchString(text) }
 
 // IsTenantID reports whether the text can be a tenant: a GUID, a domain or "adfs".
 func IsTenantID(text string) bool { return tenantID.MatchString(text) }

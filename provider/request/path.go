@@ -2,6 +2,7 @@ package request
 
 import (
 	"path"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,15 +13,18 @@ const (
 	maxPath     = 4096
 )
 
-// pathProblem says why the driver or the file system would refuse the path, ""
+// PathProblem says why the driver or the file system would refuse the path, ""
 // if neither does. The rules are those of the driver's writer (v1.6.0,
-// pkg/util/fileutil: atomic_writer.go, writer.go) and the file system's limits.
-func pathProblem(p string) string {
+// pkg/util/fileutil: atomic_writer.go, writer.go) and the file system's limits. On
+// Windows a backslash separates too, and a colon names a drive or a stream.
+func PathProblem(p string) string {
 	switch {
 	case p == "" || p == ".":
 		return "names no file"
 	case path.IsAbs(p):
 		return "is absolute"
+	case strings.ContainsAny(p, `\:`) && filepath.Separator == '\\':
+		return "holds a backslash or a colon"
 	case strings.HasPrefix(p, ".."):
 		return `starts with ".."`
 	case strings.ContainsRune(p, 0):

@@ -57,11 +57,15 @@ type Identity struct {
 }
 
 // ServicePrincipal is an application's client ID with its password, each "" if it
-// did not come. Whether the ID is one is checked only where it is used.
+// did not come. Whether the ID is one is checked only where it is used; it is not to be
+// shown before, as people swap the two.
 type ServicePrincipal struct {
 	ClientID     string
 	ClientSecret Secret
 }
+
+// complete reports whether both came.
+func (p ServicePrincipal) complete() bool { return p.ClientID != "" && p.ClientSecret != "" }
 
 // Keys that kubelet and the driver add to the attributes. The driver exports
 // none of them (driver v1.6.0, pkg/secrets-store/nodeserver.go).

@@ -16,14 +16,15 @@ import (
 // story is what happens for one row of a table of the reference, provider/README.md:
 // a mount over the real socket that returns files, or an error.
 type story struct {
-	row     string // "heading/first cell"; a row may have several stories
-	name    string
-	setup   setup
-	objects string            // "" for the one secret of one.yaml
-	pod     map[string]string // other parameters that the pod overwrites
-	secret  map[string]string // of the nodePublishSecretRef
-	tokens  map[string]string // nil: the pod's own
-	prepare func(*testing.T, *world)
+	row       string // "heading/first cell"; a row may have several stories
+	name      string
+	setup     setup
+	objects   string            // "" for the one secret of one.yaml
+	pod       map[string]string // other parameters that the pod overwrites
+	secret    map[string]string // of the nodePublishSecretRef
+	tokens    map[string]string // nil: the pod's own
+	badTokens bool              // the tokens are not what kubelet writes
+	prepare   func(*testing.T, *world)
 
 	files map[string]string // by path; nil for an error
 	modes map[string]int32  // of some of the files
@@ -104,7 +105,11 @@ func (s story) happens(t *testing.T) {
 	if s.pod["useAzureTokenProxy"] == "true" {
 		tokens = w.bindingToken(t, pod)
 	}
-	resp, err := w.mount(t, w.requestFor(t, "one.yaml", pod, tokens))
+	req := w.requestFor(t, "one.yaml", pod, tokens)
+	if s.badTokens {
+		req.Attributes = overwrite(t, req.GetAttributes(), map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "none"})
+	}
+	resp, err := w.mount(t, req)
 	if s.files == nil {
 		got := status.Convert(err)
 		if err == nil || got.Code() != s.code || resp != nil {

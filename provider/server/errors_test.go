@@ -161,7 +161,7 @@ func credentialFailures() []failure {
 			wantCode: codes.Unauthenticated, wantReason: "ClientSecretExpired"},
 		{name: "password/unknown client", pod: noClient, secret: map[string]string{"clientid": "99999999-9999-9999-9999-999999999999", "clientsecret": "CANARY"},
 			wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
-		{name: "password/odd client", pod: noClient, secret: map[string]string{"clientid": "a/b", "clientsecret": "CANARY"}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "password/swapped", pod: noClient, secret: map[string]string{"clientid": "CANARY", "clientsecret": clientID}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "password/disabled", pod: noClient, secret: password, prepare: func(w *world) { w.app.FailWith(7000112) }, wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
 		{name: "binding/not bound", pod: binding, bound: true, wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
 		{name: "binding/no cluster of AKS", pod: binding, bound: true, prepare: func(w *world) {}, setup: setup{plainCluster: true},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"path/filepath"
 	"strconv"
 
 	"akv-csi-provider/provider"
@@ -25,8 +26,9 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 	for _, o := range v.Versions {
 		out.ObjectVersion = append(out.ObjectVersion, &v1alpha1.ObjectVersion{Id: o.ID, Version: o.Version})
 	}
+	// On Windows the driver wants paths in the form of filepath.Clean.
 	for _, f := range v.Files {
-		out.Files = append(out.Files, &v1alpha1.File{Path: f.Path, Mode: int32(f.Mode.Perm()), Contents: f.Content})
+		out.Files = append(out.Files, &v1alpha1.File{Path: filepath.FromSlash(f.Path), Mode: int32(f.Mode.Perm()), Contents: f.Content})
 	}
 	size := proto.Size(out)
 	if size <= limit {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"path/filepath"
@@ -98,6 +99,12 @@ func fieldStories() []story {
 			files: map[string]string{"d/h/0": "value b", "d/h/1": "value a"}, ids: []string{"secret/h/0", "secret/h/1"}}),
 		in(story{row: "objectVersionHistory", name: "from a version on, fewer than asked for", objects: history("objectVersionHistory: 9, objectVersion: " + strings.Repeat("a", 32)), prepare: three,
 			files: map[string]string{"h/0": "value a", "h/1": "value c"}, ids: []string{"secret/h/0", "secret/h/1"}}),
+		in(story{row: "objectVersionHistory", name: "in the mount itself", objects: history("objectVersionHistory: 2, objectAlias: ."), prepare: three,
+			files: map[string]string{"0": "value b", "1": "value a"}}),
+		in(story{row: "objectVersionHistory", name: "a folder in any form", objects: history("objectVersionHistory: 2, objectAlias: ./d//h/"), prepare: three,
+			files: map[string]string{"d/h/0": "value b", "d/h/1": "value a"}}),
+		in(story{row: "objectVersionHistory", name: "below another version", objects: "[{objectName: h, objectType: secret, objectVersionHistory: 2}, {objectName: my-secret, objectType: secret, objectAlias: h/1/x}]",
+			prepare: three, code: codes.InvalidArgument, says: []string{`"h/1/x"`, `"h/1"`}}),
 		in(story{row: "objectVersionHistory", name: "negative", objects: with("objectVersionHistory: -3"), files: hello, ids: []string{"secret/my-secret"}}),
 		in(story{row: "objectVersionHistory", name: "one", objects: with("objectVersionHistory: 1"), files: hello, ids: []string{"secret/my-secret"}}),
 		in(story{row: "objectFormat", name: "pem of a plain secret", objects: with("objectFormat: PEM"), files: hello}),
@@ -234,6 +241,29 @@ func contentStories() []story {
 		s.setup = separate
 		all = append(all, s)
 	}
+	for name, objects := range map[string]string{
+		"below a file of its own": "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key/x}]",
+		"beside a folder":         "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.crt, objectVersionHistory: 2}]",
+		"too long":                "[{objectName: tls, objectType: secret, objectAlias: " + strings.Repeat("x", 255) + "}]",
+	} {
+		s := certificateStory(split, name, objects, func(t *testing.T, w *world, c chain, _ map[string]string) {
+			w.vault.Grant(clientID, azuretest.SecretsList)
+			store(t, w, c, pkcs12.Modern)
+		})
+		s.setup, s.files, s.code, s.says = separate, nil, codes.InvalidArgument, []string{"objectAlias", "[InvalidParameter]"}
+		all = append(all, s)
+	}
+	taken := certificateStory(split, "a path that is taken", "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key}]",
+		func(t *testing.T, w *world, c chain, files map[string]string) {
+			store(t, w, c, pkcs12.Modern)
+			files["tls.crt"], files["tls.key"] = certificatesPEM(c.leaf, c.issuer, c.root), "Hello!"
+			files["tls"] = c.keyPEM(t) + files["tls.crt"]
+		})
+	taken.setup, taken.lax = separate, "duplicate_path"
+	strictly := taken
+	strictly.name, strictly.files, strictly.code, strictly.says = "a path that is taken, strictly", nil, codes.InvalidArgument, []string{"--strict-objects"}
+	strictly.setup = setup{mounter: func(m *provider.Mounter) { m.Render.SeparateFiles, m.StrictObjects = true, true }}
+	all = append(all, taken, strictly)
 	plain := story{row: "What an object becomes/" + split, name: "not of a plain secret", files: hello, setup: separate}
 	return append(all, ordered, plain)
 }
@@ -244,6 +274,7 @@ func identityStories() []story {
 	return []story{
 		in(story{row: "identity-binding", pod: map[string]string{"useAzureTokenProxy": "true"}, files: hello, prepare: bound}),
 		in(story{row: "managed-identity", name: "system-assigned", pod: map[string]string{"useVMManagedIdentity": "true"}, files: hello, prepare: systemAssigned}),
+		in(story{row: "managed-identity", name: "whatever the tokens are", pod: map[string]string{"useVMManagedIdentity": "true"}, badTokens: true, files: hello, prepare: systemAssigned}),
 		in(story{row: "managed-identity", name: "user-assigned", pod: map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": clientID}, files: hello, prepare: assigned}),
 		in(story{row: "managed-identity", name: "never another than the chosen one", pod: map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": otherTenant},
 			prepare: systemAssigned, code: codes.Unauthenticated, says: []string{otherTenant, "userAssignedIdentityID", "[ManagedIdentityUnavailable]"}}),
@@ -350,6 +381,18 @@ func differenceStories() []story {
 		in(story{row: "filePermission that is no octal mode", objects: with("filePermission: rw-r--r--"), code: codes.InvalidArgument, says: []string{"filePermission", "0777"}}),
 		in(story{row: "filePermission that is no octal mode", name: "with a set-user-ID bit", objects: with("filePermission: 4755"), code: codes.InvalidArgument, says: []string{"filePermission"}}),
 		in(story{row: "a path with .. within a part, as a..b", objects: with("objectAlias: d/a..b"), files: map[string]string{"d/a..b": "Hello!"}}),
+		func() story {
+			s := certificateStory("", "", "[{objectName: tls, objectType: secret}]", func(t *testing.T, w *world, c chain, files map[string]string) {
+				raw, err := pkcs12.Modern.Encode(c.key, c.leaf, []*x509.Certificate{c.root, c.issuer, c.root}, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.vault.SetCertificate("tls", azuretest.Certificate{DER: c.leaf.Raw, SecretValue: base64.StdEncoding.EncodeToString(raw)})
+				files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root)
+			})
+			s.row = "a PFX whose certificates have no key identifiers, or one of them twice"
+			return in(s)
+		}(),
 		func() story {
 			s := certificateStory("", "", "[{objectName: tls, objectType: secret, objectFormat: pfx}]", func(t *testing.T, w *world, c chain, files map[string]string) {
 				raw := base64.StdEncoding.EncodeToString(c.pfx(t, pkcs12.Modern))
