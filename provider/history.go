@@ -6,8 +6,6 @@ import (
 
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // item is one version of an object that becomes part of the volume.
@@ -62,19 +60,16 @@ func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Calle
 func (m *Mounter) histories(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) ([][]string, error) {
 	versions := make([][]string, len(objects))
 	errs := make([]error, len(objects))
-	var group errgroup.Group
-	group.SetLimit(max(m.MaxConcurrency, 1))
-	for i, o := range objects {
+	ahead(len(objects), m.MaxConcurrency, func(i int) func() ([]string, error) {
+		o := objects[i]
 		if o.History < 2 {
-			continue
+			return func() ([]string, error) { return nil, nil }
 		}
-		group.Go(func() error {
-			defer Recover(&errs[i])
-			versions[i], errs[i] = m.Vaults.Versions(ctx, caller, vaultObject(host, o), o.History, need)
-			return nil
-		})
-	}
-	_ = group.Wait() // its functions keep their errors
+		return m.Vaults.Versions(ctx, caller, vaultObject(host, o), o.History, need)
+	}, func(i int, wait func() ([]string, error)) {
+		defer Recover(&errs[i])
+		versions[i], errs[i] = wait()
+	})
 	return versions, join(errs)
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider/cloud"
@@ -15,8 +14,6 @@ import (
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // SignIn exchanges an identity's credential for a token; *entra.Cache does.
@@ -26,10 +23,11 @@ type SignIn interface {
 	Forget(id entra.Identity, scope string, t entra.Token)
 }
 
-// Vaults reads from key vaults; *keyvault.Reader does.
+// Vaults reads from key vaults; *keyvault.Reader does. Get and Versions return at once;
+// what they return waits for the answer and is to be called once.
 type Vaults interface {
-	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) (keyvault.Value, error)
-	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, need keyvault.Need) ([]string, error)
+	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) func() (keyvault.Value, error)
+	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, need keyvault.Need) func() ([]string, error)
 	Resource(ctx context.Context, host, fallback string) (string, error)
 }
 
@@ -205,29 +203,25 @@ type part struct {
 	size    int // bytes of the files' content
 }
 
-// readAll reads and renders all objects at once, results by index. It goes on
-// when one fails: the error names every object that cannot be had.
+// readAll reads all objects at once and renders them, results by index. It goes on when
+// one fails: the error names every object that cannot be had.
 func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Caller, items []item, need keyvault.Need) ([]part, error) {
 	parts := make([]part, len(items))
 	errs := make([]error, len(items))
-	var total atomic.Int64
-	var group errgroup.Group
-	group.SetLimit(max(m.MaxConcurrency, 1))
-	for i, o := range items {
-		group.Go(func() error {
-			defer Recover(&errs[i])
-			parts[i], errs[i] = m.readOne(ctx, host, caller, o, need)
-			if total.Add(int64(parts[i].size)) > int64(m.MaxBytes) {
-				parts[i].files = nil // refused below; until then only sizes are kept
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // its functions keep their errors
+	total := 0
+	ahead(len(items), m.MaxConcurrency, func(i int) func() (keyvault.Value, error) {
+		return m.Vaults.Get(ctx, caller, vaultObject(host, items[i].Object), need)
+	}, func(i int, wait func() (keyvault.Value, error)) {
+		defer Recover(&errs[i])
+		parts[i], errs[i] = m.render(items[i], wait)
+		if total += parts[i].size; total > m.MaxBytes {
+			parts[i].files = nil // refused below; until then only sizes are kept
+		}
+	})
 	if err := join(errs); err != nil {
 		return nil, err
 	}
-	if total := int(total.Load()); total > m.MaxBytes {
+	if total > m.MaxBytes {
 		sizes := make(map[string]int, len(parts))
 		for i, p := range parts {
 			name := items[i].String()
@@ -241,8 +235,22 @@ func (m *Mounter) readAll(ctx context.Context, host string, caller keyvault.Call
 	return parts, nil
 }
 
-func (m *Mounter) readOne(ctx context.Context, host string, caller keyvault.Caller, o item, need keyvault.Need) (part, error) {
-	value, err := m.Vaults.Get(ctx, caller, vaultObject(host, o.Object), need)
+// ahead begins n pieces of work in their order, at most so many of them before the
+// first is done, and has each done in the same order by the one goroutine.
+func ahead[T any](n, atATime int, begin func(i int) T, done func(i int, begun T)) {
+	begun := make([]T, n)
+	next := 0
+	for i := range n {
+		for ; next < n && next < i+max(atATime, 1); next++ {
+			begun[next] = begin(next)
+		}
+		done(i, begun[i])
+	}
+}
+
+// render waits for an object's value and makes its files.
+func (m *Mounter) render(o item, wait func() (keyvault.Value, error)) (part, error) {
+	value, err := wait()
 	if err != nil {
 		return part{}, err
 	}

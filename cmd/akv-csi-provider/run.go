@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -45,6 +46,10 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	// The SDK would print requests and whole error bodies to stderr where
 	// AZURE_SDK_GO_LOGGING is set.
 	azlog.SetListener(nil)
+	// Reading a directory of CAs takes longer than a mount: not at the first mount's cost.
+	if _, err := x509.SystemCertPool(); err != nil {
+		return fmt.Errorf("read the CAs to trust: %w", err)
+	}
 	log := newLogger(cfg, out)
 	if len(cfg.ignored) > 0 {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)

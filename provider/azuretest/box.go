@@ -42,6 +42,7 @@ type Box struct {
 	issuers  *issuers
 	knobs    knobs
 	journal  *journal
+	tokens   readTokens
 
 	handshakes  atomic.Int64
 	refuseProxy atomic.Int64

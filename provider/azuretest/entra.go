@@ -17,11 +17,7 @@ func (b *Box) answerEntra(x *exchange) reply {
 	case Metadata:
 		return b.openIDConfiguration(x)
 	case Keys:
-		key, err := processKey(entraKey)
-		if err != nil {
-			return reply{status: http.StatusInternalServerError, header: http.Header{}}
-		}
-		return jsonReply(http.StatusOK, entraHeader(newUUID()), rawJSON(key.jwks()))
+		return jsonReply(http.StatusOK, entraHeader(newUUID()), rawJSON(entraJWKS()))
 	case Token:
 		return b.token(x)
 	}
@@ -224,17 +220,13 @@ func resourceOf(scope string, c *instance) (string, *aadsts) {
 
 // accessToken issues a token of Entra's version 1, the one that Key Vault's registration asks for.
 func (b *Box) accessToken(a *Application, c *instance, resource string, lifetime time.Duration) (string, error) {
-	key, err := processKey(entraKey)
-	if err != nil {
-		return "", err
-	}
 	now := b.clock()
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{
 		"aud": resource, "iss": c.issuer + a.tenant.id + "/", "tid": a.tenant.id,
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(lifetime).Unix(),
 		"appid": a.clientID, "azp": a.clientID, "appidacr": "2", "idp": c.issuer + a.tenant.id + "/",
 		"idtyp": "app", "oid": a.objectID, "sub": a.objectID, "uti": randomHex(22), "ver": "1.0",
 	})
-	token.Header["kid"], token.Header["x5t"] = key.id, key.id
-	return token.SignedString(key.rsa)
+	token.Header["kid"], token.Header["x5t"] = entraKeyID(), entraKeyID()
+	return token.SignedString(entraSigner())
 }

@@ -111,7 +111,7 @@ func TestAProxysPage(t *testing.T) {
 	}
 	w.ClearFaults()
 	_, body := send(t, transport(t, w.Box), http.MethodGet, public+"/"+tenantID+"/discovery/v2.0/keys", "", nil)
-	if !strings.Contains(string(body), `"kty":"RSA"`) {
+	if !strings.Contains(string(body), `"kty":"EC"`) {
 		t.Errorf("keys: got %s", body)
 	}
 }

@@ -1,6 +1,8 @@
 package azuretest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
@@ -11,12 +13,36 @@ import (
 )
 
 // The keys of the process: making an RSA key takes longer than most tests, so boxes share them.
-// Key 0 signs Entra's tokens, key 1 is the forger's, the n-th cluster of a box signs with key 2+n.
+// Key 0 is the forger's, the n-th cluster of a box signs with key 1+n.
 const (
-	entraKey = iota
-	forgerKey
+	forgerKey = iota
 	firstClusterKey
 )
+
+// entraSigner signs Entra's access tokens. It is no RSA key as Entra's are: nobody but the box looks
+// into these tokens, and signing must not take the processor from what a benchmark measures.
+var entraSigner = sync.OnceValue(func() *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(fmt.Sprintf("azuretest: generate signing key: %v", err)) // only a broken machine does that
+	}
+	return key
+})
+
+// entraKeyID is the ID that the key is published by.
+var entraKeyID = sync.OnceValue(func() string { return randomHex(20) })
+
+// entraJWKS are Entra's keys.
+func entraJWKS() []byte {
+	point, err := entraSigner().PublicKey.Bytes()
+	if err != nil {
+		panic(fmt.Sprintf("azuretest: public key: %v", err))
+	}
+	return mustJSON(map[string]any{"keys": []map[string]string{{
+		"use": "sig", "kty": "EC", "crv": "P-256", "kid": entraKeyID(), "alg": "ES256",
+		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:]),
+	}}})
+}
 
 var keyPool struct {
 	mu   sync.Mutex // guards keys; held while a key is generated, so that each is made once

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -134,17 +135,7 @@ func (v *Vault) answerCaller(x *exchange, who *caller) reply {
 
 // verify checks an access token and returns whom it names, or what Key Vault says against it.
 func (v *Vault) verify(token string) (*caller, string) {
-	key, err := processKey(entraKey)
-	if err != nil {
-		return nil, "Error validating token: 'S2S12086'."
-	}
-	var who caller
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation())
-	unknown := false
-	_, err = parser.ParseWithClaims(token, &who, func(t *jwt.Token) (any, error) {
-		unknown = t.Header["kid"] != key.id
-		return &key.rsa.PublicKey, nil
-	})
+	who, unknown, err := v.box.tokens.read(token)
 	now := v.box.clock()
 	switch issuer := v.cloud.issuer + v.tenant.id + "/"; {
 	case unknown:
@@ -158,5 +149,39 @@ func (v *Vault) verify(token string) (*caller, string) {
 	case who.Issuer != issuer:
 		return nil, "AKV10032: Invalid issuer. Expected one of " + issuer + ", found " + who.Issuer + "."
 	}
-	return &who, ""
+	return who, ""
+}
+
+// readTokens are access tokens whose signature has been verified, as caches of services keep them.
+type readTokens struct {
+	mu    sync.Mutex // guards known
+	known map[string]*caller
+}
+
+// read verifies a token's signature and returns its claims, which must not be changed. unknown says
+// that the key is not Entra's.
+func (r *readTokens) read(token string) (who *caller, unknown bool, err error) {
+	r.mu.Lock()
+	who = r.known[token]
+	r.mu.Unlock()
+	if who != nil {
+		return who, false, nil
+	}
+	who = new(caller)
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"ES256", "RS256"}), jwt.WithoutClaimsValidation())
+	_, err = parser.ParseWithClaims(token, who, func(t *jwt.Token) (any, error) {
+		unknown = t.Header["kid"] != entraKeyID()
+		return &entraSigner().PublicKey, nil
+	})
+	if err != nil {
+		return who, unknown, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	const most = 10_000
+	if r.known == nil || len(r.known) == most {
+		r.known = make(map[string]*caller)
+	}
+	r.known[token] = who
+	return who, unknown, nil
 }

@@ -2,6 +2,7 @@ package azuretest
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -30,16 +31,26 @@ type Fault struct {
 
 func (f Fault) none() bool { return f.Status == 0 && !f.Reset && !f.Stall && !f.HTML }
 
-// knobs are the latencies and faults set on a box.
+// knobs are the latencies, faults and quotas set on a box.
 type knobs struct {
 	mu      sync.Mutex // guards what follows; never held while waiting
 	latency map[Kind]time.Duration
 	faults  map[Kind]*activeFault
+	quotas  map[Kind]*quota
 }
 
 type activeFault struct {
 	Fault
 	seen, struck int
+}
+
+// quota is how many requests a service answers in any stretch of time of one length.
+type quota struct {
+	n       int
+	per     time.Duration
+	clock   func() time.Time
+	granted []time.Time // of the last n requests that were answered, a ring once it is full
+	oldest  int         // index of the one that makes room next
 }
 
 // SetLatency delays every request of the kind, before it is looked at; 0 turns it off.
@@ -66,11 +77,27 @@ func (b *Box) SetFault(k Kind, f Fault) {
 	b.knobs.faults[k] = &activeFault{Fault: f}
 }
 
-// ClearFaults ends the faults of all kinds, but not the latencies; stalled requests stay stalled.
+// ClearFaults ends the faults of all kinds, but not latencies and quotas; stalled requests stay stalled.
 func (b *Box) ClearFaults() {
 	b.knobs.mu.Lock()
 	defer b.knobs.mu.Unlock()
 	clear(b.knobs.faults)
+}
+
+// SetQuota makes the service answer at most n requests of the kind in any stretch of that length, by the
+// box's clock, and throttle those beyond as a [Fault] with Status 429 does; they use up nothing. It
+// replaces any quota set before; n = 0 ends it. A request that a fault strikes does not count.
+func (b *Box) SetQuota(k Kind, n int, per time.Duration) {
+	b.knobs.mu.Lock()
+	defer b.knobs.mu.Unlock()
+	if n <= 0 {
+		delete(b.knobs.quotas, k)
+		return
+	}
+	if b.knobs.quotas == nil {
+		b.knobs.quotas = map[Kind]*quota{}
+	}
+	b.knobs.quotas[k] = &quota{n: n, per: per, clock: b.clock}
 }
 
 // hinder waits out the latency of the kind and returns the fault that strikes this request, if any.
@@ -96,18 +123,40 @@ func (n *knobs) hinder(ctx context.Context, k Kind) (Fault, error) {
 	return f, nil
 }
 
-// strike counts a request against the kind's fault.
+// strike counts a request against the kind's fault, or else against its quota.
 func (n *knobs) strike(k Kind) Fault {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	f := n.faults[k]
-	if f == nil {
-		return Fault{}
+	if f := n.faults[k]; f != nil && f.strikes() {
+		return f.Fault
 	}
+	if q := n.quotas[k]; q != nil && !q.grant() {
+		return Fault{Status: http.StatusTooManyRequests}
+	}
+	return Fault{}
+}
+
+// strikes counts a request and tells whether the fault strikes it.
+func (f *activeFault) strikes() bool {
 	f.seen++
 	if f.Every > 1 && f.seen%f.Every != 0 || f.Times > 0 && f.struck >= f.Times {
-		return Fault{}
+		return false
 	}
 	f.struck++
-	return f.Fault
+	return true
+}
+
+// grant tells whether one more request may be answered now, and counts it if so.
+func (q *quota) grant() bool {
+	now := q.clock()
+	if len(q.granted) < q.n {
+		q.granted = append(q.granted, now)
+		return true
+	}
+	if now.Sub(q.granted[q.oldest]) < q.per {
+		return false
+	}
+	q.granted[q.oldest] = now
+	q.oldest = (q.oldest + 1) % q.n
+	return true
 }

@@ -62,7 +62,7 @@ func FuzzAnswer(f *testing.F) {
 			return r
 		}
 		for _, kind := range []request.Type{request.TypeSecret, request.TypeKey, request.TypeCert} {
-			value, err := reader().Get(t.Context(), caller("a"), object(kind, "x"), fresh())
+			value, err := reader().Get(t.Context(), caller("a"), object(kind, "x"), fresh())()
 			if err == nil {
 				if value.Version == "" {
 					t.Errorf("a value without a version: %+v", value)
@@ -80,7 +80,7 @@ func FuzzAnswer(f *testing.F) {
 			if typed.Reason() != keyvault.ReasonVaultRefused && strings.Contains(text, canary) {
 				t.Errorf("holds a piece of the answer: %q", text)
 			}
-			if _, err := reader().Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh()); err != nil && !errors.As(err, &typed) {
+			if _, err := reader().Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())(); err != nil && !errors.As(err, &typed) {
 				t.Fatalf("%T %v", err, err)
 			}
 		}

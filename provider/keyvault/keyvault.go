@@ -170,14 +170,15 @@ func (v Value) size() int {
 // perVersion is about what an entry of a list takes.
 const perVersion = 96
 
-// Get reads a version of an object, the latest if the object names none. Its error
-// is an *Error or the context's own.
-func (r *Reader) Get(ctx context.Context, caller Caller, o Object, need Need) (Value, error) {
+// Get begins to read a version of an object, the latest if the object names none, and
+// returns at once: call what it returns for the answer, once. Its error is an *Error or
+// the context's own.
+func (r *Reader) Get(ctx context.Context, caller Caller, o Object, need Need) func() (Value, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
-		return Value{}, err
+		return func() (Value, error) { return Value{}, err }
 	}
-	value, err := resolve(ctx, r, r.values, v, caller, o, need, getting, func(ctx context.Context, ask asker) (value Value, err error) {
+	wait := resolve(ctx, r, r.values, v, caller, o, need, getting, func(ctx context.Context, ask asker) (value Value, err error) {
 		err = ask(ctx, func(ctx context.Context) (err error) {
 			value, err = v.get(ctx, o)
 			return err
@@ -187,45 +188,52 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, need Need) (V
 		}
 		return value, err
 	})
-	if err == nil {
-		return value, nil
-	}
-	if r.cfg.StaleIfError > 0 && need.First && isAway(err) {
-		if old, ok := r.values.stale(caller, o, r.cfg.Now().Add(-r.cfg.StaleIfError)); ok {
-			r.cfg.Seen(AnswerStale)
-			old.Stale = true
-			return old, nil
+	return func() (Value, error) {
+		value, err := wait()
+		if err == nil {
+			return value, nil
 		}
+		if r.cfg.StaleIfError > 0 && need.First && isAway(err) {
+			if old, ok := r.values.stale(caller, o, r.cfg.Now().Add(-r.cfg.StaleIfError)); ok {
+				r.cfg.Seen(AnswerStale)
+				old.Stale = true
+				return old, nil
+			}
+		}
+		return Value{}, r.hint(ctx, v, caller, o, err)
 	}
-	return Value{}, r.hint(ctx, v, caller, o, err)
 }
 
-// Versions lists the enabled versions of an object from the one it names on, or
-// the latest: newest first, at most n of them, none if there is no such version.
-// It needs the right to list. Its error is an *Error or the context's own.
-func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, need Need) ([]string, error) {
+// Versions begins to list the enabled versions of an object from the one it names on,
+// or the latest: newest first, at most n of them, none if there is no such version. It
+// needs the right to list. Call what it returns for the answer, once. Its error is an
+// *Error or the context's own.
+func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, need Need) func() ([]string, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
-		return nil, err
+		return func() ([]string, error) { return nil, err }
 	}
 	first := o.Version
 	o.Version = "" // one list serves whatever part of it is asked for
-	all, err := resolve(ctx, r, r.listings, v, caller, o, need, listing, func(ctx context.Context, ask asker) ([]version, error) {
+	wait := resolve(ctx, r, r.listings, v, caller, o, need, listing, func(ctx context.Context, ask asker) ([]version, error) {
 		return v.versions(ctx, o, ask)
 	})
-	if err != nil {
-		return nil, err
+	return func() ([]string, error) {
+		all, err := wait()
+		if err != nil {
+			return nil, err
+		}
+		return newest(all, first, n), nil
 	}
-	return newest(all, first, n), nil
 }
 
 // asker makes one request of a vault, with tries as its gate allows.
 type asker func(ctx context.Context, request func(context.Context) error) error
 
-// resolve gets the answer to one kind of question, shared with other callers if that is
-// allowed. Its error is explained.
+// resolve begins to get the answer to one kind of question, shared with other callers
+// if that is allowed. The error is explained.
 func resolve[V any](ctx context.Context, r *Reader, s *shared[V], v *vault, caller Caller, o Object, need Need, to access,
-	question func(context.Context, asker) (V, error)) (V, error) {
+	question func(context.Context, asker) (V, error)) func() (V, error) {
 	ask := func(ctx context.Context, t *try) (V, error) {
 		value, err := question(ctx, func(ctx context.Context, request func(context.Context) error) error {
 			return v.gate.Do(ctx, t.isUrgent, func(ctx context.Context) error {
@@ -238,10 +246,16 @@ func resolve[V any](ctx context.Context, r *Reader, s *shared[V], v *vault, call
 		return value, err
 	}
 	if r.cfg.Unshared {
-		r.cfg.Seen(AnswerRead)
-		return ask(withCaller(ctx, caller), &try{mu: new(sync.Mutex), now: r.cfg.Now, urgent: need.First})
+		alone := &read[V]{token: caller, ask: ask, done: make(chan struct{}), try: &try{mu: new(sync.Mutex), now: r.cfg.Now, urgent: need.First}}
+		go func() {
+			defer close(alone.done)
+			alone.value, alone.err, alone.panicked = run(withCaller(ctx, caller), alone)
+		}()
+		return func() (V, error) { // it ends with ctx
+			return s.wait(context.WithoutCancel(ctx), alone, false, nil)
+		}
 	}
-	return s.get(ctx, caller, o, need, ask, func(last error) error {
+	return s.begin(ctx, caller, o, need, ask, func(last error) error {
 		if last != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			return explain(context.Background(), last, o, caller, to)
 		}

@@ -80,7 +80,7 @@ func TestSecret(t *testing.T) {
 		return answer(http.StatusOK, `{"value":"v","contentType":"text/plain","kid":"https://contoso.vault.azure.net/keys/my-secret/1",`+
 			`"id":"https://contoso.vault.azure.net/secrets/My-Secret/0123456789abcdef0123456789abcdef","attributes":{"enabled":true,"nbf":1,"exp":2}}`)
 	})
-	got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "0123456789abcdef0123456789abcdef"}, fresh())
+	got, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "0123456789abcdef0123456789abcdef"}, fresh())()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestForeignAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
-			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"}, fresh())
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"}, fresh())()
 			var typed *keyvault.Error
 			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
 				t.Errorf("got %v", err)
@@ -131,7 +131,7 @@ func TestTokensDoNotMix(t *testing.T) {
 	for i := range 200 {
 		group.Go(func() {
 			name := []string{"good", "refused"}[i%2] + fmt.Sprint(i)
-			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name), Expires: time.Now().Add(time.Hour)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())
+			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name), Expires: time.Now().Add(time.Hour)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())()
 			var typed *keyvault.Error
 			switch {
 			case i%2 == 0 && (err != nil || got.Text != name):
@@ -155,7 +155,7 @@ func TestNoRequestWithoutAToken(t *testing.T) {
 		t.Error("a request left")
 		return answer(http.StatusOK, "{}")
 	})
-	if _, err := r.Get(t.Context(), keyvault.Caller{}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh()); err == nil {
+	if _, err := r.Get(t.Context(), keyvault.Caller{}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh())(); err == nil {
 		t.Error("no error")
 	}
 }
@@ -186,7 +186,7 @@ func TestTries(t *testing.T) {
 				}
 				return resp, err
 			})
-			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh())
+			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh())()
 			if err == nil || tries.Load() != c.want {
 				t.Errorf("%d tries, want %d; %v", tries.Load(), c.want, err)
 			}
@@ -212,7 +212,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 10 {
 		group.Go(func() {
-			if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, fmt.Sprint("s", i)), fresh()); err != nil {
+			if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, fmt.Sprint("s", i)), fresh())(); err != nil {
 				t.Error(err)
 			}
 		})
@@ -222,7 +222,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "late"), fresh())
+	_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "late"), fresh())()
 	var typed *keyvault.Error
 	if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"late"`) {
 		t.Errorf("got %v", err)
@@ -245,7 +245,7 @@ func TestTriesAreBounded(t *testing.T) {
 			}
 			return secret(req, "v")
 		}, func(c *keyvault.Config) { c.Gate.TryTimeout = time.Second })
-		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh()); err != nil || got.Text != "v" || tries.Load() != 2 {
+		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); err != nil || got.Text != "v" || tries.Load() != 2 {
 			t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
 		}
 	})
@@ -258,7 +258,7 @@ func TestCallerThatLeaves(t *testing.T) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	})
-	if _, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh()); !errors.Is(err, context.Canceled) {
+	if _, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -271,7 +271,7 @@ func TestErrorOfManyObjects(t *testing.T) {
 		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
 	})
 	failure := func(name string) *keyvault.Error {
-		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())
+		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())()
 		var typed *keyvault.Error
 		if !errors.As(err, &typed) {
 			t.Fatalf("got %v", err)

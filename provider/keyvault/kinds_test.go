@@ -28,7 +28,7 @@ func TestKey(t *testing.T) {
 		}
 		return answer(http.StatusOK, `{"key":{"kid":"https://contoso.vault.azure.net/keys/k/`+version+`","kty":"EC-HSM","crv":"P-256","x":"AQ","y":"Ag","n":"Aw","e":"BA"},"attributes":{"nbf":1,"exp":2}}`)
 	})
-	got, err := r.Get(t.Context(), caller("a"), object(request.TypeKey, "k"), fresh())
+	got, err := r.Get(t.Context(), caller("a"), object(request.TypeKey, "k"), fresh())()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestCertificate(t *testing.T) {
 	})
 	o := object(request.TypeCert, "c")
 	o.Version = version
-	got, err := r.Get(t.Context(), caller("a"), o, fresh())
+	got, err := r.Get(t.Context(), caller("a"), o, fresh())()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestForeignKeysAndCertificates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, c.body) })
-			got, err := r.Get(t.Context(), caller("a"), object(c.kind, "x"), fresh())
+			got, err := r.Get(t.Context(), caller("a"), object(c.kind, "x"), fresh())()
 			wantReason(t, err, keyvault.ReasonServiceUnavailable)
 			if got.Version != "" || got.Key != nil || got.CER != nil {
 				t.Errorf("a value came with the error: %+v", got)
@@ -130,7 +130,7 @@ func TestVersions(t *testing.T) {
 				})
 				o := object(kind, "x")
 				o.Version = c.first
-				got, err := r.Versions(t.Context(), caller("a"), o, c.n, fresh())
+				got, err := r.Versions(t.Context(), caller("a"), o, c.n, fresh())()
 				if err != nil || strings.Join(got, " ") != c.want {
 					t.Errorf("got %v, %v, want %s", got, err, c.want)
 				}
@@ -149,7 +149,7 @@ func TestNextPageElsewhere(t *testing.T) {
 			}
 			return answer(http.StatusOK, `{"value":[],"nextLink":"`+link+`"}`)
 		})
-		_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())
+		_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())()
 		wantReason(t, err, keyvault.ReasonServiceUnavailable)
 	}
 }
@@ -160,7 +160,7 @@ func TestEndlessList(t *testing.T) {
 		pages.Add(1)
 		return answer(http.StatusOK, `{"value":[],"nextLink":"https://contoso.vault.azure.net/secrets/x/versions?a=b"}`)
 	})
-	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())
+	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())()
 	wantReason(t, err, keyvault.ReasonVaultRefused)
 	if pages.Load() != 400 {
 		t.Errorf("%d pages", pages.Load())
@@ -177,7 +177,7 @@ func TestListDenied(t *testing.T) {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)
 		})
-		_, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())
+		_, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())()
 		wantReason(t, err, keyvault.ReasonAccessDenied)
 		for _, s := range append(says, "list the versions", "objectVersionHistory") {
 			if err == nil || !strings.Contains(err.Error(), s) {
@@ -202,7 +202,7 @@ func TestOtherType(t *testing.T) {
 	get := func(who, name string, want ...string) error {
 		t.Helper()
 		paths = nil
-		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())
+		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())()
 		wantReason(t, err, keyvault.ReasonObjectNotFound)
 		if !slices.Equal(paths, want) {
 			t.Errorf("asked for %v, want %v", paths, want)

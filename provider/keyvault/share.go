@@ -98,23 +98,29 @@ func (t *try) isUrgent() bool {
 	return t.urgent
 }
 
-// get answers from what is kept, from a read that is under way, or by one of its own.
-// A caller that gives up does not fail the others; a read that nobody waits for ends.
-// The error is the read's or, if ctx ends before, gaveUp's of the last try.
-func (s *shared[V]) get(ctx context.Context, caller Caller, o Object, need Need, ask func(context.Context, *try) (V, error), gaveUp func(last error) error) (V, error) {
+// begin answers from what is kept, from a read that is under way, or by one of its own,
+// without waiting: call what it returns for the answer, once. A caller whose ctx ends
+// does not fail the others; a read that nobody waits for ends. The error is the read's
+// or, if ctx ends before, gaveUp's of the last try.
+func (s *shared[V]) begin(ctx context.Context, caller Caller, o Object, need Need, ask func(context.Context, *try) (V, error), gaveUp func(last error) error) func() (V, error) {
 	key := readKey{caller.Principal, o}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if value, ok := s.kept.get(key, need.Since); ok {
-		s.mu.Unlock()
-		s.seen(AnswerKept)
-		return value, nil
+		return func() (V, error) {
+			s.seen(AnswerKept)
+			return value, nil
+		}
 	}
 	r, joined := s.join(key, need, func() *read[V] {
 		return &read[V]{key: key, token: caller, ask: ask, done: make(chan struct{}), try: &try{mu: &s.mu, now: s.now, away: true}}
 	})
 	r.waiting++
 	r.try.urgent = r.try.urgent || need.First
-	s.mu.Unlock()
+	return func() (V, error) { return s.wait(ctx, r, joined, gaveUp) }
+}
+
+func (s *shared[V]) wait(ctx context.Context, r *read[V], joined bool, gaveUp func(last error) error) (V, error) {
 	select {
 	case <-r.done:
 		if r.panicked != nil {
