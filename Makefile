@@ -8,7 +8,7 @@ LINTER   := $(CURDIR)/bin/staticcheck
 # The race detector needs a C compiler.
 RACE     := $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 
-.PHONY: build cross test lint fuzz demo image help
+.PHONY: build cross test lint fuzz bench demo image help
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -35,6 +35,9 @@ fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x $$pkg; done; done
+
+bench: build ## speed, requests and memory against their targets, on this machine
+	cd e2e && go run ./bench --provider=../$(BIN)
 
 demo: build ## the way of a secret from a vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)

@@ -31,9 +31,7 @@ func TestLinked(t *testing.T) {
 		case path == module+"provider/azuretest",
 			strings.Contains(path, "go-autorest"),
 			path == "testing", strings.HasPrefix(path, "testing/"), path == "net/http/httptest",
-			// One metadata read of ServiceAccounts needs no typed client.
-			strings.HasPrefix(path, "k8s.io/api/"), strings.HasPrefix(path, "k8s.io/client-go/kubernetes"),
-			strings.HasPrefix(path, "k8s.io/client-go/informers"), strings.HasPrefix(path, "k8s.io/kubernetes"):
+			strings.HasPrefix(path, "k8s.io/"):
 			t.Errorf("links %s", path)
 		}
 	}

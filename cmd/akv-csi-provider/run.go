@@ -101,7 +101,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
-	client := transport.New(instruments.Transport(transport.Base(cfg.maxVaultConcurrency)), agent)
+	client := transport.New(instruments.Transport(transport.OneFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
 	tries := gate.Config{
 		Max:        cfg.maxVaultConcurrency,
 		Retries:    cfg.retryMax,

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"akv-csi-provider/e2e/plugin"
 	"akv-csi-provider/provider/azuretest"
 
 	"google.golang.org/grpc/codes"
@@ -22,9 +21,6 @@ import (
 const examples = "../../deploy/examples/quick-start"
 
 var provider string // path of the plugin's binary
-
-// buildFlags are for the plugin's binary.
-var buildFlags []string
 
 func TestMain(m *testing.M) {
 	code, err := buildAndTest(m)
@@ -42,10 +38,7 @@ func buildAndTest(m *testing.M) (int, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	provider = filepath.Join(dir, "akv-csi-provider")
-	build := exec.Command("go", slices.Concat([]string{"build", "-o", provider}, buildFlags, []string{"./cmd/akv-csi-provider"})...)
-	build.Dir = "../.." // the plugin's module, whose versions it is built with
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	if err := plugin.Build(provider); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil
@@ -127,7 +120,7 @@ func started(t *testing.T) *story {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := s.node.stop(ctx); err != nil {
-			t.Errorf("stop: %v\n%s", err, s.node.log)
+			t.Errorf("stop: %v\n%s", err, s.node.Log())
 		}
 		if err := s.box.Close(); err != nil {
 			t.Error(err)
@@ -182,13 +175,13 @@ func TestDriverDoesNotRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.box.ResetCounts()
-	s.box.SetFault(azuretest.Metadata, azuretest.Fault{HTML: true, Status: 502})
+	s.box.SetFault(azuretest.Token, azuretest.Fault{HTML: true, Status: 502})
 	_, err = s.node.mount(t.Context(), s.cluster, s.class, s.pod)
 	if status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), "[ServiceUnavailable]") {
 		t.Errorf("got %v", err)
 	}
 	const tries = 1 + 3 // of the plugin itself, with its default --retry-max
-	if got := s.box.Count(azuretest.Metadata); got != tries {
+	if got := s.box.Count(azuretest.Token); got != tries {
 		t.Errorf("%d requests, want %d", got, tries)
 	}
 	if got, err := os.ReadFile(filepath.Join(volume, "my-secret")); string(got) != "Hello!" {
@@ -203,7 +196,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	if err := inOrder(t.Context(), s.startPod, s.rotate, s.startStranger); err != nil {
 		t.Fatal(err)
 	}
-	log := s.node.log.String()
+	log := s.node.Log()
 	for _, want := range []string{"mounted", "pod=quick-start", "FederatedCredentialMissing"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not hold %q:\n%s", want, log)

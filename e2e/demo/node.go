@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
-	"time"
 
+	"akv-csi-provider/e2e/plugin"
 	"akv-csi-provider/provider/azuretest"
 
 	secretsstore "sigs.k8s.io/secrets-store-csi-driver/pkg/secrets-store"
@@ -21,9 +16,7 @@ import (
 // node is a node of the cluster: the plugin's process, and the driver's code that
 // calls it.
 type node struct {
-	process *exec.Cmd
-	exited  chan error // the process's end, once
-	log     *log
+	*plugin.Process
 	driver  *secretsstore.PluginClientBuilder
 	volumes string // folder that stands for /var/lib/kubelet/pods
 }
@@ -44,37 +37,15 @@ func startNode(ctx context.Context, provider, dir string, box *azuretest.Box, ap
 	if err := errors.Join(os.Mkdir(account, 0o700), api.WriteCredentials(account)); err != nil {
 		return nil, err
 	}
-	// The driver looks for a socket that is named after the class's provider.
-	socket := filepath.Join(dir, "azure.sock")
-	n := &node{
-		exited:  make(chan error, 1),
-		log:     new(log),
+	process, err := plugin.Start(ctx, provider, dir, environ, "-v=10", "--service-account-dir="+account)
+	if err != nil {
+		return nil, err
+	}
+	return &node{
+		Process: process,
 		driver:  secretsstore.NewPluginClientBuilder([]string{dir}),
 		volumes: filepath.Join(dir, "pods"),
-	}
-	n.process = exec.Command(provider, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "-v=10",
-		"--service-account-dir="+account)
-	n.process.Env = environ
-	n.process.Stdout, n.process.Stderr = n.log, n.log
-	if err := n.process.Start(); err != nil {
-		return nil, fmt.Errorf("start the plugin: %w", err)
-	}
-	go func() { n.exited <- n.process.Wait() }()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := os.Stat(socket); err == nil {
-			return n, nil
-		}
-		select {
-		case <-tick.C:
-		case err := <-n.exited:
-			return nil, fmt.Errorf("the plugin ended at its start: %w\n%s", err, n.log)
-		case <-ctx.Done():
-			_ = n.process.Process.Kill()
-			return nil, ctx.Err()
-		}
-	}
+	}, nil
 }
 
 // mount publishes the class's volume for a pod as the driver does: with its gRPC
@@ -88,7 +59,7 @@ func (n *node) mount(ctx context.Context, cluster *azuretest.Cluster, class []by
 	if err != nil {
 		return "", err
 	}
-	client, err := n.driver.Get(ctx, "azure")
+	client, err := n.driver.Get(ctx, plugin.Name)
 	if err != nil {
 		return "", err
 	}
@@ -99,31 +70,5 @@ func (n *node) mount(ctx context.Context, cluster *azuretest.Cluster, class []by
 // stop ends the plugin as kubelet does and waits for it.
 func (n *node) stop(ctx context.Context) error {
 	n.driver.Cleanup()
-	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case err := <-n.exited:
-		return err
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), n.process.Process.Kill())
-	}
-}
-
-// log keeps the plugin's output.
-type log struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	return n.Stop(ctx)
 }

@@ -64,10 +64,10 @@ func (s *story) tell(ctx context.Context, provider string) error {
 	err = inOrder(ctx, s.startPod, s.rotate, s.startStranger)
 	stopped := s.node.stop(ctx)
 	if err != nil {
-		return fmt.Errorf("%w\nthe plugin's log:\n%s", err, s.node.log)
+		return fmt.Errorf("%w\nthe plugin's log:\n%s", err, s.node.Log())
 	}
 	if stopped != nil {
-		return fmt.Errorf("the plugin did not end well: %w\n%s", stopped, s.node.log)
+		return fmt.Errorf("the plugin did not end well: %w\n%s", stopped, s.node.Log())
 	}
 	s.say("\nEvery step held.")
 	return nil

@@ -12,16 +12,8 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
-
 	"akv-csi-provider/provider/azuretest"
 )
-
-var serviceAccounts = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 
 // apiServer starts the cluster's API server and writes the plugin's credentials for it.
 func (w *world) apiServer(t testing.TB) (s *azuretest.APIServer, credentials string) {
@@ -37,18 +29,37 @@ func (w *world) apiServer(t testing.TB) (s *azuretest.APIServer, credentials str
 	return s, dir
 }
 
-// accounts is the client that the plugin has.
-func accounts(t testing.TB, s *azuretest.APIServer, dir string) metadata.Getter {
+// partial is what the API server answers who asks for metadata only, or its Status.
+type partial struct {
+	Kind     string
+	Message  string
+	Metadata struct {
+		Name, Namespace, UID, ResourceVersion string
+		Annotations                           map[string]string
+	}
+}
+
+// asPartial is how client-go's metadata client asks for JSON.
+const asPartial = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+// lookUp asks for a path below the cluster's API as the plugin does.
+func lookUp(t *testing.T, s *azuretest.APIServer, dir, path string) (status int, got partial) {
 	t.Helper()
-	client, err := metadata.NewForConfig(&rest.Config{
-		Host: "https://" + s.Addr(), BearerTokenFile: filepath.Join(dir, "token"),
-		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(dir, "ca.crt")},
-	})
+	req := get(t, "https://"+s.Addr()+path)
+	req.Header.Set("Accept", asPartial)
+	req.Header.Set("Authorization", "Bearer "+token(t, dir))
+	response, err := clusterTransport(t, dir, "").RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return client.Resource(serviceAccounts)
+	defer func() { _ = response.Body.Close() }()
+	if err := json.NewDecoder(response.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, got
 }
+
+const accountsPath = "/api/v1/namespaces/shop/serviceaccounts/"
 
 func TestServiceAccountLookup(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
@@ -58,30 +69,29 @@ func TestServiceAccountLookup(t *testing.T) {
 	}
 	annotations := map[string]string{"azure.workload.identity/client-id": clientID}
 	s.SetServiceAccount("shop", "reader", annotations)
-	client := accounts(t, s, dir).Namespace("shop")
-	lookup := func() *metav1.PartialObjectMetadata {
-		got, err := client.Get(t.Context(), "reader", metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
+	lookup := func() partial {
+		status, got := lookUp(t, s, dir, accountsPath+"reader")
+		if status != http.StatusOK || got.Kind != "PartialObjectMetadata" {
+			t.Fatalf("got %d %+v", status, got)
 		}
 		return got
 	}
-	first := lookup()
+	first := lookup().Metadata
 	if first.Name != "reader" || first.Namespace != "shop" || first.UID == "" || !maps.Equal(first.Annotations, annotations) {
-		t.Errorf("got %+v", first.ObjectMeta)
+		t.Errorf("got %+v", first)
 	}
 	s.SetServiceAccount("shop", "reader", nil)
-	replaced := lookup()
+	replaced := lookup().Metadata
 	if len(replaced.Annotations) != 0 || replaced.UID != first.UID || replaced.ResourceVersion == first.ResourceVersion {
-		t.Errorf("replaced: got %+v", replaced.ObjectMeta)
+		t.Errorf("replaced: got %+v", replaced)
 	}
 	s.DeleteServiceAccount("shop", "reader")
 	s.SetServiceAccount("shop", "reader", nil)
-	if recreated := lookup(); recreated.UID == first.UID {
+	if recreated := lookup().Metadata; recreated.UID == first.UID {
 		t.Error("recreated: the UID stayed")
 	}
 	noted := last(w.Requests(), azuretest.Lookup)
-	if w.Count(azuretest.Lookup) != 3 || noted.Status != http.StatusOK || noted.Path != "/api/v1/namespaces/shop/serviceaccounts/reader" {
+	if w.Count(azuretest.Lookup) != 3 || noted.Status != http.StatusOK || noted.Path != accountsPath+"reader" {
 		t.Errorf("journal: %d, last %+v", w.Count(azuretest.Lookup), noted)
 	}
 	if w.Handshakes() != 0 {
@@ -93,22 +103,18 @@ func TestServiceAccountRefusals(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	s, dir := w.apiServer(t)
 	s.SetServiceAccount("shop", "reader", nil)
-	client := accounts(t, s, dir).Namespace("shop")
-
-	_, err := client.Get(t.Context(), "writer", metav1.GetOptions{})
-	if !apierrors.IsNotFound(err) || err.Error() != `serviceaccounts "writer" not found` {
-		t.Errorf("missing: got %v", err)
+	refused := func(path string, want int, says string) {
+		t.Helper()
+		status, got := lookUp(t, s, dir, path)
+		if status != want || got.Kind != "Status" || says != "" && got.Message != says {
+			t.Errorf("%s: got %d %+v", path, status, got)
+		}
 	}
+	refused(accountsPath+"writer", http.StatusNotFound, `serviceaccounts "writer" not found`)
 	s.Forbid(true)
-	_, err = client.Get(t.Context(), "reader", metav1.GetOptions{})
-	if want := `serviceaccounts "reader" is forbidden: User "system:serviceaccount:kube-system:akv-csi-provider" cannot get resource "serviceaccounts" in API group "" in the namespace "shop"`; !apierrors.IsForbidden(err) || err.Error() != want {
-		t.Errorf("forbidden: got %v\nwant %s", err, want)
-	}
+	refused(accountsPath+"reader", http.StatusForbidden, `serviceaccounts "reader" is forbidden: User "system:serviceaccount:kube-system:akv-csi-provider" cannot get resource "serviceaccounts" in API group "" in the namespace "shop"`)
 	s.Forbid(false)
-	_, err = accounts(t, s, dir).Get(t.Context(), "reader", metav1.GetOptions{})
-	if !apierrors.IsForbidden(err) {
-		t.Errorf("another path: got %v", err)
-	}
+	refused("/api/v1/serviceaccounts/reader", http.StatusForbidden, "")
 	pod, err := w.cluster.Token(w.pod, azuretest.TokenExchangeAudience, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -116,10 +122,7 @@ func TestServiceAccountRefusals(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte(pod), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = accounts(t, s, dir).Namespace("shop").Get(t.Context(), "reader", metav1.GetOptions{})
-	if !apierrors.IsUnauthorized(err) {
-		t.Errorf("a pod's token: got %v", err)
-	}
+	refused(accountsPath+"reader", http.StatusUnauthorized, "")
 }
 
 // clusterTransport trusts the cluster's CA and asks TLS for a name, or for none.

@@ -5,18 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"akv-csi-provider/provider/transport"
 
-	"github.com/go-logr/logr"
 	lru "github.com/hashicorp/golang-lru/v2"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 )
 
 // Annotations are what a ServiceAccount says about its identity, "" where it says
@@ -46,11 +40,10 @@ type AccountsConfig struct {
 // Accounts reads annotations of ServiceAccounts, one account per request and only
 // when asked, and keeps them for a minute. It is safe for concurrent use.
 type Accounts struct {
-	url    *url.URL // nil: no apiserver
-	client metadata.Interface
-	now    func() time.Time
-	cache  *lru.Cache[string, account]
-	looks  flight[Annotations]
+	api   apiserver // without a URL: none
+	now   func() time.Time
+	cache *lru.Cache[string, account]
+	looks flight[Annotations]
 }
 
 type account struct {
@@ -81,31 +74,13 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 	if c.Host == "" {
 		return a, nil
 	}
-	if a.url, err = clusterURL(c.Host); err != nil {
+	if a.api.url, err = clusterURL(c.Host); err != nil {
 		return nil, fmt.Errorf("apiserver URL: %w", err)
 	}
 	if c.CAFile == "" || c.TokenFile == "" {
 		return nil, errors.New("apiserver: no file named with its CA certificates or with the provider's token")
 	}
-	way := &apiserver{
-		pool:      clusterPool{caFile: c.CAFile, conns: 4},
-		tokenFile: c.TokenFile,
-		userAgent: c.UserAgent,
-	}
-	// The HTTP client is ours, so none of client-go's ways of its own comes into
-	// play: HTTPS_PROXY, a token file whose reader logs, a process-wide cache of
-	// connections, redirects.
-	a.client, err = metadata.NewForConfigAndClient(&rest.Config{
-		Host:           c.Host,
-		QPS:            -1, // requests are few by construction; see Lookup
-		WarningHandler: rest.NoWarnings{},
-	}, &http.Client{
-		Transport:     roundTrip(way.roundTrip),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("apiserver: %w", err)
-	}
+	a.api.pool, a.api.tokenFile, a.api.userAgent = clusterPool{caFile: c.CAFile, conns: 4}, c.TokenFile, c.UserAgent
 	return a, nil
 }
 
@@ -113,7 +88,7 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 // request, and a caller that gives up does not fail the others. Its error is an
 // *Error, a *transport.Error, or the context's own.
 func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotations, error) {
-	if a == nil || a.url == nil {
+	if a == nil || a.api.url == nil {
 		return Annotations{}, &Error{reason: ReasonServiceAccountLookupForbidden,
 			cause: "the provider does not run in a cluster, so it cannot read the annotations of ServiceAccounts",
 			fix:   "set clientID in the class"}
@@ -142,25 +117,28 @@ func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotati
 		return found, nil
 	})
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
-		return Annotations{}, notAsked(transport.Timeout(a.url.Hostname(), transport.PhaseSignIn), key)
+		return Annotations{}, notAsked(transport.Timeout(a.api.url.Hostname(), transport.PhaseSignIn), key)
 	}
 	return found, err
 }
 
 // read asks the apiserver for the account's metadata: not for its list of secrets.
 func (a *Accounts) read(ctx context.Context, namespace, name string) (Annotations, error) {
-	// klog is not configured here and would print to standard error. client-go takes
-	// the logger from the context first.
-	ctx = logr.NewContext(ctx, logr.Discard())
-	ctx, record := transport.WithRecord(ctx)
-	resource := schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
-	found, err := a.client.Resource(resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return Annotations{}, a.explain(err, record, namespace+"/"+name)
+	account := namespace + "/" + name
+	code, body, err := a.api.object(ctx, "/api/v1/namespaces/"+namespace+"/serviceaccounts/"+name)
+	switch {
+	case err != nil:
+		return Annotations{}, a.api.explain(err, account)
+	case code != http.StatusOK:
+		return Annotations{}, lookUpRefused(code, account)
+	}
+	found, ok := parseAccount(body, name)
+	if !ok {
+		return Annotations{}, a.api.noAccount()
 	}
 	return Annotations{
-		ClientID: oneLine(strings.TrimSpace(found.Annotations[ClientIDAnnotation])),
-		TenantID: oneLine(strings.TrimSpace(found.Annotations[TenantIDAnnotation])),
+		ClientID: oneLine(strings.TrimSpace(found.Metadata.Annotations[ClientIDAnnotation])),
+		TenantID: oneLine(strings.TrimSpace(found.Metadata.Annotations[TenantIDAnnotation])),
 	}, nil
 }
 

@@ -273,6 +273,6 @@ func TestNoRedirectsAndNoServerText(t *testing.T) {
 		}
 	}
 	if out := stderr(); out != "" {
-		t.Errorf("client-go printed %q", out)
+		t.Errorf("printed %q", out)
 	}
 }

@@ -1,71 +1,94 @@
 package entra
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"akv-csi-provider/provider/transport"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // apiserver sends requests to the cluster's apiserver as the provider itself.
 type apiserver struct {
+	url       *url.URL
 	pool      clusterPool
 	tokenFile string
 	userAgent string
 }
 
-func (a *apiserver) roundTrip(req *http.Request) (*http.Response, error) {
+// object asks for the metadata of one object and nothing else of it, as client-go's
+// metadata client does ("Receiving resources as Tables or PartialObjectMetadata" of the
+// Kubernetes API concepts), and returns the answer's status and body. That client would
+// be 110 more packages and five megabytes for this one request, and most of what it
+// adds would have to be turned off: tries a second or more apart, a logger, HTTPS_PROXY.
+func (a *apiserver) object(ctx context.Context, path string) (status int, body []byte, err error) {
 	pool, err := a.pool.get("")
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	token, err := readBounded(a.tokenFile, 64<<10) // kubelet writes it anew every hour or so
 	bearer := strings.TrimSpace(string(token))
 	if err != nil || bearer == "" {
-		return nil, &Error{reason: ReasonServiceAccountLookupForbidden,
+		return 0, nil, &Error{reason: ReasonServiceAccountLookupForbidden,
 			cause: fmt.Sprintf("the provider has no service-account token of its own: %q cannot be read", a.tokenFile),
 			fix:   "run it with automountServiceAccountToken, or set clientID in the class"}
 	}
-	req = req.Clone(req.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.JoinPath(path).String(), nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
 	req.Header.Set("Authorization", "Bearer "+bearer)
 	resp, err := transport.New(pool, a.userAgent).For(transport.PhaseSignIn).Do(req)
 	if err != nil {
-		return nil, errNoAnswer
+		return 0, nil, err
 	}
-	resp.Header.Del("Retry-After")
-	return resp, nil
+	defer func() { _ = resp.Body.Close() }()
+	body, err = io.ReadAll(resp.Body) // which transport bounds
+	return resp.StatusCode, body, err
 }
 
-// errNoAnswer and the missing Retry-After keep client-go from trying again, up to ten
-// times a second or more apart; the next mount does. The Record knows the error.
-var errNoAnswer = errors.New("no answer")
+// metadata is the part of an object that is asked for.
+type metadata struct {
+	Kind     string `json:"kind"`
+	Metadata struct {
+		Name        string            `json:"name"`
+		Annotations map[string]string `json:"annotations"`
+	} `json:"metadata"`
+}
 
-// explain turns an error of client-go into ours. The apiserver's text is never used:
-// admission plugins and proxies put into it what they like.
-func (a *Accounts) explain(err error, record *transport.Record, account string) error {
-	var (
-		own     *Error
-		network *transport.Error
-		refusal apierrors.APIStatus
-	)
-	switch {
-	case errors.As(err, &own):
-		return own
-	case errors.As(record.Err, &network):
+// parseAccount reads an answer about a ServiceAccount.
+func parseAccount(body []byte, name string) (metadata, bool) {
+	var m metadata
+	ok := json.Unmarshal(body, &m) == nil && (m.Kind == "PartialObjectMetadata" || m.Kind == "ServiceAccount") && m.Metadata.Name == name
+	return m, ok
+}
+
+// explain says why there is no answer. The apiserver's text is never used: admission
+// plugins and proxies put into it what they like.
+func (a *apiserver) explain(err error, account string) error {
+	if network, ok := errors.AsType[*transport.Error](err); ok {
 		return notAsked(network, account)
-	case record.Err != nil:
-		return record.Err
-	case !errors.As(err, &refusal):
-		return &Error{reason: ReasonServiceUnavailable,
-			cause: fmt.Sprintf("%s sent something that is no ServiceAccount", a.url.Hostname()),
-			fix:   "check what answers at the address of the Kubernetes API server"}
 	}
+	return err
+}
+
+// noAccount is the error of an answer that is about something else.
+func (a *apiserver) noAccount() error {
+	return &Error{reason: ReasonServiceUnavailable,
+		cause: fmt.Sprintf("%s sent something that is no ServiceAccount", a.url.Hostname()),
+		fix:   "check what answers at the address of the Kubernetes API server"}
+}
+
+// lookUpRefused explains the status of an answer.
+func lookUpRefused(code int, account string) error {
 	e := &Error{reason: ReasonServiceAccountLookupForbidden}
-	switch code := int(refusal.Status().Code); code {
+	switch code {
 	case http.StatusForbidden:
 		e.cause = fmt.Sprintf("the provider may not read the annotations of ServiceAccount %s", account)
 		e.fix = `add to its ClusterRole the rule apiGroups: [""], resources: ["serviceaccounts"], verbs: ["get"]; or set clientID in the class`

@@ -41,7 +41,7 @@ const (
 	keepIdle    = 10 * time.Minute
 	sweepEvery  = time.Minute
 	renewBefore = 10 * time.Minute // at most; see renewal
-	renewAgain  = 30 * time.Second // after a renewal, failed or not
+	renewAgain  = 30 * time.Second // after a renewal that failed
 )
 
 // Cache keeps the tokens of a Signer, each for who presents the very credential that
@@ -194,11 +194,7 @@ func life(token Token, id Identity, now time.Time) (*entry, bool) {
 // renewal is from when on a token is renewed: for the last fifth of its life, but for
 // no more than ten minutes.
 func renewal(now, until time.Time) time.Time {
-	renew := until.Add(-min(until.Sub(now)/5, renewBefore))
-	if soonest := now.Add(renewAgain); renew.Before(soonest) {
-		return soonest // which may be never
-	}
-	return renew
+	return until.Add(-min(until.Sub(now)/5, renewBefore))
 }
 
 // sweepLater sees to it that what is no longer used leaves the memory. The lock is held.

@@ -88,7 +88,9 @@ func TestCacheKnowsCredentials(t *testing.T) {
 			change(func(id *Identity) { id.TenantID = "u" }),
 			change(func(id *Identity) { id.ClientID = "d" }),
 			change(func(id *Identity) { id.TenantID, id.ClientID = "tc", "" }), // no two fields run together
-			change(func(id *Identity) { id.ClientIDFrom = "another place" }),   // whose errors name that place
+			change(func(id *Identity) { id.TenantID = "t\x00" }),
+			change(func(id *Identity) { id.TenantIDFrom = "\x00" }),
+			change(func(id *Identity) { id.ClientIDFrom = "another place" }), // whose errors name that place
 			change(func(id *Identity) { id.ServiceAccount = "system:serviceaccount:a:b" }),
 			principal,
 			func() Identity { id := principal; id.ClientSecret = "t"; return id }(),
@@ -144,7 +146,7 @@ func TestCacheNeedsAnEnd(t *testing.T) {
 			fmt.Sprintf(`{"EXP":%d}`, now+60):                 false,
 			fmt.Sprintf(`{"exp":"%d"}`, now+60):               false,
 			fmt.Sprintf(`{"exp":%d}`, now):                    false,
-			`{"exp":null}`: false, `{"exp":true}`: false, `{"exp":0}`: false, `{"exp":-1}`: false, `{"exp":1e300}`: false,
+			`{"exp":null}`:                                    false, `{"exp":true}`: false, `{"exp":0}`: false, `{"exp":-1}`: false, `{"exp":1e300}`: false,
 			`{"exp":[9999999999]}`: false, `{}`: false, `[]`: false, `null`: false, ``: false, `{"exp":253402300800}`: false,
 		} {
 			for _, mode := range []Mode{WorkloadIdentity, IdentityBinding} {
@@ -158,7 +160,7 @@ func TestCacheNeedsAnEnd(t *testing.T) {
 				}
 			}
 		}
-		for _, text := range []request.Secret{"a", "a.b", "a.b.c", "e30.e30.x.y", ending("x", `{"exp":9999999999}`) + ".y"} {
+		for _, text := range []request.Secret{"a", "a.b", "a.b.c", "e30.e30.x.y", ending("x", `{"exp":9999999999}`) + ".y", ending("x", `{"exp":0}`), ending("x", `{"exp":-1e300}`)} {
 			if _, ok := expiry(text); ok {
 				t.Errorf("%q ends", string(text))
 			}
@@ -237,6 +239,7 @@ func TestRenewal(t *testing.T) {
 			})
 		}
 		callers.Wait()
+		synctest.Wait()
 		if time.Since(start) > 0 || s.asked.Load() != 2 {
 			t.Errorf("%d exchanges in %s", s.asked.Load(), time.Since(start))
 		}
@@ -261,12 +264,15 @@ func TestEntraDownTokensGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var down atomic.Bool
+				var mu sync.Mutex // guards tries
 				var tries []time.Time
 				s := &signer{hook: func(ctx context.Context, _ int64) error {
 					if !down.Load() {
 						return nil
 					}
+					mu.Lock()
 					tries = append(tries, time.Now())
+					mu.Unlock()
 					return fail(ctx)
 				}}
 				c := cacheOf(t, s, CacheConfig{})
@@ -279,6 +285,8 @@ func TestEntraDownTokensGood(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Minute) // the last one ends
+				mu.Lock()
+				defer mu.Unlock()
 				if n := len(tries); n < 5 || n > 20 {
 					t.Errorf("asked %d times in ten minutes", n)
 				}
@@ -296,17 +304,18 @@ func TestEntraDownTokensGood(t *testing.T) {
 func TestRenewalThatBringsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := time.Now().Add(20 * time.Minute)
-		asked := 0
+		var asked atomic.Int64
 		c := cacheOf(t, fake(func(context.Context, Identity, string) (Token, error) {
-			asked++
+			asked.Add(1)
 			return Token{Value: "CANARY", ExpiresOn: end}, nil
 		}), CacheConfig{})
 		for time.Now().Before(end) {
 			mustToken(t, c, Identity{Mode: ManagedIdentity})
 			time.Sleep(time.Second)
 		}
-		if asked > 10 {
-			t.Errorf("asked %d times", asked)
+		synctest.Wait()
+		if n := asked.Load(); n < 2 || n > 10 {
+			t.Errorf("asked %d times", n)
 		}
 	})
 }
@@ -348,6 +357,41 @@ func TestForget(t *testing.T) {
 		mustToken(t, c, other)
 		if s.asked.Load() != 3 {
 			t.Error("the newer token was forgotten")
+		}
+	})
+}
+
+// A renewal that is under way is as good as an exchange.
+func TestForgetWhileRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		s := &signer{hook: func(_ context.Context, n int64) error {
+			if n == 2 {
+				<-gate
+			}
+			return nil
+		}}
+		c := cacheOf(t, s, CacheConfig{})
+		id := podIdentity("a", 24*time.Hour)
+		first := mustToken(t, c, id)
+		for range 10 {
+			time.Sleep(5 * time.Minute)
+			mustToken(t, c, id)
+		}
+		c.Forget(id, vault, first)
+		var callers sync.WaitGroup
+		for range 3 {
+			callers.Go(func() {
+				if got := mustToken(t, c, id); got.Value == first.Value {
+					t.Error("the forgotten token came back")
+				}
+			})
+		}
+		synctest.Wait()
+		close(gate)
+		callers.Wait()
+		if mustToken(t, c, id); s.asked.Load() != 2 {
+			t.Errorf("%d exchanges", s.asked.Load())
 		}
 	})
 }
@@ -563,12 +607,15 @@ func TestCacheDoesNotPrint(t *testing.T) {
 	c := cacheOf(t, new(signer), CacheConfig{})
 	id := podIdentity("CANARY", time.Hour)
 	token := mustToken(t, c, id)
+	if text := fmt.Sprintf("%+v", c); text != "entra.Cache" {
+		t.Errorf("got %s", text)
+	}
 	key, _ := keyOf(id, vault)
 	e, _ := c.entries.Peek(key)
 	for _, value := range []any{c, e, key, token, id, struct{ C *Cache }{c}, []*entry{e}, map[cacheKey]*entry{key: e}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
 			text := fmt.Sprintf(verb, value)
-			if strings.Contains(text, "CANARY") || strings.Contains(text, "43414e415259") || strings.Contains(text, fmt.Sprint(key[:3])) {
+			if strings.Contains(text, "CANARY") || strings.Contains(text, "43414e415259") || strings.Contains(text, strings.Trim(fmt.Sprint(key[:3]), "[]")) {
 				t.Errorf("%s of %T: %s", verb, value, text)
 			}
 		}

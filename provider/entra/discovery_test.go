@@ -241,13 +241,13 @@ func TestDocumentsAreRenewed(t *testing.T) {
 			time.Sleep(documentAgain)
 		}
 		want(`{"n":1}`, 6)
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		want(`{"n":6}`, 6)
 		time.Sleep(24*time.Hour - 2*time.Second)
 		want(`{"n":6}`, 6)
 		time.Sleep(2 * time.Second)
 		want(`{"n":6}`, 7)
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		want(`{"n":7}`, 7)
 	})
 }

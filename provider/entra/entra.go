@@ -108,15 +108,16 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 // transporter whose documents are kept.
 func (x *Exchange) ask(ctx context.Context, s signIn, next policy.Transporter, kept *documents, credential func(azcore.ClientOptions) (azcore.TokenCredential, error)) (Token, error) {
 	ctx, record := transport.WithRecord(ctx)
-	made, err := credential(azcore.ClientOptions{
-		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
-		Transport: way{next: next, documents: kept, record: record, host: s.host()},
-		Retry:     x.retry(),
-	})
-	if err != nil {
-		return Token{}, notACredential()
-	}
 	return x.through(ctx, s, func(ctx context.Context) (Token, error) {
+		// Not before it is this one's turn: a credential takes 50 KB, and hundreds may wait.
+		made, err := credential(azcore.ClientOptions{
+			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
+			Transport: way{next: next, documents: kept, record: record, host: s.host()},
+			Retry:     x.retry(),
+		})
+		if err != nil {
+			return Token{}, notACredential()
+		}
 		token, err := made.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{s.scope}})
 		if err != nil {
 			return Token{}, explain(ctx, err, record, s)

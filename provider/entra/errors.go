@@ -124,7 +124,7 @@ func refused(resp *http.Response, s signIn) error {
 		e := throttled(s)
 		e.verdict = verdictOf(resp, 0)
 		return e
-	case resp.StatusCode >= http.StatusInternalServerError:
+	case resp.StatusCode >= http.StatusInternalServerError, resp.StatusCode == http.StatusRequestTimeout:
 		return &Error{reason: ReasonServiceUnavailable, verdict: verdictOf(resp, 0),
 			cause: fmt.Sprintf("%s answers %s", s.host(), status(resp.StatusCode)),
 			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // Callers that come while work is under way wait for it, each as long as it likes.
@@ -90,6 +91,86 @@ func TestFlightPanics(t *testing.T) {
 		callers.Wait()
 		if got, err := f.do(t.Context(), "key", func(context.Context) (int, error) { return 1, nil }); got != 1 || err != nil {
 			t.Errorf("after it: %d, %v", got, err)
+		}
+	})
+}
+
+// When all have given up, the work ends, and whoever comes next does not wait for it.
+func TestFlightThatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flight[int]
+		ended := make(chan struct{})
+		ctx, leave := context.WithCancel(t.Context())
+		var callers sync.WaitGroup
+		for range 3 {
+			callers.Go(func() {
+				_, err := f.do(ctx, "key", func(ctx context.Context) (int, error) {
+					<-ctx.Done()
+					time.Sleep(time.Second) // it does not heed its context at once
+					close(ended)
+					return 0, ctx.Err()
+				})
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		leave()
+		callers.Wait()
+		start := time.Now()
+		if got, err := f.do(t.Context(), "key", func(context.Context) (int, error) { return 1, nil }); got != 1 || err != nil || time.Since(start) > 0 {
+			t.Errorf("after it: %d, %v in %s", got, err, time.Since(start))
+		}
+		// What ended late does not take the place of what is under way.
+		slow := func(context.Context) (int, error) { time.Sleep(3 * time.Second); return 2, nil }
+		callers.Go(func() { _, _ = f.do(t.Context(), "key", slow) })
+		<-ended
+		synctest.Wait()
+		if got, err := f.do(t.Context(), "key", nil); got != 2 || err != nil {
+			t.Errorf("got %d, %v", got, err)
+		}
+		callers.Wait()
+		if len(f.under) != 0 {
+			t.Errorf("%d are under way", len(f.under))
+		}
+	})
+}
+
+// Who shares the time of another, and has more, starts the work once more; who has none
+// does not start it.
+func TestFlightOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flight[int]
+		started := 0
+		work := func(ctx context.Context) (int, error) {
+			if started++; started > 1 {
+				return 7, nil
+			}
+			<-ctx.Done()
+			return 0, errors.New("mute")
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			if _, err := f.do(short, "key", work); err == nil || err.Error() != "mute" {
+				t.Errorf("got %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			callers.Go(func() {
+				if got, err := f.do(t.Context(), "key", work); got != 7 || err != nil {
+					t.Errorf("got %d, %v", got, err)
+				}
+			})
+		}
+		callers.Wait()
+		cancel()
+		before := started
+		if _, err := f.do(short, "key", work); err == nil || started != before {
+			t.Errorf("got %v; started %d times", err, started-before)
 		}
 	})
 }

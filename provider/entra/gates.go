@@ -73,7 +73,7 @@ func (s signIn) instead(err error) error {
 	var other *Error
 	if errors.As(err, &other) && other.reason == ReasonThrottled {
 		e := throttled(s)
-		e.Code, e.verdict = other.Code, other.verdict
+		e.Code = other.Code
 		return e
 	}
 	return inTime(err, s.host())

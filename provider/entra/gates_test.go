@@ -2,6 +2,7 @@ package entra
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -104,6 +105,7 @@ func TestSignInBehindAGate(t *testing.T) {
 	}{
 		"once 503":              {entraModes, 1, 503, "", "", 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
 		"once 503, transient":   {entraModes, 1, 503, "", `{"error_codes":[90033]}`, 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
+		"once 400, transient":   {entraModes, 1, 400, "", `{"error":"x","error_codes":[90033]}`, 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
 		"once 408":              {entraModes, 1, 408, "", "", 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
 		"once 429":              {entraModes, 1, 429, "", throttling, 2, time.Second, 1300 * time.Millisecond, ""},
 		"once 429, 5 s":         {entraModes, 1, 429, "5", throttling, 2, 5 * time.Second, 6500 * time.Millisecond, ""},
@@ -111,7 +113,7 @@ func TestSignInBehindAGate(t *testing.T) {
 		"503 for good":          {entraModes, always, 503, "", "", 4, time.Second, 2 * time.Second, ReasonServiceUnavailable},
 		"missing credential":    {entraModes[:1], always, 401, "", missing, 1, 0, 50 * time.Millisecond, ReasonFederatedCredentialMissing},
 		"refusal":               {entraModes, always, 401, "", `{"error_codes":[700016]}`, 1, 0, 50 * time.Millisecond, ReasonApplicationNotFound},
-		"loop of one client":    {entraModes, always, 400, "", `{"error_codes":[50196]}`, 1, 0, 50 * time.Millisecond, ReasonThrottled},
+		"loop of one client":    {entraModes, always, 429, "9", `{"error_codes":[50196]}`, 1, 0, 50 * time.Millisecond, ReasonThrottled},
 		"page":                  {entraModes, always, 200, "", `<p>`, 1, 0, 50 * time.Millisecond, ReasonServiceUnavailable},
 		"forbidden":             {entraModes, always, 403, "", `<p>`, 1, 0, 50 * time.Millisecond, ReasonServiceUnavailable},
 		"node, once 404":        {[]Mode{ManagedIdentity}, 1, 404, "", "", 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
@@ -163,8 +165,11 @@ func TestGateOfATenant(t *testing.T) {
 				pods.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 					defer cancel()
-					own := fmt.Sprint("pod", i, ".")
+					own := fmt.Sprint("caller-", i, ".")
 					_, err := x.Token(ctx, client(mode, own), vault)
+					if code := err.(*Error).Code; mode != ManagedIdentity && code != 90055 {
+						t.Errorf("got number %d", code)
+					}
 					if checkText(t, err); err.(*Error).Reason() != ReasonThrottled || !strings.Contains(err.Error(), own) || strings.Contains(err.Error(), "first") {
 						t.Errorf("got %v", err)
 					}
@@ -216,13 +221,13 @@ func TestEntraAway(t *testing.T) {
 							time.Sleep(time.Duration(i) * 300 * time.Millisecond)
 							ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 							defer cancel()
-							own := fmt.Sprint("pod", i, ".")
+							own := fmt.Sprint("caller-", i, ".")
 							_, err := x.Token(ctx, client(mode, own), vault)
 							var typed interface{ Reason() string }
 							if !errors.As(err, &typed) {
 								t.Errorf("got %T %v", err, err)
 							}
-							if text := err.Error(); strings.Contains(strings.ReplaceAll(text, own, ""), "pod") {
+							if text := err.Error(); strings.Contains(strings.ReplaceAll(text, own, ""), "caller-") {
 								t.Errorf("pod %d: got %v", i, err)
 							} else if typed.Reason() == ReasonThrottled && !strings.Contains(text, own) {
 								t.Errorf("got %v", err)
@@ -241,20 +246,29 @@ func TestEntraAway(t *testing.T) {
 
 // What another try would only repeat is not tried again.
 func TestJudge(t *testing.T) {
-	failing := func(err error) error {
-		pool := roundTrip(func(*http.Request) (*http.Response, error) { return nil, err })
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://a.example", nil)
+	failing := func(resp *http.Response, err error) error {
+		pool := roundTrip(func(*http.Request) (*http.Response, error) { return resp, err })
+		req, requestErr := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://a.example", nil)
+		if requestErr != nil {
+			t.Fatal(requestErr)
+		}
 		_, err = transport.New(pool, "").Do(req)
 		return err
+	}
+	var untrusted *transport.Error
+	if !errors.As(failing(nil, x509.UnknownAuthorityError{}), &untrusted) {
+		t.Fatal("no error of the network")
 	}
 	for name, c := range map[string]struct {
 		err  error
 		want gate.Verdict
 	}{
 		"left":          {context.Canceled, gate.Verdict{News: gate.None}},
-		"reset":         {failing(io.ErrUnexpectedEOF), gate.Verdict{News: gate.Away}},
+		"reset":         {failing(nil, io.ErrUnexpectedEOF), gate.Verdict{News: gate.Away}},
 		"mute":          {transport.Timeout("a", transport.PhaseSignIn), gate.Verdict{News: gate.Away}},
-		"no such host":  {failing(&net.DNSError{IsNotFound: true}), gate.Verdict{News: gate.None}},
+		"no such host":  {failing(nil, &net.DNSError{IsNotFound: true}), gate.Verdict{News: gate.None}},
+		"no trust":      {unreachable(untrusted, "other words"), gate.Verdict{News: gate.None}},
+		"no HTTP":       {failing(answer(999, ""), nil), gate.Verdict{News: gate.None}},
 		"unknown":       {errors.New("x"), gate.Verdict{News: gate.None}},
 		"refusal":       {&Error{}, gate.Verdict{News: gate.Alive}},
 		"no such host'": {&Error{verdict: notTheService}, gate.Verdict{News: gate.None}},
@@ -294,5 +308,40 @@ func TestGatesAreBounded(t *testing.T) {
 	}
 	if n := g.kept.Len(); n != maxGates {
 		t.Errorf("%d gates", n)
+	}
+}
+
+// A caller that is not let in within its time is told as one that got no answer is, and
+// the metadata service is not asked more at a time than it takes.
+func TestPlacesBehindTheGate(t *testing.T) {
+	for mode, most := range map[Mode]int{WorkloadIdentity: 8, ManagedIdentity: 5} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &service{answer: func(int) (*http.Response, error) { time.Sleep(10 * time.Second); return good() }}
+			x := exchangeOf(s)
+			var pods sync.WaitGroup
+			for range 20 {
+				pods.Go(func() {
+					if _, err := x.Token(t.Context(), person(mode).Identity, vault); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			synctest.Wait()
+			if n := s.asked(); n != most {
+				t.Errorf("%s: %d at a time", mode, n)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var network *transport.Error
+			if _, err := x.Token(ctx, person(mode).Identity, vault); !errors.As(err, &network) || network.Reason() != transport.ReasonTimeout {
+				t.Errorf("%s: got %v", mode, err)
+			}
+			left, leave := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, leave)
+			if _, err := x.Token(left, person(mode).Identity, vault); err != context.Canceled {
+				t.Errorf("%s: got %v", mode, err)
+			}
+			pods.Wait()
+		})
 	}
 }

@@ -3,6 +3,7 @@ package render
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -13,17 +14,44 @@ import (
 // certificates have one subject.
 const maxSignatureChecks = 64
 
+// maxRSABits bounds the keys that check them, as crypto/tls does.
+const maxRSABits = 8192
+
 // publicKey is what every public key of the standard library can do.
 type publicKey interface {
 	Equal(crypto.PublicKey) bool
 }
 
+// ordered returns certificates in DER as a chain or, if they are not one, as they are:
+// also where crypto/x509 cannot read one of them, or its key is too big to check with.
+func ordered(stored [][]byte, keys []publicKey) [][]byte {
+	certs := make([]*x509.Certificate, len(stored))
+	for i, der := range stored {
+		var err error
+		if certs[i], err = x509.ParseCertificate(der); err != nil {
+			return stored
+		}
+		if key, ok := certs[i].PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			return stored
+		}
+	}
+	path := chain(certs, keys)
+	if path == nil {
+		return stored
+	}
+	out := make([][]byte, len(path))
+	for i, cert := range path {
+		out[i] = cert.Raw
+	}
+	return out
+}
+
 // chain returns the certificates leaf first, then each issuer up to the root, every
-// one once; or nil if they are not one chain. The leaf is the key's certificate or, if
-// the key has none, the one that all others lead up from.
+// one once; or nil if they are not one chain. The leaf is the certificate of one of the
+// keys or, if they have none, the one that all others lead up from.
 //
 // Order is all that it finds out: a chain from it may be expired or not trusted.
-func chain(stored []*x509.Certificate, key publicKey) []*x509.Certificate {
+func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
 	var certs []*x509.Certificate
 	for _, cert := range stored {
 		if !slices.ContainsFunc(certs, cert.Equal) {
@@ -37,7 +65,7 @@ func chain(stored []*x509.Certificate, key publicKey) []*x509.Certificate {
 	if issuers == nil {
 		return nil
 	}
-	for _, leaf := range leaves(certs, key) {
+	for _, leaf := range leaves(certs, keys) {
 		if path := climb(issuers, leaf); len(path) == len(certs) {
 			out := make([]*x509.Certificate, len(path))
 			for i, at := range path {
@@ -49,18 +77,18 @@ func chain(stored []*x509.Certificate, key publicKey) []*x509.Certificate {
 	return nil
 }
 
-// leaves returns where a chain may begin: the certificates of the key or, if there are
+// leaves returns where a chain may begin: the certificates of the keys or, if there are
 // none, anywhere.
-func leaves(certs []*x509.Certificate, key publicKey) []int {
-	var ofKey, all []int
+func leaves(certs []*x509.Certificate, keys []publicKey) []int {
+	var ofKeys, all []int
 	for i, cert := range certs {
 		all = append(all, i)
-		if key != nil && key.Equal(cert.PublicKey) {
-			ofKey = append(ofKey, i)
+		if slices.ContainsFunc(keys, func(k publicKey) bool { return k.Equal(cert.PublicKey) }) {
+			ofKeys = append(ofKeys, i)
 		}
 	}
-	if len(ofKey) > 0 {
-		return ofKey
+	if len(ofKeys) > 0 {
+		return ofKeys
 	}
 	return all
 }

@@ -3,13 +3,18 @@ package render_test
 import (
 	"crypto"
 	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
 )
 
 func TestChain(t *testing.T) {
@@ -97,20 +102,76 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
+// A key too big to check signatures with leaves the order as it is.
+func TestChainBigKey(t *testing.T) {
+	leaf := line("leaf")[0]
+	template := *leaf.cert
+	template.RawSubject = nil
+	for bits, want := range map[uint]bool{8192: true, 8193: false} {
+		n := new(big.Int).SetBit(new(big.Int), int(bits-1), 1)
+		template.Subject.CommonName = "big"
+		signed := must(x509.CreateCertificate(crand.Reader, &template, leaf.cert, &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 3}, leaf.key))
+		under := &entity{cert: must(x509.ParseCertificate(signed))}
+		der := pfxFile(plainPart(certBags(leaf, under)...))
+		if got := rendered(t, secretPFX(der), render.Options{}) == certPEM(under, leaf); got != want {
+			t.Errorf("of %d bits: ordered is %t", bits, got)
+		}
+	}
+}
+
 // BenchmarkHostile tells what the costliest values take.
 func BenchmarkHostile(b *testing.B) {
 	leaf := line("leaf")[0]
 	crowded := crowd(40, newKey(elliptic.P521()))
+	crowdedKeys := append(slices.Repeat([][]byte{keyBag(newKey(elliptic.P521()))}, 16), certBags(crowded...)...)
+	keys := slices.Repeat([][]byte{keyBag(newKey(elliptic.P521()))}, 170)
+	dear := func(n, h int) []byte {
+		prf := seq(oid(hashes[h].hmac), null)
+		return encryptedPart(claimKDF(seq(oid(oidPBKDF2), seq(octets(salt), integer(n), prf))), make([]byte, 16))
+	}
 	for name, der := range map[string][]byte{
-		"rounds of PBKDF2": pfxFile(encryptedPart(pbes2(render.MaxRounds/2, seq(append(certBags(leaf), keyBag(leaf.key))...)))),
-		"signatures":       pfxFile(plainPart(append(certBags(crowded...), keyBag(crowded[0].key))...)),
+		"rounds of SHA-1":          pfxFile(dear(render.MaxRounds/4, 0)),
+		"rounds of SHA-256":        pfxFile(dear(render.MaxRounds/2, 2)),
+		"rounds of SHA-384":        pfxFile(dear(render.MaxRounds/4, 3)),
+		"rounds of SHA-512":        pfxFile(dear(render.MaxRounds/4, 4)),
+		"rounds of SHA-384 in MAC": pfxWithMAC(seq(seq(seq(oid(hashes[3].digest), null), octets(nil)), octets(salt), integer(render.MaxRounds/4)), seq()),
+		"rounds, keys, signatures": pfxFile(encryptedPart(pbes2(render.MaxRounds/2, seq(crowdedKeys...)))),
+		"keys":                     pfxFile(plainPart(keys...)),
+		"big keys":                 pfxFile(plainPart(slices.Repeat([][]byte{bag(oidKey, bigKey(28000))}, 3)...)),
+		"signatures":               pfxFile(plainPart(append(certBags(crowded...), keyBag(crowded[0].key))...)),
+		"rounds, then nothing":     pfxFile(encryptedPart(pbes2(render.MaxRounds/2, seq(append(certBags(leaf), keyBag(leaf.key))...)))),
 	} {
 		b.Run(fmt.Sprintf("%s/%d", name, len(der)), func(b *testing.B) {
 			b.ReportAllocs()
 			v := secretPFX(der)
+			if len(v.Text) > render.MaxPFXText {
+				b.Fatalf("%d bytes of text", len(v.Text))
+			}
 			for b.Loop() {
-				rendered(b, v, render.Options{})
+				_, _ = render.Files(object(request.EncodingUTF8), v, render.Options{})
 			}
 		})
+	}
+}
+
+// bigKey is a key that crypto/x509 takes for one of RSA: it asks for no primes.
+func bigKey(bits int) []byte {
+	one, e := big.NewInt(1), big.NewInt(65537)
+	for {
+		var p [2]*big.Int
+		for i := range p {
+			p[i] = must(crand.Int(crand.Reader, new(big.Int).Lsh(one, uint(bits/2))))
+			for _, at := range []int{0, bits/2 - 2, bits/2 - 1} {
+				p[i].SetBit(p[i], at, 1)
+			}
+		}
+		p1, q1 := new(big.Int).Sub(p[0], one), new(big.Int).Sub(p[1], one)
+		d := new(big.Int).ModInverse(e, new(big.Int).Mul(p1, q1))
+		inverse := new(big.Int).ModInverse(p[1], p[0])
+		if d == nil || inverse == nil {
+			continue
+		}
+		numbers := []*big.Int{new(big.Int), new(big.Int).Mul(p[0], p[1]), e, d, p[0], p[1], new(big.Int).Mod(d, p1), new(big.Int).Mod(d, q1), inverse}
+		return seq(integer(0), seq(oid([]int{1, 2, 840, 113549, 1, 1, 1}), null), octets(must(asn1.Marshal(numbers))))
 	}
 }

@@ -2,11 +2,8 @@ package render
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -23,8 +20,6 @@ const (
 // maxPFXText bounds the text of a PFX that is read. Key Vault keeps 25 KB at most;
 // the time that big numbers take in a key or signature grows faster than they do.
 const maxPFXText = 64 << 10
-
-const importAgain = "import the certificate into the vault again"
 
 // bundle is the private side of a certificate as PEM: what goes into .crt and .key.
 type bundle struct {
@@ -101,52 +96,37 @@ func splitPEM(text []byte) bundle {
 	return b
 }
 
-// openPKCS12 turns a PFX into PEM: the private key, and the certificates as a chain if
+// openPKCS12 turns a PFX into PEM: the private keys, and the certificates as a chain if
 // they are one.
 func openPKCS12(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
-	invalid := func(err error) (bundle, error) {
-		e := &Error{Object: o, cause: fmt.Sprintf("%s (content type %.64q) %v", o, v.ContentType, err), fix: importAgain}
-		if errors.Is(err, errNotPFX) {
-			e.fix += "; if its policy makes the private key not exportable, take objectType cert"
-		}
-		return bundle{}, e
-	}
-	if len(v.Text) > maxPFXText {
-		return invalid(errTooLong)
-	}
-	der, err := base64.StdEncoding.DecodeString(v.Text)
+	stored, err := readPFX(v.Text)
 	if err != nil {
-		return invalid(errNotBase64)
+		return bundle{}, &Error{Object: o,
+			cause: fmt.Sprintf("%s (content type %.64q) %v", o, v.ContentType, err),
+			fix:   "import the certificate into the vault again"}
 	}
-	stored, err := parsePFX(der)
-	if err != nil {
-		return invalid(err)
-	}
-	// Attributes that Windows puts beside the key are not written, nor were they by the
-	// provider we replace.
-	key, err := x509.MarshalPKCS8PrivateKey(stored.key)
-	if err != nil {
-		return invalid(errNotPFX)
-	}
-	out := bundle{keys: encodePEM(labelPrivateKey, key)}
 	certs := stored.certs
 	if !opts.StoredOrder {
-		if ordered := chain(certs, publicOf(stored.key)); ordered != nil {
-			certs = ordered
-		}
+		certs = ordered(certs, stored.public)
+	}
+	var out bundle
+	for _, key := range stored.keys {
+		out.keys = append(out.keys, encodePEM(labelPrivateKey, key)...)
 	}
 	for _, cert := range certs {
-		out.certs = append(out.certs, encodePEM(labelCertificate, cert.Raw)...)
+		out.certs = append(out.certs, encodePEM(labelCertificate, cert)...)
 	}
 	return out, nil
 }
 
-// publicOf returns the public side of a private key; nil if it has none to compare.
-func publicOf(key any) publicKey {
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil
+// readPFX reads the text under which Key Vault returns a PFX.
+func readPFX(text string) (pfx, error) {
+	if len(text) > maxPFXText {
+		return pfx{}, errTooLong
 	}
-	public, _ := signer.Public().(publicKey)
-	return public
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return pfx{}, errNotBase64
+	}
+	return parsePFX(der)
 }

@@ -5,12 +5,17 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"math"
+	"encoding/pem"
+	"hash"
+	"slices"
+
+	"akv-csi-provider/provider/render"
 )
 
 // What follows writes PKCS#12 (RFC 7292) that no encoder at hand would.
@@ -25,7 +30,7 @@ var (
 	oidSHA1      = []int{1, 3, 14, 3, 2, 26}
 
 	oidKey, oidShrouded, oidCert = bagOID(1), bagOID(2), bagOID(3)
-	oidCRL                       = bagOID(4)
+	oidCRL, oidSecret, oidNested = bagOID(4), bagOID(5), bagOID(6)
 	oidX509                      = []int{1, 2, 840, 113549, 1, 9, 22, 1}
 )
 
@@ -48,28 +53,69 @@ func pad(b []byte, size int) []byte {
 	return append(bytes.Clone(b), bytes.Repeat([]byte{byte(n)}, n)...)
 }
 
-var salt = []byte("salt and")
+var (
+	salt = []byte("salt and")
+	null = []byte{asn1.TagNull, 0}
+	huge = []byte{asn1.TagInteger, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0} // 2⁶⁴
+)
 
-// kdf is PBKDF2 with HMAC-SHA-256.
-func kdf(iterations int) []byte {
-	return seq(oid(oidPBKDF2), seq(octets(salt), integer(iterations), seq(oid(oidSHA256MAC), []byte{5, 0})))
+// kdf is PBKDF2 with HMAC-SHA-256 and such parameters after the salt.
+func kdf(parameters ...[]byte) []byte {
+	parameters = slices.Concat([][]byte{octets(salt)}, parameters, [][]byte{seq(oid(oidSHA256MAC), null)})
+	return seq(oid(oidPBKDF2), seq(parameters...))
 }
 
 // claim names AES-256 under so many iterations, whether made or not.
-func claim(iterations int) []byte {
-	return seq(oid(oidPBES2), seq(kdf(iterations), seq(oid(oidAES256), octets(make([]byte, aes.BlockSize)))))
+func claim(iterations int) []byte { return claimKDF(kdf(integer(iterations))) }
+
+func claimKDF(kdf []byte) []byte {
+	return seq(oid(oidPBES2), seq(kdf, seq(oid(oidAES256), octets(make([]byte, aes.BlockSize)))))
 }
 
 func pbes2(iterations int, plain []byte) (algorithm, data []byte) {
 	key := must(pbkdf2.Key(sha256.New, "", salt, iterations, 32))
-	data = pad(plain, aes.BlockSize)
-	cipher.NewCBCEncrypter(must(aes.NewCipher(key)), make([]byte, aes.BlockSize)).CryptBlocks(data, data)
-	return claim(iterations), data
+	return claim(iterations), encryptCBC(must(aes.NewCipher(key)), make([]byte, aes.BlockSize), plain)
+}
+
+func encryptCBC(block cipher.Block, iv, plain []byte) []byte {
+	data := pad(plain, block.BlockSize())
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(data, data)
+	return data
+}
+
+// pbe1 encrypts as RFC 7292 appendix C has it, under a way to write the empty password.
+func pbe1(n, keySize int, newCipher func([]byte) (cipher.Block, error), password []byte, iterations int, plain []byte) (algorithm, data []byte) {
+	key := must(render.DerivePKCS12(sha1.New, render.ForKey, password, salt, iterations, keySize))
+	iv := must(render.DerivePKCS12(sha1.New, render.ForIV, password, salt, iterations, 8))
+	return claimPBE1(n, integer(iterations)), encryptCBC(must(newCipher(key)), iv, plain)
+}
+
+func claimPBE1(n int, count []byte) []byte {
+	return seq(oid([]int{1, 2, 840, 113549, 1, 12, 1, n}), seq(octets(salt), count))
 }
 
 // hostileKey asks for more iterations than a node can spare.
 func hostileKey() []byte {
-	return bag(oidShrouded, seq(claim(math.MaxInt32), octets(make([]byte, 64))))
+	return bag(oidShrouded, seq(claim(1<<62), octets(make([]byte, 64))))
+}
+
+// nested puts bags so deep into one another.
+func nested(depth int, bags ...[]byte) []byte {
+	contents := seq(bags...)
+	for range depth - 1 {
+		contents = seq(bag(oidNested, contents))
+	}
+	return bag(oidNested, contents)
+}
+
+// p256K is a private key that crypto/x509 does not know.
+func p256K() []byte {
+	curve := seq(oid([]int{1, 2, 840, 10045, 2, 1}), oid([]int{1, 3, 132, 0, 10}))
+	return seq(integer(0), curve, octets(seq(integer(1), octets(bytes.Repeat([]byte{1}, 32)))))
+}
+
+func derPEM(label string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
 }
 
 func bag(id []int, value []byte, attributes ...[]byte) []byte {
@@ -82,7 +128,7 @@ func bag(id []int, value []byte, attributes ...[]byte) []byte {
 
 // attribute is one that no reader knows.
 func attribute() []byte {
-	return seq(oid([]int{1, 3, 6, 1, 4, 1, 311, 17, 2}), tlv(asn1.ClassUniversal, asn1.TagSet, true, []byte{5, 0}))
+	return seq(oid([]int{1, 3, 6, 1, 4, 1, 311, 17, 2}), tlv(asn1.ClassUniversal, asn1.TagSet, true, null))
 }
 
 func keyBag(k crypto.Signer) []byte {
@@ -120,13 +166,24 @@ func pfxWithMAC(mac, safe []byte) []byte {
 }
 
 // macOf is a MAC that claims so many iterations and fits nothing.
-func macOf(iterations int) []byte {
-	return seq(seq(seq(oid(oidSHA1), []byte{5, 0}), octets(make([]byte, sha1.Size))), octets(salt), integer(iterations))
+func macOf(count []byte) []byte {
+	return seq(seq(seq(oid(oidSHA1), null), octets(make([]byte, sha1.Size))), octets(salt), count)
 }
 
-// pbmac1 is a MAC by RFC 9579 that claims so many iterations for so long a key.
-func pbmac1(iterations, length int) []byte {
-	kdf := seq(oid(oidPBKDF2), seq(octets(salt), integer(iterations), integer(length), seq(oid(oidSHA256MAC), []byte{5, 0})))
-	algorithm := seq(oid([]int{1, 2, 840, 113549, 1, 5, 14}), seq(kdf, seq(oid(oidSHA256MAC), []byte{5, 0})))
-	return seq(seq(algorithm, octets(make([]byte, 32))), octets(salt), integer(1))
+// macFor is the MAC of the parts.
+func macFor(digest []int, newHash func() hash.Hash, password, safe []byte) []byte {
+	key := must(render.DerivePKCS12(newHash, render.ForMAC, password, salt, 10, newHash().Size()))
+	return seq(seq(seq(oid(digest), null), octets(hmacSum(newHash, key, safe))), octets(salt), integer(10))
+}
+
+func hmacSum(newHash func() hash.Hash, key, message []byte) []byte {
+	h := hmac.New(newHash, key)
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+// pbmac1 is a MAC by RFC 9579 with such parameters after the salt.
+func pbmac1(sum []byte, parameters ...[]byte) []byte {
+	algorithm := seq(oid([]int{1, 2, 840, 113549, 1, 5, 14}), seq(kdf(parameters...), seq(oid(oidSHA256MAC), null)))
+	return seq(seq(algorithm, octets(sum)), octets(salt), integer(1))
 }

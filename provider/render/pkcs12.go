@@ -1,67 +1,48 @@
 package render
 
 import (
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
-
-	"software.sslmate.com/src/go-pkcs12"
 )
+
+// The decoder of PKCS#12 (RFC 7292) is our own so that no file costs more than it may.
+// The key of a shrouded bag inside an encrypted part is derived once that part is open,
+// and nobody can see before how many rounds it asks for: a library that takes the file
+// as a whole may run for ever. It also reads what Key Vault keeps and go-pkcs12 refuses:
+// several keys, no key, many parts.
 
 // Why a PFX cannot be read. The words are the same whatever it holds.
 var (
 	errTooLong   = fmt.Errorf("is longer than %d bytes", maxPFXText)
 	errNotBase64 = errors.New("is not base64 text")
-	errNotPFX    = errors.New("is not PKCS#12 with one private key and its certificates")
+	errNotPFX    = errors.New("is not PKCS#12 with private keys or certificates")
 	errPassword  = errors.New("is damaged or under a password")
 	errAlgorithm = errors.New("is protected by an algorithm that is not supported")
-	errRounds    = fmt.Errorf("asks for more than %d rounds to derive its keys", maxRounds)
+	errRounds    = fmt.Errorf("asks for more than %d hash rounds to derive its keys", maxRounds)
 )
 
-// pfx is what a PKCS#12 file holds.
-type pfx struct {
-	key   any                 // of crypto/x509
-	certs []*x509.Certificate // in the order of the file
-}
+// Types of what a part (RFC 7292 section 4.1) and a bag (section 4.2) hold.
+const (
+	oidData          = "1.2.840.113549.1.7.1"
+	oidEncryptedData = "1.2.840.113549.1.7.6"
 
-// parsePFX reads a PKCS#12 file under an empty password, as Key Vault returns it: it
-// writes what is imported anew, with the one key that a certificate has.
-func parsePFX(der []byte) (pfx, error) {
-	if err := checkRounds(der); err != nil {
-		return pfx{}, err
-	}
-	key, leaf, others, err := pkcs12.DecodeChain(der, "")
-	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
-		return pfx{}, errPassword
-	case errors.As(err, new(pkcs12.NotImplementedError)):
-		return pfx{}, errAlgorithm
-	case err != nil: // whose text may quote the content
-		return pfx{}, errNotPFX
-	}
-	return pfx{key: key, certs: append([]*x509.Certificate{leaf}, others...)}, nil
-}
+	oidKeyBag      = "1.2.840.113549.1.12.10.1.1"
+	oidShroudedBag = "1.2.840.113549.1.12.10.1.2"
+	oidCertBag     = "1.2.840.113549.1.12.10.1.3"
+	oidNestedBag   = "1.2.840.113549.1.12.10.1.6"
 
-// maxRounds bounds the hash rounds that one PFX may cost in all its key derivations
-// together: half a second at most. Key Vault and OpenSSL ask for 2,000 or so each,
-// Java for up to 100,000; a PFX can ask for 2³¹.
-const maxRounds = 1_000_000
+	oidX509Certificate = "1.2.840.113549.1.9.22.1"
+)
 
-// The parts of RFC 7292 section 4 that say how keys are derived.
+// The structures of RFC 7292 section 4. What may follow their last field, such as the
+// attributes of a bag, is not read.
 type (
 	pfxPDU struct {
 		Version  int
 		AuthSafe contentInfo
-		MAC      struct {
-			Digest struct {
-				Algorithm pkix.AlgorithmIdentifier
-				Value     []byte
-			}
-			Salt   []byte
-			Rounds int `asn1:"optional,default:1"`
-		} `asn1:"optional"`
+		MAC      macData `asn1:"optional"`
 	}
 	contentInfo struct {
 		Type    asn1.ObjectIdentifier
@@ -79,88 +60,147 @@ type (
 		Type  asn1.ObjectIdentifier
 		Value asn1.RawValue `asn1:"tag:0,explicit"`
 	}
+	certBag struct {
+		Type asn1.ObjectIdentifier
+		Data []byte `asn1:"tag:0,explicit"`
+	}
 	shroudedKey struct { // EncryptedPrivateKeyInfo of RFC 5958
 		Algorithm pkix.AlgorithmIdentifier
 		Data      []byte
 	}
 )
 
-// checkRounds refuses a file that would cost too much. It sees all counts but those
-// of a key within an encrypted part, which only the decoder can open: a file by which
-// that one could be kept busy is none that the certificate service of Key Vault writes,
-// and nothing else puts a kid on a secret. What it cannot read the decoder refuses.
-func checkRounds(der []byte) error {
+// maxNesting bounds the bags within bags.
+const maxNesting = 4
+
+// pfx is what a PKCS#12 file holds, in the order of the file. What belongs into it is
+// the vault's to say: where the policy makes a private key not exportable, it has none.
+type pfx struct {
+	certs  [][]byte    // in DER
+	keys   [][]byte    // as PKCS#8 in DER
+	public []publicKey // of those keys that the standard library knows
+}
+
+// parsePFX reads a PKCS#12 file under an empty password, as Key Vault returns it.
+func parsePFX(der []byte) (pfx, error) {
+	d := newDecoder()
+	if err := d.file(der); err != nil {
+		return pfx{}, err
+	}
+	return d.out, nil
+}
+
+// decoder reads one file.
+type decoder struct {
+	lock lock
+	out  pfx
+}
+
+func newDecoder() *decoder { return &decoder{lock: newLock()} }
+
+func (d *decoder) file(der []byte) error {
 	var pdu pfxPDU
-	if !unmarshal(der, &pdu) {
+	if !unmarshal(der, &pdu) || pdu.Version != 3 {
 		return errNotPFX
+	}
+	if pdu.AuthSafe.Type.String() != oidData { // signed by a public key (section 4)
+		return errAlgorithm
 	}
 	var safe []byte
-	var parts []contentInfo
-	if !unmarshal(pdu.AuthSafe.Content.Bytes, &safe) || !unmarshal(safe, &parts) {
+	if !unmarshal(pdu.AuthSafe.Content.Bytes, &safe) {
 		return errNotPFX
 	}
-	left := costs{maxRounds}
-	left.take(pdu.MAC.Rounds, 1)
-	left.takeFor(pdu.MAC.Digest.Algorithm)
-	for _, part := range parts {
-		var encrypted encryptedData
-		if unmarshal(part.Content.Bytes, &encrypted) {
-			left.takeFor(encrypted.Info.Algorithm)
-		}
-		var contents []byte
-		var bags []safeBag
-		if unmarshal(part.Content.Bytes, &contents) && unmarshal(contents, &bags) {
-			for _, bag := range bags {
-				var key shroudedKey
-				if unmarshal(bag.Value.Bytes, &key) {
-					left.takeFor(key.Algorithm)
-				}
-			}
+	if len(pdu.MAC.Digest.Algorithm.Algorithm) > 0 {
+		if err := d.lock.verify(pdu.MAC, safe); err != nil {
+			return err
 		}
 	}
-	if left.rounds < 0 {
-		return errRounds
+	var parts []contentInfo
+	if !unmarshal(safe, &parts) {
+		return errNotPFX
+	}
+	for _, part := range parts {
+		if err := d.part(part); err != nil {
+			return err
+		}
+	}
+	if len(d.out.keys) == 0 && len(d.out.certs) == 0 {
+		return errNotPFX
 	}
 	return nil
 }
 
-// costs are the rounds that are left.
-type costs struct{ rounds int }
-
-// take charges for a derivation of so many blocks.
-func (c *costs) take(rounds, blocks int) {
-	if rounds > maxRounds || blocks > maxRounds || rounds*blocks > maxRounds {
-		c.rounds = -1
-		return
+func (d *decoder) part(part contentInfo) error {
+	switch part.Type.String() {
+	case oidData:
+		var contents []byte
+		if !unmarshal(part.Content.Bytes, &contents) {
+			return errNotPFX
+		}
+		return d.bags(contents, 0)
+	case oidEncryptedData:
+		var encrypted encryptedData
+		if !unmarshal(part.Content.Bytes, &encrypted) {
+			return errNotPFX
+		}
+		contents, err := d.lock.open(encrypted.Info.Algorithm, encrypted.Info.Data)
+		if err != nil {
+			return err
+		}
+		return d.bags(contents, 0)
 	}
-	c.rounds -= rounds * blocks
+	return errAlgorithm // EnvelopedData: for the holder of another private key
 }
 
-// takeFor charges for what the parameters of an algorithm say: salt and rounds of
-// RFC 7292 appendix C and of PBKDF2, where the length of the key may follow, or an
-// algorithm within, as in PBES2 and PBMAC1 (RFC 8018 appendix A).
-func (c *costs) takeFor(algorithm pkix.AlgorithmIdentifier) {
-	var parameters []asn1.RawValue
-	if !unmarshal(algorithm.Parameters.FullBytes, &parameters) {
-		return
+func (d *decoder) bags(contents []byte, depth int) error {
+	var bags []safeBag
+	if depth > maxNesting || !unmarshal(contents, &bags) {
+		return errNotPFX
 	}
-	rounds, blocks := 0, 1
-	for i, p := range parameters {
-		var n int
-		var inner pkix.AlgorithmIdentifier
-		switch {
-		case i == 1 && unmarshal(p.FullBytes, &n):
-			rounds = n
-		case i == 2 && unmarshal(p.FullBytes, &n):
-			const shortestHash = 20
-			blocks = 1 + n/shortestHash
-		case i == 0 && unmarshal(p.FullBytes, &inner):
-			c.takeFor(inner)
-		case p.Class == asn1.ClassUniversal && p.Tag == asn1.TagInteger: // longer than an int
-			c.rounds = -1
+	for _, bag := range bags {
+		if err := d.bag(bag, depth); err != nil {
+			return err
 		}
 	}
-	c.take(rounds, blocks)
+	return nil
+}
+
+func (d *decoder) bag(bag safeBag, depth int) error {
+	value := bag.Value.Bytes
+	switch bag.Type.String() {
+	case oidKeyBag:
+		return d.key(value)
+	case oidShroudedBag:
+		var key shroudedKey
+		if !unmarshal(value, &key) {
+			return errNotPFX
+		}
+		der, err := d.lock.open(key.Algorithm, key.Data)
+		if err != nil {
+			return err
+		}
+		return d.key(der)
+	case oidCertBag:
+		return d.cert(value)
+	case oidNestedBag:
+		return d.bags(value, depth+1)
+	}
+	return nil // a CRL, a secret: nothing for a file of keys and certificates
+}
+
+func (d *decoder) cert(value []byte) error {
+	var cert certBag
+	if !unmarshal(value, &cert) {
+		return errNotPFX
+	}
+	if cert.Type.String() != oidX509Certificate { // SDSI, which PEM has no label for
+		return nil
+	}
+	if !isSequence(cert.Data) {
+		return errNotPFX
+	}
+	d.out.certs = append(d.out.certs, cert.Data)
+	return nil
 }
 
 // unmarshal reads one value in DER that nothing follows.

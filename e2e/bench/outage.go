@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+
+	"google.golang.org/grpc/status"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+// mountTimeout is a budget that lets the case of an outage end soon.
+const mountTimeout = 20 * time.Second
+
+// firstBackoff is how long kubelet waits before it tries a failed volume again; each
+// time twice as long.
+const firstBackoff = 500 * time.Millisecond
+
+// ourError is one line that ends with a reason.
+var ourError = regexp.MustCompile(`^[^\n]+ \[[A-Za-z]+\]$`)
+
+// vaultDown lets a warm plugin lose its vault and n new pods start. The time for
+// which it watches ends later if a mount does.
+func vaultDown(n int, watch time.Duration) drive {
+	return func(ctx context.Context, t *trial) error {
+		if _, err := t.knownPods(ctx, 1); err != nil {
+			return err
+		}
+		pods, err := t.pods("new", n, false)
+		if err != nil {
+			return err
+		}
+		t.box.SetFault(azuretest.GetSecret, azuretest.Fault{Reset: true})
+		start := time.Now()
+		until := start.Add(watch)
+		var mounts []mounted
+		if err := t.measure(func() []mounted {
+			mounts = t.asKubelet(ctx, pods, until)
+			_ = wait(ctx, time.Until(until)) // the trial ends with ctx
+			return mounts
+		}); err != nil {
+			return err
+		}
+		t.set(wrongErrors, float64(wrong(mounts)))
+		t.set(slowestError, milliseconds(slices.Max(t.latencies)))
+		t.countTries(start)
+		return nil
+	}
+}
+
+// asKubelet mounts each volume until that time, as long as it fails.
+func (t *trial) asKubelet(ctx context.Context, volumes []*v1alpha1.MountRequest, until time.Time) []mounted {
+	tries := make([][]mounted, len(volumes))
+	var group sync.WaitGroup
+	for i, volume := range volumes {
+		group.Go(func() {
+			for backoff := firstBackoff; ; backoff *= 2 {
+				m := t.one(ctx, volume)
+				tries[i] = append(tries[i], m)
+				if m.err == nil || time.Until(until) < backoff || wait(ctx, backoff) != nil {
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	return slices.Concat(tries...)
+}
+
+// wrong counts the mounts that did not end with one of our errors.
+func wrong(mounts []mounted) int {
+	n := 0
+	for _, m := range mounts {
+		if m.err == nil || !ourError.MatchString(status.Convert(m.err).Message()) {
+			n++
+		}
+	}
+	return n
+}
+
+// countTries holds the requests to the vault against the time it was down.
+func (t *trial) countTries(start time.Time) {
+	tries, early := 0, 0
+	for _, r := range t.arrivals() {
+		if r.Kind != azuretest.GetSecret && r.Kind != azuretest.Challenge {
+			continue
+		}
+		tries++
+		if r.Time.Sub(start) < time.Second {
+			early++
+		}
+	}
+	t.set(triesPerSecond, float64(tries)/t.wall.Seconds())
+	t.notes = append(t.notes, fmt.Sprintf("%d tries in %.0f s, %d of them in the first second", tries, t.wall.Seconds(), early))
+}

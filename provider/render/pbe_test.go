@@ -1,0 +1,254 @@
+package render_test
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
+	"crypto/pbkdf2"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"hash"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider/render"
+
+	gopkcs12 "software.sslmate.com/src/go-pkcs12"
+)
+
+// passwords are the ways to write the empty one.
+var passwords = map[string][]byte{"two zeros": {0, 0}, "no bytes": nil}
+
+// hashes have the object identifiers of their digest and their HMAC.
+var hashes = []struct {
+	name         string
+	digest, hmac []int
+	make         func() hash.Hash
+}{
+	{"SHA-1", oidSHA1, []int{1, 2, 840, 113549, 2, 7}, sha1.New},
+	{"SHA-224", []int{2, 16, 840, 1, 101, 3, 4, 2, 4}, []int{1, 2, 840, 113549, 2, 8}, sha256.New224},
+	{"SHA-256", []int{2, 16, 840, 1, 101, 3, 4, 2, 1}, oidSHA256MAC, sha256.New},
+	{"SHA-384", []int{2, 16, 840, 1, 101, 3, 4, 2, 2}, []int{1, 2, 840, 113549, 2, 10}, sha512.New384},
+	{"SHA-512", []int{2, 16, 840, 1, 101, 3, 4, 2, 3}, []int{1, 2, 840, 113549, 2, 11}, sha512.New},
+}
+
+func newTwoKeyDES(key []byte) (cipher.Block, error) {
+	return des.NewTripleDESCipher(slices.Concat(key, key[:8]))
+}
+
+func TestPBE1(t *testing.T) {
+	leaf := line("leaf")[0]
+	key := must(x509.MarshalPKCS8PrivateKey(leaf.key))
+	for _, r := range []struct {
+		name    string
+		n, size int
+		make    func([]byte) (cipher.Block, error)
+	}{
+		{"3DES", 3, 24, des.NewTripleDESCipher}, {"3DES of two keys", 4, 16, newTwoKeyDES}, {"RC2", 5, 16, newRC2}, {"RC2 of 40 bits", 6, 5, newRC2},
+	} {
+		for way, password := range passwords {
+			part := encryptedPart(pbe1(r.n, r.size, r.make, password, 10, seq(certBags(leaf)...)))
+			algorithm, data := pbe1(r.n, r.size, r.make, password, 10, key)
+			safe := seq(part, plainPart(bag(oidShrouded, seq(algorithm, octets(data)))))
+			for name, mac := range map[string][]byte{"no MAC": nil, "MAC": macFor(oidSHA1, sha1.New, password, safe)} {
+				t.Run(r.name+"/"+way+"/"+name, func(t *testing.T) {
+					der := pfxWithMAC(mac, safe)
+					if got, want := rendered(t, secretPFX(der), render.Options{}), keyPEM(leaf.key)+certPEM(leaf); got != want {
+						t.Errorf("got %s\nwant %s", got, want)
+					}
+					// The library knows no 3DES of two keys and needs a MAC for the second way.
+					if _, _, err := gopkcs12.Decode(der, ""); err != nil && r.n != 4 && (mac != nil || password != nil) {
+						t.Errorf("the library does not read it: %v", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestPBES2(t *testing.T) {
+	leaf := line("leaf")[0]
+	for _, h := range hashes {
+		for _, r := range []struct {
+			name string
+			id   []int
+			size int
+			make func([]byte) (cipher.Block, error)
+		}{
+			{"AES-128", []int{2, 16, 840, 1, 101, 3, 4, 1, 2}, 16, aes.NewCipher},
+			{"AES-192", []int{2, 16, 840, 1, 101, 3, 4, 1, 22}, 24, aes.NewCipher},
+			{"AES-256", oidAES256, 32, aes.NewCipher},
+			{"3DES", []int{1, 2, 840, 113549, 3, 7}, 24, des.NewTripleDESCipher},
+		} {
+			prf := seq(oid(h.hmac), null)
+			if h.name == "SHA-1" {
+				prf = nil // the default
+			}
+			for name, parameters := range map[string][]byte{
+				"":            seq(octets(salt), integer(10), prf),
+				"/key length": seq(octets(salt), integer(10), integer(r.size), prf),
+			} {
+				t.Run(r.name+"/"+h.name+name, func(t *testing.T) {
+					block := must(r.make(must(pbkdf2.Key(h.make, "", salt, 10, r.size))))
+					iv := make([]byte, block.BlockSize())
+					algorithm := seq(oid(oidPBES2), seq(seq(oid(oidPBKDF2), parameters), seq(oid(r.id), octets(iv))))
+					der := pfxFile(encryptedPart(algorithm, encryptCBC(block, iv, seq(certBags(leaf)...))))
+					if got := rendered(t, secretPFX(der), render.Options{}); got != certPEM(leaf) {
+						t.Errorf("got %s", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestMAC(t *testing.T) {
+	leaf := line("leaf")[0]
+	safe := seq(plainPart(certBags(leaf)...))
+	macs := map[string][]byte{
+		"PBMAC1": pbmac1(hmacSum(sha256.New, must(pbkdf2.Key(sha256.New, "", salt, 10, 32)), safe), integer(10), integer(32)),
+	}
+	for _, h := range hashes {
+		for way, password := range passwords {
+			macs[h.name+"/"+way] = macFor(h.digest, h.make, password, safe)
+		}
+	}
+	for name, mac := range macs {
+		t.Run(name, func(t *testing.T) {
+			if got := rendered(t, secretPFX(pfxWithMAC(mac, safe)), render.Options{}); got != certPEM(leaf) {
+				t.Errorf("got %s", got)
+			}
+			other := seq(plainPart(certBags(leaf, leaf)...))
+			if _, err := render.Charged(pfxWithMAC(mac, other)); err == nil || !strings.Contains(err.Error(), "password") {
+				t.Errorf("of another file: %v", err)
+			}
+		})
+	}
+}
+
+// Every derivation is charged for before it runs, and a file that cannot pay is refused.
+func TestCharges(t *testing.T) {
+	leaf := line("leaf")[0]
+	safe := seq(plainPart(certBags(leaf)...))
+	part := func(algorithm []byte) []byte { return pfxFile(encryptedPart(algorithm, make([]byte, 16))) }
+	pbmac := func(parameters ...[]byte) []byte { return pfxWithMAC(pbmac1(make([]byte, 32), parameters...), safe) }
+	twice := encryptedPart(pbes2(10, seq(certBags(leaf)...)))
+	sha512 := func(n int) []byte {
+		prf := seq(oid(hashes[4].hmac), null)
+		return claimKDF(seq(oid(oidPBKDF2), seq(octets(salt), integer(n), prf)))
+	}
+	most := render.MaxRounds
+	type row struct {
+		name, says string
+		der        []byte
+		charged    int
+	}
+	rows := []row{
+		{"a key of PBKDF2", "", pfxFile(twice), 20},
+		{"two keys", "", pfxFile(twice, twice), 40},
+		{"a key in an encrypted part", "", pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(7, leaf.key))))), 34},
+		{"hidden rounds", "rounds", pfxFile(encryptedPart(pbes2(10, seq(hostileKey())))), 20},
+		{"hidden rounds, deeper", "rounds", pfxFile(encryptedPart(pbes2(10, seq(nested(3, hostileKey()))))), 20},
+		{"hidden rounds in sum", "rounds", pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(100, leaf.key), bag(oidShrouded, seq(claim(most/2-100), octets(make([]byte, 16)))))))), 220},
+		{"the last round", "password", pfxFile(twice, encryptedPart(claim(most/2-10), make([]byte, 16))), most},
+		{"one more", "rounds", pfxFile(twice, encryptedPart(claim(most/2-9), make([]byte, 16))), 20},
+		{"a bigger hash", "password", part(sha512(1000)), 4000},
+		{"a bigger hash, too often", "rounds", part(sha512(most/4 + 1)), 0},
+		{"two blocks and one, for two passwords", "password", part(claimPBE1(3, integer(100))), 600},
+		{"one block and one, for two passwords", "password", part(claimPBE1(6, integer(100))), 400},
+		{"no vector left", "rounds", part(claimPBE1(3, integer(most/3+1))), 2 * (most/3 + 1)},
+		{"a MAC for two passwords", "password", pfxWithMAC(macOf(integer(1000)), safe), 2000},
+		{"a MAC for one password", "rounds", pfxWithMAC(macOf(integer(most/2+1)), safe), most/2 + 1},
+		{"PBMAC1", "password", pbmac(integer(100), integer(32)), 200},
+		{"PBMAC1 of two blocks", "password", pbmac(integer(100), integer(64)), 400},
+		{"the length of PBMAC1", "not PKCS#12", pbmac(integer(100), huge), 0},
+		{"the length of a key", "not PKCS#12", part(claimKDF(kdf(integer(10), integer(1<<40)))), 0},
+		{"another length of a key", "not PKCS#12", part(claimKDF(kdf(integer(10), integer(16)))), 0},
+	}
+	for _, n := range []int{math.MinInt, -1, 0, 19, 65, 1 << 40, math.MaxInt} {
+		rows = append(rows, row{fmt.Sprint("PBMAC1 of bytes ", n), "algorithm", pbmac(integer(100), integer(n)), 0})
+	}
+	rows = append(rows, row{"PBMAC1 without a length", "algorithm", pbmac(integer(100)), 0})
+	for _, n := range []int{math.MinInt, -1 << 40, -1, 0, most + 1, 1 << 62, math.MaxInt} {
+		says := "not PKCS#12"
+		if n > 0 {
+			says = "rounds"
+		}
+		for name, der := range allCounts(integer(n), safe) {
+			rows = append(rows, row{fmt.Sprintf("%s of %d", name, n), says, der, 0})
+		}
+	}
+	for name, der := range allCounts(huge, safe) {
+		rows = append(rows, row{name + " of 2⁶⁴", "not PKCS#12", der, 0})
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			charged, err := render.Charged(r.der)
+			if charged != r.charged {
+				t.Errorf("charged %d, want %d", charged, r.charged)
+			}
+			if (err == nil) != (r.says == "") || err != nil && (!slices.ContainsFunc(render.PFXErrors, func(e error) bool { return errors.Is(err, e) }) || !strings.Contains(err.Error(), r.says)) {
+				t.Errorf("does not say %q: %v", r.says, err)
+			}
+		})
+	}
+}
+
+// allCounts are files that have a count at each of the places there are.
+func allCounts(count, safe []byte) map[string][]byte {
+	part := func(algorithm []byte) []byte { return encryptedPart(algorithm, make([]byte, 16)) }
+	return map[string][]byte{
+		"PBKDF2": pfxFile(part(claimKDF(kdf(count)))),
+		"PBE":    pfxFile(part(claimPBE1(3, count))),
+		"MAC":    pfxWithMAC(macOf(count), safe),
+		"PBMAC1": pfxWithMAC(pbmac1(make([]byte, 32), count, integer(32)), safe),
+		"key":    pfxFile(plainPart(bag(oidShrouded, seq(claimPBE1(6, count), octets(make([]byte, 16)))))),
+	}
+}
+
+// What the decoder does not know, or what is not there, is refused at no cost.
+func TestAlgorithmRefused(t *testing.T) {
+	unknown := oid([]int{1, 2, 3})
+	aes256 := seq(oid(oidAES256), octets(make([]byte, 16)))
+	ten := kdf(integer(10))
+	safe := seq(plainPart())
+	pbmac := func(parameters ...[]byte) []byte {
+		algorithm := seq(oid([]int{1, 2, 840, 113549, 1, 5, 14}), seq(parameters...))
+		return pfxWithMAC(seq(seq(algorithm, octets(make([]byte, 32))), octets(salt), integer(1)), safe)
+	}
+	part := func(algorithm ...[]byte) []byte { return pfxFile(encryptedPart(seq(algorithm...), make([]byte, 16))) }
+	for _, r := range []struct {
+		name, says string
+		der        []byte
+	}{
+		{"scheme", "algorithm", part(unknown)},
+		{"RC4", "algorithm", part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 1}), seq(octets(salt), integer(10)))},
+		{"no parameters", "not PKCS#12", part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 3}))},
+		{"no parameters of PBES2", "not PKCS#12", part(oid(oidPBES2))},
+		{"cipher", "algorithm", part(oid(oidPBES2), seq(ten, seq(unknown, octets(salt))))},
+		{"scrypt", "algorithm", part(oid(oidPBES2), seq(seq(unknown, seq()), aes256))},
+		{"no parameters of PBKDF2", "not PKCS#12", part(oid(oidPBES2), seq(seq(oid(oidPBKDF2)), aes256))},
+		{"PRF", "algorithm", part(oid(oidPBES2), seq(seq(oid(oidPBKDF2), seq(octets(salt), integer(10), seq(unknown, null))), aes256))},
+		{"no vector", "not PKCS#12", part(oid(oidPBES2), seq(ten, seq(oid(oidAES256))))},
+		{"MAC", "algorithm", pfxWithMAC(seq(seq(seq(unknown, null), octets(nil)), octets(salt), integer(10)), safe)},
+		{"no parameters of PBMAC1", "not PKCS#12", pbmac()},
+		{"KDF of PBMAC1", "algorithm", pbmac(seq(unknown, seq()), seq(oid(oidSHA256MAC), null))},
+		{"HMAC of PBMAC1", "algorithm", pbmac(ten, seq(unknown, null))},
+		{"short vector", "not PKCS#12", part(oid(oidPBES2), seq(ten, seq(oid(oidAES256), octets(salt))))},
+		{"cut block", "not PKCS#12", pfxFile(encryptedPart(claim(10), make([]byte, 17)))},
+		{"no data", "not PKCS#12", pfxFile(encryptedPart(claim(10), nil))},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			charged, err := render.Charged(r.der)
+			if err == nil || !strings.Contains(err.Error(), r.says) || charged > 20 {
+				t.Errorf("charged %d, does not say %q: %v", charged, r.says, err)
+			}
+		})
+	}
+}
