@@ -83,7 +83,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to add to the user agent of requests to Azure")
 	f.DurationVar(&c.mountTimeout, "mount-timeout", 50*time.Second, "how long one mount may take")
 	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
-	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 64, "how many requests to one vault may be under way")
+	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 80, "how many requests to one vault may be under way")
 	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
 	f.Var(&c.identityModes, "identity-modes", "kinds of identity that classes may use, separated by commas: "+strings.Join(modes(), ", ")+"; all without the flag")
 	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "`namespaces` whose pods may use the node's managed identities, separated by commas; all without the flag")

@@ -88,7 +88,7 @@ func TestDefaults(t *testing.T) {
 	if !got.shareReads || got.rotationTTL != 30*time.Second || got.staleIfError != 0 || got.cacheBytes != 16<<20 {
 		t.Errorf("not those of the contract: %+v", got)
 	}
-	if got.tenantID != "" || got.strictObjects || got.maxResponseBytes != 4<<20 || got.mountTimeout != 50*time.Second || got.maxVaultConcurrency != 64 {
+	if got.tenantID != "" || got.strictObjects || got.maxResponseBytes != 4<<20 || got.mountTimeout != 50*time.Second || got.maxVaultConcurrency != 80 {
 		t.Errorf("not those of the contract: %+v", got)
 	}
 }

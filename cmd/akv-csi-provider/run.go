@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -89,6 +90,10 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// A little less than Go would let garbage grow to: the plugin shares its node's memory
+	// with those that it serves.
+	debug.SetGCPercent(75)
+	debug.FreeOSMemory() // what reading the CAs and the rest took
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return adminListener.Run(ctx) })
@@ -101,7 +106,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
-	client := transport.New(instruments.Transport(transport.OneFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
+	client := transport.New(instruments.Transport(transport.FewFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
 	tries := gate.Config{
 		Max:        cfg.maxVaultConcurrency,
 		Retries:    cfg.retryMax,
@@ -142,7 +147,7 @@ func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*p
 	if err != nil {
 		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
 	}
-	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Gate: entraTries}
+	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Published: cloud.IsPublished, Gate: entraTries}
 	mounter.SignIn, err = entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.mountTimeout, Asked: instruments.SignInAsked})
 	if err != nil {
 		return nil, err

@@ -44,6 +44,12 @@ func Names() []string {
 	return append(names, stackCloud)
 }
 
+// IsPublished reports whether the authority is one of the table: Microsoft publishes the
+// endpoints of those.
+func IsPublished(authority string) bool {
+	return slices.ContainsFunc(clouds, func(c Cloud) bool { return c.Authority == authority })
+}
+
 // The parameters of a class that this package reads.
 const (
 	paramName    = "cloudName"

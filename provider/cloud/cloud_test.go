@@ -100,3 +100,14 @@ func TestScope(t *testing.T) {
 		}
 	}
 }
+
+func TestPublished(t *testing.T) {
+	for authority, want := range map[string]bool{
+		"https://login.microsoftonline.com": true, "https://login.microsoftonline.us": true, "https://login.chinacloudapi.cn": true,
+		"https://login.microsoftonline.com.evil.example": false, "http://login.microsoftonline.com": false, "https://adfs.stack.example": false, "": false,
+	} {
+		if cloud.IsPublished(authority) != want {
+			t.Errorf("%q: want %v", authority, want)
+		}
+	}
+}

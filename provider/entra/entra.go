@@ -79,6 +79,9 @@ type Exchange struct {
 	Node policy.Transporter
 	// Proxy is the cluster's token proxy. Required for IdentityBinding only.
 	Proxy *TokenProxy
+	// Published reports of an authority whether its endpoints are published, and need
+	// not be discovered; nil for none.
+	Published func(authority string) bool
 	// Gate is what the gates are made of that stand before each tenant of an authority
 	// and before the node's metadata service; they try again in place of Retry. Without
 	// Max there are none.
@@ -112,7 +115,7 @@ func (x *Exchange) ask(ctx context.Context, s signIn, next policy.Transporter, k
 		// Not before it is this one's turn: a credential takes 50 KB, and hundreds may wait.
 		made, err := credential(azcore.ClientOptions{
 			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
-			Transport: way{next: next, documents: kept, record: record, host: s.host()},
+			Transport: way{next: next, documents: kept, record: record, host: s.host(), published: x.Published},
 			Retry:     x.retry(),
 		})
 		if err != nil {

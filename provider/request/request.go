@@ -78,9 +78,14 @@ const (
 	attrClass          = "secretProviderClass"
 )
 
+// Parse checks the three texts of a Mount call, as a [Parser] does that remembers nothing.
+func Parse(attributes, secrets, permission string) (*Mount, error) {
+	return new(Parser).Parse(attributes, secrets, permission)
+}
+
 // Parse checks the three texts of a Mount call. Its error is always an *Error
 // that names every problem found, and then the Mount is nil.
-func Parse(attributes, secrets, permission string) (*Mount, error) {
+func (r *Parser) Parse(attributes, secrets, permission string) (*Mount, error) {
 	var attr, sec map[string]string
 	// The decoder's own words could quote the text, which may hold tokens.
 	if err := json.Unmarshal([]byte(attributes), &attr); err != nil {
@@ -99,7 +104,7 @@ func Parse(attributes, secrets, permission string) (*Mount, error) {
 		Cloud:    Cloud{Name: p.text("cloudName"), EnvFile: p.text("cloudEnvFileName")},
 		Identity: p.identity(sec),
 	}
-	m.Objects, m.Lax = parseObjects(attr["objects"], mode, &e)
+	m.Objects, m.Lax = r.objects(attr["objects"], mode, &e)
 	if len(e.Problems) > 0 {
 		e.Pod = m.Pod
 		return nil, &e

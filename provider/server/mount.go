@@ -51,7 +51,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 // mount is the way of one mount. A panic on it is its error.
 func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, resp response, err error) {
 	defer provider.Recover(&err)
-	req, err = request.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
+	req, err = s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
 	var bad *request.Error
 	if errors.As(err, &bad) {
 		return &request.Mount{Pod: bad.Pod}, response{}, err

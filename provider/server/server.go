@@ -65,6 +65,7 @@ type Server struct {
 	// volumes holds when the last successful mount of each ended, by target path, which
 	// is one for each pod and volume.
 	volumes *lru.Cache[string, time.Time]
+	parser  *request.Parser
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // the one we listen on; nil before the first
@@ -74,6 +75,10 @@ type Server struct {
 // maxVolumes bounds the volumes that are remembered; kubelet runs some hundred pods on
 // a node at most. One that drops out is mounted as if for the first time.
 const maxVolumes = 8192
+
+// maxCalls bounds the calls under way on one connection, the driver's: more than kubelet
+// runs pods on a node (110 by default). What is beyond waits at the driver.
+const maxCalls = 128
 
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {
@@ -85,11 +90,16 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remember volumes: %w", err)
 	}
-	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes}
+	parser, err := request.NewParser()
+	if err != nil {
+		return nil, fmt.Errorf("remember lists of objects: %w", err)
+	}
+	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),
 		grpc.WaitForHandlers(true),
+		grpc.MaxConcurrentStreams(maxCalls),
 	)
 	v1alpha1.RegisterCSIDriverProviderServer(s.grpc, s)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)

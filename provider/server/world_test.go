@@ -112,7 +112,7 @@ func newWorld(t *testing.T, s setup) *world {
 		t.Fatal(err)
 	}
 	accounts, proxy := w.joinCluster(t)
-	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: s.tries,
+	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: s.tries, Published: cloud.IsPublished,
 		Node: azure.For(transport.PhaseSignIn), Proxy: proxy}, entra.CacheConfig{})
 	if err != nil {
 		t.Fatal(err)

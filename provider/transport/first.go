@@ -7,60 +7,71 @@ import (
 	"time"
 )
 
-// OneFirst lets the first request to a host dial alone, and the others wait until it has
+// FewFirst lets a few requests to a host dial, and the others wait until one of them has
 // its connection. Where the host speaks HTTP/2, that one serves all; without it, all that
 // come at once dial, and all but one of the connections are thrown away.
-func OneFirst(next http.RoundTripper) http.RoundTripper {
-	return &oneFirst{next: next, hosts: make(map[string]*dialled)}
+func FewFirst(next http.RoundTripper) http.RoundTripper {
+	return &fewFirst{next: next, hosts: make(map[string]*dialled)}
 }
 
-type oneFirst struct {
+// few is enough to keep the processors of a small node busy with handshakes.
+const few = 3
+
+type fewFirst struct {
 	next http.RoundTripper
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards what follows, and its dialling and used
 	hosts map[string]*dialled
 }
 
 // dialled is a host to which there is, or will be, a connection.
 type dialled struct {
-	ready chan struct{} // closed when the first request has its connection, or has failed
-	used  time.Time
+	ready    chan struct{} // closed when one of the first has its connection, or has failed
+	open     func()        // closes it
+	dialling int           // the first
+	used     time.Time
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (o *oneFirst) RoundTrip(req *http.Request) (*http.Response, error) {
-	host, first := o.host(req.URL.Host)
+func (f *fewFirst) RoundTrip(req *http.Request) (*http.Response, error) {
+	host, first := f.host(req.URL.Host)
 	if !first {
 		select {
 		case <-host.ready:
 		case <-req.Context().Done():
 			return nil, req.Context().Err()
 		}
-		return o.next.RoundTrip(req)
+		return f.next.RoundTrip(req)
 	}
-	ready := sync.OnceFunc(func() { close(host.ready) })
-	defer ready()
-	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { ready() }})
-	return o.next.RoundTrip(req.WithContext(ctx))
+	defer host.open()
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { host.open() }})
+	return f.next.RoundTrip(req.WithContext(ctx))
 }
 
-// host returns the host's entry, and whether the caller is the first: since the pool
-// closes connections that were idle, also the first after a while. Hosts that are idle
-// for so long are forgotten.
-func (o *oneFirst) host(name string) (_ *dialled, first bool) {
+// host returns the host's entry, and whether the caller is one of the first: since the
+// pool closes connections that were idle, also of the first after a while. Hosts that are
+// idle for so long are forgotten.
+func (f *fewFirst) host(name string) (_ *dialled, first bool) {
 	now := time.Now()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if d, ok := o.hosts[name]; ok && now.Sub(d.used) < idleTimeout {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d, ok := f.hosts[name]; ok && now.Sub(d.used) < idleTimeout {
 		d.used = now
-		return d, false
+		select {
+		case <-d.ready:
+			return d, false
+		default:
+		}
+		d.dialling++
+		return d, d.dialling <= few
 	}
-	for other, d := range o.hosts {
+	for other, d := range f.hosts {
 		if now.Sub(d.used) >= idleTimeout {
-			delete(o.hosts, other)
+			delete(f.hosts, other)
 		}
 	}
-	d := &dialled{ready: make(chan struct{}), used: now}
-	o.hosts[name] = d
+	d := &dialled{ready: make(chan struct{}), dialling: 1, used: now}
+	d.open = sync.OnceFunc(func() { close(d.ready) })
+	f.hosts[name] = d
 	return d, true
 }
