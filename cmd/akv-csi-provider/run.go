@@ -92,7 +92,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	}
 	// A little less than Go would let garbage grow to: the plugin shares its node's memory
 	// with those that it serves.
-	debug.SetGCPercent(75)
+	debug.SetGCPercent(60)
 	debug.FreeOSMemory() // what reading the CAs and the rest took
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })

@@ -78,7 +78,7 @@ const maxVolumes = 8192
 
 // maxCalls bounds the calls under way on one connection, the driver's: more than kubelet
 // runs pods on a node (110 by default). What is beyond waits at the driver.
-const maxCalls = 128
+const maxCalls = 112
 
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {
