@@ -57,7 +57,7 @@ func TestStory(t *testing.T) {
 	}
 	at := 0
 	for _, want := range []string{
-		"1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "3 requests to Azure: 1 discovery, 1 token, 0 challenge, 1 get",
+		"1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "2 requests to Azure: 0 discovery, 1 token, 0 challenge, 1 get",
 		"$ cat my-secret\n     Hello!\n", "7. ", "$ cat my-secret\n     Hello again!\n",
 		"8. ", "--subject system:serviceaccount:default:stranger", "[FederatedCredentialMissing]", "Every step held.",
 	} {
