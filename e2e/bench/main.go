@@ -1,4 +1,4 @@
-// Command bench measures the plugin against the targets of issue 4: how long mounts
+// Command bench measures the plugin against targets: how long mounts
 // take, what they ask of Azure, and what the plugin needs for it. The plugin is the
 // real binary in a process of its own, asked over its socket by the driver's client;
 // Azure is the one in a box of package azuretest, in this process, with the latencies
