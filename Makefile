@@ -4,11 +4,14 @@ BIN      := bin/akv-csi-provider
 FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
 STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w'
+# The modules beside the plugin's own; see e2e/README.md.
+MODULES  := e2e e2e/policy e2e/watch
 LINTER   := $(CURDIR)/bin/staticcheck
+HELM     := $(CURDIR)/bin/helm
 # The race detector needs a C compiler.
 RACE     := $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 
-.PHONY: build cross test lint fuzz bench demo image help
+.PHONY: build cross test lint fuzz bench demo image chart manifests help
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -19,17 +22,17 @@ cross: ## check that it builds for the other platforms
 	GOOS=linux GOARCH=arm64 $(STATIC) -o /dev/null $(PLUGIN)
 	GOOS=windows GOARCH=amd64 $(STATIC) -o /dev/null $(PLUGIN)
 
-test: ## vet and test both modules, with the race detector
+# Tests outside the root module read files that Go's test cache cannot see: -count=1.
+test: ## vet and test all modules, with the race detector
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector')
 	go vet ./... && go test $(RACE) ./...
-	cd e2e && go vet ./... && go test $(RACE) ./...
+	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && go vet ./... && go test -count=1 $(RACE) ./...); done
 
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
-	go mod tidy -diff && cd e2e && go mod tidy -diff
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
 	cd e2e/tools && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
-	$(LINTER) ./... && cd e2e && $(LINTER) ./...
+	@set -e; for m in . $(MODULES); do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
@@ -48,3 +51,13 @@ image: ## a multi-arch image with docker or podman
 	elif podman info >/dev/null 2>&1; then \
 	  set -x; podman build --platform=linux/amd64,linux/arm64 --manifest $(IMAGE) .; \
 	else echo 'make image needs a running docker with buildx, or podman; there is neither'; exit 1; fi
+
+chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests against it
+	$(HELM) lint --strict --values e2e/chart/testdata/everything.yaml deploy/chart
+	cd e2e && HELM=$(HELM) go test -count=1 ./chart
+
+manifests: $(HELM) ## render deploy/manifests from the chart
+	cd e2e && HELM=$(HELM) go test -count=1 -run=TestManifests ./chart -update
+
+$(HELM): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
+	cd e2e/tools/helm && $(STATIC) -o $@ helm.sh/helm/v4/cmd/helm && touch $@

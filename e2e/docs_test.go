@@ -19,6 +19,7 @@ import (
 var values = map[string]string{
 	"NAMESPACE": "default", "KEYVAULT_NAME": "kv-contoso",
 	"TENANT_ID": "11111111-2222-3333-4444-555555555555", "CLIENT_ID": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+	"CLIENT_SECRET": "abc8Q~not-a-password", "CERTIFICATE_NAME": "web-tls", "HOST_NAME": "web.contoso.example",
 }
 
 func expand(t *testing.T, text string) string {
@@ -76,6 +77,7 @@ func checkYAML(t *testing.T, where, text string) (classes, documents int) {
 			return classes, documents
 		}
 		documents++
+		checkFields(t, where, &doc)
 		var kind struct{ Kind string }
 		if doc.Decode(&kind) != nil || kind.Kind != "SecretProviderClass" {
 			continue
@@ -97,6 +99,12 @@ func checkYAML(t *testing.T, where, text string) (classes, documents int) {
 			t.Errorf("%s: %v", where, err)
 		case len(mount.Lax) > 0:
 			t.Errorf("%s: only let pass: %v", where, mount.Lax)
+		default:
+			var class manifest
+			if err := doc.Decode(&class); err != nil {
+				t.Errorf("%s: %v", where, err)
+			}
+			checkSynced(t, class, pathsOf(mount))
 		}
 	}
 }
@@ -215,5 +223,50 @@ func TestReferenceNamesEveryReason(t *testing.T) {
 		}) {
 			t.Errorf("no row for %s with code %s", m[2], m[1])
 		}
+	}
+}
+
+// Troubleshooting has an entry for each reason there is, in order, and for no other.
+func TestTroubleshootingHasEveryReason(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	reasons := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`\[([A-Z][A-Za-z]+)\]`).FindAllStringSubmatch(read("../provider/server/testdata/messages.golden"), -1) {
+		reasons[m[1]] = true
+	}
+	_, table, ok := strings.Cut(read("../provider/README.md"), "\n## Errors\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	for _, m := range regexp.MustCompile("(?m)^\\|.*\\| [A-Z][A-Za-z]+ \\| `([A-Z][A-Za-z]+)` \\|").FindAllStringSubmatch(table, -1) {
+		reasons[m[1]] = true
+	}
+	if !ok || len(reasons) < 30 {
+		t.Fatalf("%d reasons", len(reasons))
+	}
+	_, entries, ok := strings.Cut(read("../deploy/TROUBLESHOOTING.md"), "\n## Reasons\n")
+	if !ok {
+		t.Fatal("no part on reasons")
+	}
+	var found []string
+	for _, entry := range strings.Split(entries, "\n### ")[1:] {
+		reason, text, _ := strings.Cut(entry, "\n")
+		found = append(found, reason)
+		if !reasons[reason] {
+			t.Errorf("%s is no reason", reason)
+		}
+		if len(strings.Fields(text)) < 15 {
+			t.Errorf("%s: hardly an entry: %q", reason, text)
+		}
+		delete(reasons, reason)
+	}
+	for reason := range reasons {
+		t.Errorf("no entry for %s", reason)
+	}
+	if !slices.IsSorted(found) {
+		t.Error("the entries are not in the order of the alphabet")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,7 +159,7 @@ func (c *config) check() error {
 		}
 	}
 	for _, dir := range c.cloudEnvDirs {
-		if !filepath.IsAbs(dir) {
+		if !filepath.IsAbs(dir) && !path.IsAbs(dir) { // on Windows /cloudEnv lacks the volume
 			return fmt.Errorf("--cloud-env-dirs: %q is not an absolute path", dir)
 		}
 	}

@@ -169,6 +169,9 @@ func TestProcess(t *testing.T) {
 	if code, body := fetch(t, ports[0], "/healthz"); code != 200 || strings.TrimSpace(body) != "ok" {
 		t.Errorf("healthz: got %d %q", code, body)
 	}
+	if code, body := fetch(t, ports[0], "/readyz"); code != 200 || strings.TrimSpace(body) != "ok" {
+		t.Errorf("readyz: got %d %q", code, body)
+	}
 	checkMetrics(t, ports[1])
 	for _, path := range []string{"/metrics", "/debug/pprof/"} {
 		if code, _ := fetch(t, ports[0], path); code != 404 {
@@ -208,6 +211,8 @@ func checkMetrics(t *testing.T, port int) {
 		`akv_csi_mount_duration_seconds_count{reason="ProxyRefused"} 1`,
 		`akv_csi_azure_request_duration_seconds_count{code="200",operation="get_secret",service="keyvault"} 1`,
 		`akv_csi_azure_request_duration_seconds_count{code="404",operation="get_secret",service="keyvault"} 1`,
+		`akv_csi_rotations_total{result="unchanged"} 0`,
+		`akv_csi_rotations_total{result="failed"} 2`,
 		"akv_csi_build_info{",
 		"go_goroutines ",
 	} {
@@ -229,7 +234,7 @@ func TestProcessPprof(t *testing.T) {
 	p := startProcess(t, nil, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "--enable-pprof",
 		fmt.Sprintf("--pprof-port=%d", port), "--log-format-json")
 	dial(t, socket)
-	if code, body := fetch(t, port, "/debug/pprof/goroutine?debug=1"); code != 200 || !strings.Contains(body, "goroutine profile") {
+	if code, body := fetch(t, port, "/debug/pprof/goroutine?debug=1"); code != 200 || !strings.Contains(body, "goroutine profile") || strings.Contains(body, "opentelemetry") {
 		t.Errorf("got %d %q", code, body)
 	}
 	code, output := p.end(os.Interrupt)

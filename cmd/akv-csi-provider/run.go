@@ -24,11 +24,11 @@ import (
 	"akv-csi-provider/provider/metrics"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/server"
+	"akv-csi-provider/provider/tracing"
 	"akv-csi-provider/provider/transport"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 )
 
 const (
@@ -56,7 +56,12 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
 	instruments := metrics.New(version())
-	mounter, err := newMounter(cfg, log, instruments)
+	traces, err := tracing.Start(os.Getenv, version(), log)
+	if err != nil {
+		return err
+	}
+	defer traces.Stop()
+	mounter, err := newMounter(cfg, log, instruments, traces)
 	if err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 		ShutdownGrace:    shutdownGrace,
 		MaxResponseBytes: cfg.maxResponseBytes,
 		SocketCheck:      socketCheck,
-		Interceptors:     []grpc.UnaryServerInterceptor{instruments.Interceptor()},
+		Interceptors:     append(traces.Interceptors(), instruments.Interceptor()),
 	})
 	if err != nil {
 		return err
@@ -80,6 +85,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 		HealthPath:    cfg.healthzPath,
 		HealthTimeout: cfg.healthzTimeout,
 		Healthy:       srv.Healthy,
+		Ready:         srv.Ready,
 		MetricsPort:   cfg.metricsPort,
 		Metrics:       instruments.Handler(),
 	}
@@ -104,7 +110,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	return nil
 }
 
-func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*provider.Mounter, error) {
+func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics, traces *tracing.Tracing) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
 	client := transport.New(instruments.Transport(transport.FewFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
 	tries := gate.Config{
@@ -123,6 +129,7 @@ func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*p
 		KeepBytes:    cfg.cacheBytes,
 		StaleIfError: cfg.staleIfError,
 		Seen:         instruments.Answered,
+		Tracing:      traces.SDK(),
 	})
 	if err != nil {
 		return nil, err
@@ -147,12 +154,12 @@ func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics) (*p
 	if err != nil {
 		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
 	}
-	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Published: cloud.IsPublished, Gate: entraTries}
+	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Published: cloud.IsPublished, Gate: entraTries, Tracing: traces.SDK()}
 	mounter.SignIn, err = entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.mountTimeout, Asked: instruments.SignInAsked})
 	if err != nil {
 		return nil, err
 	}
-	return mounter, joinCluster(cfg, agent, mounter, exchange)
+	return mounter, joinCluster(cfg, agent, mounter, exchange, instruments)
 }
 
 // newClouds reads the operator's own environment file once, as no mount may change
@@ -172,7 +179,7 @@ func newClouds(cfg *config, log *slog.Logger) *cloud.Resolver {
 
 // joinCluster adds what goes through the cluster's API server, if kubelet told where
 // that is.
-func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange *entra.Exchange) error {
+func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange *entra.Exchange, instruments *metrics.Metrics) error {
 	apiServer := ""
 	if host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"); host != "" && port != "" {
 		apiServer = "https://" + net.JoinHostPort(host, port)
@@ -181,6 +188,7 @@ func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange 
 			TokenFile: filepath.Join(cfg.serviceAccountDir, "token"),
 			CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
 			UserAgent: agent,
+			Measure:   instruments.APIServer,
 		})
 		if err != nil {
 			return err
@@ -192,6 +200,7 @@ func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange 
 		SNIName:   cfg.sniName,
 		CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
 		UserAgent: agent,
+		Measure:   instruments.TokenProxy,
 	})
 	if err != nil {
 		return err

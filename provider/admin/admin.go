@@ -27,6 +27,9 @@ type Config struct {
 	HealthPath    string // such as "/healthz"; required with HealthPort
 	HealthTimeout time.Duration
 	Healthy       func(context.Context) error
+	// Ready is asked at [ReadyPath] of the same port, unless the health check is there;
+	// required with HealthPort. It must not block.
+	Ready func(context.Context) error
 
 	MetricsPort int // on all addresses, at /metrics
 	Metrics     http.Handler
@@ -34,11 +37,14 @@ type Config struct {
 	PprofPort int // on loopback only: profiles show memory
 }
 
+// ReadyPath is where readiness is asked for.
+const ReadyPath = "/readyz"
+
 // check refuses a part without what it needs. A mux panics at a path that no
 // request can ask for.
 func (c Config) check() error {
 	switch {
-	case c.HealthPort != 0 && (c.HealthTimeout <= 0 || c.Healthy == nil):
+	case c.HealthPort != 0 && (c.HealthTimeout <= 0 || c.Healthy == nil || c.Ready == nil):
 		return errors.New("admin: a health check needs a timeout and something to ask")
 	case c.HealthPort != 0 && !ValidPath(c.HealthPath):
 		return fmt.Errorf("admin: %q is not the path of a health check", c.HealthPath)
@@ -159,6 +165,15 @@ func healthMux(cfg Config) *http.ServeMux {
 			_, _ = w.Write([]byte("ok\n"))
 		}
 	})
+	if cfg.HealthPath != ReadyPath {
+		mux.HandleFunc("GET "+ReadyPath, func(w http.ResponseWriter, r *http.Request) {
+			if err := cfg.Ready(r.Context()); err != nil {
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = w.Write([]byte("ok\n"))
+		})
+	}
 	return mux
 }
 

@@ -52,7 +52,7 @@ func all(t testing.TB) admin.Config {
 	t.Helper()
 	ports := freePorts(t, 3)
 	return admin.Config{
-		HealthPort: ports[0], HealthPath: "/healthz", HealthTimeout: time.Minute, Healthy: healthy,
+		HealthPort: ports[0], HealthPath: "/healthz", HealthTimeout: time.Minute, Ready: healthy, Healthy: healthy,
 		MetricsPort: ports[1], Metrics: someMetrics,
 		PprofPort: ports[2],
 	}
@@ -106,7 +106,7 @@ func send(t testing.TB, method, address string) (status int, body string) {
 
 func TestHealth(t *testing.T) {
 	var err error // what the check finds; set between requests
-	cfg := admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Minute,
+	cfg := admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Minute, Ready: healthy,
 		Healthy: func(context.Context) error { return err }}
 	at := serve(t, cfg)[0]
 	if status, body := send(t, http.MethodGet, at+"/healthz"); status != 200 || strings.TrimSpace(body) != "ok" {
@@ -131,9 +131,36 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Readiness has a path of its own, which the health check may take instead.
+func TestReady(t *testing.T) {
+	notYet := errors.New("the socket is not served yet")
+	err := notYet // what is found; set between requests
+	cfg := admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Minute,
+		Healthy: healthy, Ready: func(context.Context) error { return err }}
+	at := serve(t, cfg)[0]
+	if status, body := send(t, http.MethodGet, at+"/readyz"); status != 503 || strings.TrimSpace(body) != notYet.Error() {
+		t.Errorf("not ready: got %d %q", status, body)
+	}
+	if status, _ := send(t, http.MethodGet, at+"/healthz"); status != 200 {
+		t.Errorf("healthy, but not ready: got %d", status)
+	}
+	err = nil
+	if status, body := send(t, http.MethodGet, at+"/readyz"); status != 200 || strings.TrimSpace(body) != "ok" {
+		t.Errorf("ready: got %d %q", status, body)
+	}
+	if status, _ := send(t, http.MethodPost, at+"/readyz"); status != 405 {
+		t.Errorf("POST: got %d, want 405", status)
+	}
+	cfg.HealthPort, cfg.HealthPath = freePort(t), admin.ReadyPath
+	cfg.Healthy = func(context.Context) error { return errors.New("the health check") }
+	if status, body := send(t, http.MethodGet, serve(t, cfg)[0]+"/readyz"); status != 503 || strings.TrimSpace(body) != "the health check" {
+		t.Errorf("the health check at /readyz: got %d %q", status, body)
+	}
+}
+
 // A check that hangs is given up in time.
 func TestHealthTimeout(t *testing.T) {
-	at := serve(t, admin.Config{HealthPort: freePort(t), HealthPath: "/live", HealthTimeout: time.Nanosecond,
+	at := serve(t, admin.Config{HealthPort: freePort(t), HealthPath: "/live", HealthTimeout: time.Nanosecond, Ready: healthy,
 		Healthy: func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -148,7 +175,7 @@ func TestHealthTimeout(t *testing.T) {
 func TestHealthChecksAreShared(t *testing.T) {
 	var checks atomic.Int32
 	asked, release := make(chan struct{}), make(chan struct{})
-	at := serve(t, admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Hour,
+	at := serve(t, admin.Config{HealthPort: freePort(t), HealthPath: "/healthz", HealthTimeout: time.Hour, Ready: healthy,
 		Healthy: func(ctx context.Context) error {
 			if checks.Add(1) == 1 {
 				close(asked)
@@ -293,6 +320,7 @@ func TestIncomplete(t *testing.T) {
 		"relative path": func(c *admin.Config) { c.HealthPath = "healthz" },
 		"unclean path":  func(c *admin.Config) { c.HealthPath = "//healthz" },
 		"no timeout":    func(c *admin.Config) { c.HealthTimeout = 0 },
+		"no readiness":  func(c *admin.Config) { c.Ready = nil },
 		"no check":      func(c *admin.Config) { c.Healthy = nil },
 		"no metrics":    func(c *admin.Config) { c.Metrics = nil },
 	} {
@@ -317,7 +345,7 @@ func TestValidPath(t *testing.T) {
 		if !want {
 			continue
 		}
-		cfg := admin.Config{HealthPort: freePort(t), HealthPath: path, HealthTimeout: time.Minute, Healthy: healthy}
+		cfg := admin.Config{HealthPort: freePort(t), HealthPath: path, HealthTimeout: time.Minute, Ready: healthy, Healthy: healthy}
 		if status, _ := send(t, http.MethodGet, serve(t, cfg)[0]+path); status != 200 {
 			t.Errorf("%q: got %d", path, status)
 		}

@@ -31,10 +31,12 @@ type AccountsConfig struct {
 	// Host is the apiserver's https URL; "" if there is none, which is an error only
 	// when it is needed.
 	Host      string
-	TokenFile string           // the provider's own service-account token; read with every request
-	CAFile    string           // the cluster's CA certificates as PEM
-	UserAgent string           // of the requests
-	Now       func() time.Time // nil means time.Now
+	TokenFile string // the provider's own service-account token; read with every request
+	CAFile    string // the cluster's CA certificates as PEM
+	UserAgent string // of the requests
+	// Measure, if not nil, goes around the connections.
+	Measure func(http.RoundTripper) http.RoundTripper
+	Now     func() time.Time // nil means time.Now
 }
 
 // Accounts reads annotations of ServiceAccounts, one account per request and only
@@ -80,7 +82,7 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 	if c.CAFile == "" || c.TokenFile == "" {
 		return nil, errors.New("apiserver: no file named with its CA certificates or with the provider's token")
 	}
-	a.api.pool, a.api.tokenFile, a.api.userAgent = clusterPool{caFile: c.CAFile, conns: 4}, c.TokenFile, c.UserAgent
+	a.api.pool, a.api.tokenFile, a.api.userAgent = clusterPool{caFile: c.CAFile, conns: 4, measure: c.Measure}, c.TokenFile, c.UserAgent
 	return a, nil
 }
 

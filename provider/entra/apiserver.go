@@ -44,7 +44,7 @@ func (a *apiserver) object(ctx context.Context, path string) (status int, body [
 	}
 	req.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
 	req.Header.Set("Authorization", "Bearer "+bearer)
-	resp, err := transport.New(pool, a.userAgent).For(transport.PhaseSignIn).Do(req)
+	resp, err := transport.New(a.pool.measured(pool), a.userAgent).For(transport.PhaseSignIn).Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

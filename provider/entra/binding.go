@@ -50,6 +50,8 @@ type TokenProxyConfig struct {
 	CAFile string
 	// UserAgent goes before the SDK's own.
 	UserAgent string
+	// Measure, if not nil, goes around the connections to the proxy.
+	Measure func(http.RoundTripper) http.RoundTripper
 }
 
 // TokenProxy is the way to the token proxy of an AKS cluster. The apiserver's address
@@ -74,7 +76,7 @@ func NewTokenProxy(c TokenProxyConfig) (*TokenProxy, error) {
 	p := &TokenProxy{
 		userAgent: c.UserAgent,
 		sniName:   c.SNIName,
-		pool:      clusterPool{caFile: c.CAFile, orSystem: true, conns: proxyConns},
+		pool:      clusterPool{caFile: c.CAFile, orSystem: true, conns: proxyConns, measure: c.Measure},
 		plain:     clusterPool{caFile: c.CAFile, orSystem: true, conns: 1},
 	}
 	if c.URL == "" {
@@ -132,7 +134,7 @@ func (p *TokenProxy) way(ctx context.Context) (policy.Transporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return proxied{client: transport.New(pool, p.userAgent).For(transport.PhaseSignIn), to: p.url}, nil
+	return proxied{client: transport.New(p.pool.measured(pool), p.userAgent).For(transport.PhaseSignIn), to: p.url}, nil
 }
 
 // proxied sends to the proxy what is meant for the authority. The path goes below

@@ -22,6 +22,7 @@ type clusterPool struct {
 	caFile   string
 	orSystem bool // without the file, the system's roots are trusted
 	conns    int
+	measure  func(http.RoundTripper) http.RoundTripper // nil: not at all
 
 	mu         sync.Mutex // guards what follows
 	pem        []byte     // of which pool was made
@@ -60,6 +61,14 @@ func (c *clusterPool) get(serverName string) (*http.Transport, error) {
 	}
 	c.pem, c.serverName, c.pool = pem, serverName, pool
 	return pool, nil
+}
+
+// measured is a pool with what measures it.
+func (c *clusterPool) measured(pool *http.Transport) http.RoundTripper {
+	if c.measure == nil {
+		return pool
+	}
+	return c.measure(pool)
 }
 
 // readBounded reads a file that should be small.

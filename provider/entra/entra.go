@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
 )
 
 // Audience is what a service-account token must be made for to be exchanged
@@ -72,6 +73,8 @@ type Exchange struct {
 	// Transport sends the requests to Entra; required. Errors of it that are
 	// *transport.Error reach the caller as they are.
 	Transport policy.Transporter
+	// Tracing traces the sign-ins; its zero value traces none.
+	Tracing tracing.Provider
 	// Retry says how often and how soon a failed request is sent again.
 	Retry policy.RetryOptions
 	// Node sends the requests to the node's metadata endpoint. It must not use a proxy,
@@ -117,6 +120,8 @@ func (x *Exchange) ask(ctx context.Context, s signIn, next policy.Transporter, k
 			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
 			Transport: way{next: next, documents: kept, record: record, host: s.host(), published: x.Published},
 			Retry:     x.retry(),
+
+			TracingProvider: x.Tracing,
 		})
 		if err != nil {
 			return Token{}, notACredential()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"akv-csi-provider/provider/tally"
 )
 
 // flight lets concurrent callers share one look at something that is the same for
@@ -41,7 +43,8 @@ type landing[T any] struct {
 // work has a context of its own, since a caller that gives up must not fail the
 // others, and nothing of one caller's context may reach them; it ends when all have
 // given up. It has no more time than whoever started it, but for a moment in which that
-// one hears why it failed; who joined it and has more starts it once more. The error is
+// one hears why it failed; who joined it and has more starts it once more. Its requests
+// are counted for the one that started it. The error is
 // the work's, or that of ctx.
 func (f *flight[T]) do(ctx context.Context, key string, work func(context.Context) (T, error)) (T, error) {
 	var none T
@@ -75,7 +78,7 @@ func (f *flight[T]) join(ctx context.Context, key string, work func(context.Cont
 		s.waiters++
 		return s, false
 	}
-	own, cancel := context.WithTimeout(context.Background(), f.time(ctx))
+	own, cancel := context.WithTimeout(tally.Of(ctx).Pay(context.Background()), f.time(ctx))
 	s = &shared[T]{waiters: 1, cancel: cancel, done: make(chan struct{})}
 	if f.under == nil {
 		f.under = map[string]*shared[T]{}

@@ -43,7 +43,7 @@ func (x *Exchange) managedIdentity(ctx context.Context, id Identity, scope strin
 	s := signIn{Identity: id, scope: scope, via: nodeHost}
 	way := &nodeOnly{next: x.Node}
 	options := &azidentity.ManagedIdentityCredentialOptions{
-		ClientOptions: azcore.ClientOptions{Transport: way, Retry: nodeRetry(x.retry())},
+		ClientOptions: azcore.ClientOptions{Transport: way, Retry: nodeRetry(x.retry()), TracingProvider: x.Tracing},
 	}
 	if id.ClientID != "" {
 		options.ID = azidentity.ClientID(id.ClientID)

@@ -11,9 +11,11 @@ import (
 
 	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/tally"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
@@ -25,6 +27,8 @@ type Config struct {
 	// Transport sends the requests; required. Its errors should be
 	// *transport.Error, which an *Error then wraps.
 	Transport policy.Transporter
+	// Tracing traces the requests; its zero value traces none.
+	Tracing tracing.Provider
 	// Gate is that of each vault; its Max is required.
 	Gate gate.Config
 	// Timeout bounds one read, on whose answer callers with longer deadlines may wait;
@@ -44,6 +48,25 @@ type Config struct {
 	Seen func(answer string)
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
+}
+
+// seen tells of an answer.
+func (c *Config) seen(ctx context.Context, answer string) {
+	if c.Seen != nil {
+		c.Seen(answer)
+	}
+	m := tally.Of(ctx)
+	switch {
+	case m == nil:
+	case answer == AnswerRead:
+		m.Read.Add(1)
+	case answer == AnswerShared:
+		m.Shared.Add(1)
+	case answer == AnswerKept:
+		m.Kept.Add(1)
+	case answer == AnswerStale:
+		m.Stale.Add(1)
+	}
 }
 
 // maxVaults bounds the vaults a Reader remembers. One that drops out and comes back
@@ -142,9 +165,6 @@ func NewReader(cfg Config) (*Reader, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Seen == nil {
-		cfg.Seen = func(string) {}
-	}
 	r := &Reader{cfg: cfg}
 	room := &room{left: cfg.KeepBytes}
 	var errs [4]error
@@ -195,7 +215,7 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, need Need) fu
 		}
 		if r.cfg.StaleIfError > 0 && need.First && isAway(err) {
 			if old, ok := r.values.stale(caller, o, r.cfg.Now().Add(-r.cfg.StaleIfError)); ok {
-				r.cfg.Seen(AnswerStale)
+				r.cfg.seen(ctx, AnswerStale)
 				old.Stale = true
 				return old, nil
 			}
@@ -249,7 +269,7 @@ func resolve[V any](ctx context.Context, r *Reader, s *shared[V], v *vault, call
 		alone := &read[V]{token: caller, ask: ask, done: make(chan struct{}), try: &try{mu: new(sync.Mutex), now: r.cfg.Now, urgent: need.First}}
 		go func() {
 			defer close(alone.done)
-			alone.value, alone.err, alone.panicked = run(withCaller(ctx, caller), alone)
+			alone.value, alone.panicked, alone.err = run(withCaller(ctx, caller), alone)
 		}()
 		return func() (V, error) { // it ends with ctx
 			return s.wait(context.WithoutCancel(ctx), alone, false, nil)
@@ -281,6 +301,7 @@ func (r *Reader) vault(host string) (*vault, error) {
 func (r *Reader) newVault(host string) (*vault, error) {
 	options := azcore.ClientOptions{
 		Transport:        r.cfg.Transport,
+		TracingProvider:  r.cfg.Tracing,
 		Retry:            policy.RetryOptions{MaxRetries: -1}, // the gate tries again
 		PerRetryPolicies: []policy.Policy{authorize{host: host}},
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"akv-csi-provider/provider/tally"
 )
 
 // Need is how fresh an answer must be, and what waits for it.
@@ -37,14 +39,14 @@ type shared[V any] struct {
 	kept    *keep[V]
 	now     func() time.Time
 	timeout time.Duration // of one read, however many wait for it
-	seen    func(answer string)
+	seen    func(ctx context.Context, answer string)
 
 	mu    sync.Mutex // guards what follows, and the reads
 	pairs map[readKey]*pair[V]
 }
 
 func newShared[V any](cfg Config, room *room, size func(V) int) (s *shared[V], err error) {
-	s = &shared[V]{now: cfg.Now, timeout: cfg.Timeout, seen: cfg.Seen, pairs: make(map[readKey]*pair[V])}
+	s = &shared[V]{now: cfg.Now, timeout: cfg.Timeout, seen: cfg.seen, pairs: make(map[readKey]*pair[V])}
 	s.kept, err = newKeep(max(cfg.Keep, cfg.StaleIfError), room, cfg.Now, size, func(d time.Duration) { time.AfterFunc(d, s.sweep) })
 	return s, err
 }
@@ -62,6 +64,7 @@ type read[V any] struct {
 	cancel  context.CancelFunc // nil until it starts
 	try     *try
 	waiting int
+	payer   *tally.Mount // of the mount for which it was made
 
 	done     chan struct{} // closed when what follows is there
 	value    V
@@ -108,12 +111,12 @@ func (s *shared[V]) begin(ctx context.Context, caller Caller, o Object, need Nee
 	defer s.mu.Unlock()
 	if value, ok := s.kept.get(key, need.Since); ok {
 		return func() (V, error) {
-			s.seen(AnswerKept)
+			s.seen(ctx, AnswerKept)
 			return value, nil
 		}
 	}
 	r, joined := s.join(key, need, func() *read[V] {
-		return &read[V]{key: key, token: caller, ask: ask, done: make(chan struct{}), try: &try{mu: &s.mu, now: s.now, away: true}}
+		return &read[V]{key: key, token: caller, ask: ask, payer: tally.Of(ctx), done: make(chan struct{}), try: &try{mu: &s.mu, now: s.now, away: true}}
 	})
 	r.waiting++
 	r.try.urgent = r.try.urgent || need.First
@@ -126,7 +129,11 @@ func (s *shared[V]) wait(ctx context.Context, r *read[V], joined bool, gaveUp fu
 		if r.panicked != nil {
 			panic(r.panicked) // in the mount that waits, which recovers
 		}
-		s.seen(map[bool]string{true: AnswerShared, false: AnswerRead}[joined])
+		answer := AnswerRead
+		if joined {
+			answer = AnswerShared
+		}
+		s.seen(ctx, answer)
 		return r.value, r.err
 	case <-ctx.Done():
 		var none V
@@ -167,13 +174,13 @@ func (s *shared[V]) leave(r *read[V]) error {
 }
 
 // start runs a read under a context of its own: nothing of one caller's must reach the
-// others.
+// others. Its requests are counted for the one that made it.
 func (s *shared[V]) start(r *read[V]) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	ctx, cancel := context.WithTimeout(r.payer.Pay(context.Background()), s.timeout)
 	r.cancel = cancel
 	go func() {
 		defer cancel()
-		value, err, panicked := run(withCaller(ctx, r.token), r)
+		value, panicked, err := run(withCaller(ctx, r.token), r)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		r.value, r.err, r.panicked = value, err, panicked
@@ -194,10 +201,10 @@ func (s *shared[V]) start(r *read[V]) {
 }
 
 // run keeps a panic, which would end the process here, for those who wait.
-func run[V any](ctx context.Context, r *read[V]) (value V, err error, panicked any) {
+func run[V any](ctx context.Context, r *read[V]) (value V, panicked any, err error) {
 	defer func() { panicked = recover() }()
 	value, err = r.ask(ctx, r.try)
-	return value, err, nil
+	return value, nil, err
 }
 
 // stale returns what was read last, if its request left at or after since.

@@ -25,6 +25,7 @@ type Metrics struct {
 	answers  *prometheus.CounterVec
 	signIns  *prometheus.CounterVec
 	closed   *prometheus.CounterVec
+	rotated  *prometheus.CounterVec
 }
 
 // New makes the instruments; version is shown as a label of the build info.
@@ -44,7 +45,7 @@ func New(version string) *Metrics {
 		}, []string{"kind"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "akv_csi_azure_request_duration_seconds",
-			Help:    "Duration of single HTTP requests to Azure by service, operation and status code; code \"error\" without an answer.",
+			Help:    "Duration of single HTTP requests to Azure, the cluster's token proxy and its API server by service, operation and status code; code \"error\" without an answer.",
 			Buckets: buckets,
 		}, []string{"service", "operation", "code"}),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -60,9 +61,16 @@ func New(version string) *Metrics {
 			Help: "Time for which a vault, an authority or the node's metadata service was left alone because it was away or asked for it, by service.",
 		}, []string{"service"}),
 	}
+	m.rotated = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "akv_csi_rotations_total",
+		Help: "Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
+	}, []string{"result"})
 	// Present from the start, so that a rate has a beginning.
 	for _, answer := range []string{"read", "shared", "kept", "stale"} {
 		m.answers.WithLabelValues(answer)
+	}
+	for _, result := range []string{"changed", "unchanged", "failed"} {
+		m.rotated.WithLabelValues(result)
 	}
 	for _, token := range []string{"kept", "exchanged"} {
 		m.signIns.WithLabelValues(token)
@@ -75,7 +83,7 @@ func New(version string) *Metrics {
 		Help: "Always 1; the label holds the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, m.answers, m.signIns, m.closed, build,
+	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, m.answers, m.signIns, m.closed, m.rotated, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -95,6 +103,10 @@ func (m *Metrics) Mounted(reason string, took time.Duration) {
 	}
 	m.mounts.WithLabelValues(reason).Observe(took.Seconds())
 }
+
+// Rotated counts a mount of a volume that was mounted before: changed, unchanged or
+// failed.
+func (m *Metrics) Rotated(result string) { m.rotated.WithLabelValues(result).Inc() }
 
 // Lax counts a mistake in a class that was let pass, by one of the plugin's kinds.
 func (m *Metrics) Lax(kind string) { m.lax.WithLabelValues(kind).Inc() }
@@ -117,8 +129,27 @@ func (m *Metrics) GateClosed(service string) func(time.Duration) {
 	return func(d time.Duration) { counter.Add(d.Seconds()) }
 }
 
-// Transport counts the requests that go through next.
+// Transport counts the requests to Azure that go through next.
 func (m *Metrics) Transport(next http.RoundTripper) http.RoundTripper {
+	return m.around(next, classify)
+}
+
+// TokenProxy counts the requests to the cluster's token proxy that go through next.
+func (m *Metrics) TokenProxy(next http.RoundTripper) http.RoundTripper {
+	return m.around(next, func(req *http.Request) (service, operation string) {
+		if service, operation = classify(req); service != "entra" {
+			operation = "other"
+		}
+		return "token_proxy", operation
+	})
+}
+
+// APIServer counts the requests to the cluster's API server that go through next.
+func (m *Metrics) APIServer(next http.RoundTripper) http.RoundTripper {
+	return m.around(next, func(*http.Request) (service, operation string) { return "apiserver", "get_serviceaccount" })
+}
+
+func (m *Metrics) around(next http.RoundTripper, classify func(*http.Request) (service, operation string)) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		start := time.Now()
 		resp, err := next.RoundTrip(req)

@@ -292,6 +292,51 @@ func TestMountsAndLax(t *testing.T) {
 	}
 }
 
+// Rotations are counted by result, each present from the start.
+func TestRotations(t *testing.T) {
+	m := metrics.New("1.2.3")
+	if got := counts(scrape(t, m), "akv_csi_rotations_total"); !maps.Equal(got, map[string]string{`result="changed"`: "0", `result="unchanged"`: "0", `result="failed"`: "0"}) {
+		t.Errorf("before the first: got %v", got)
+	}
+	m.Rotated("changed")
+	m.Rotated("failed")
+	m.Rotated("failed")
+	if got := counts(scrape(t, m), "akv_csi_rotations_total"); !maps.Equal(got, map[string]string{`result="changed"`: "1", `result="unchanged"`: "0", `result="failed"`: "2"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// What goes to the cluster is told apart from what goes to Azure, and says no more.
+func TestClusterRequests(t *testing.T) {
+	m := metrics.New("1.2.3")
+	answer := roundTripper(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})
+	for _, c := range []struct {
+		next http.RoundTripper
+		path string
+	}{
+		{m.APIServer(answer), "/api/v1/namespaces/shop/serviceaccounts/reader"},
+		{m.TokenProxy(answer), "/" + tenantID + "/v2.0/.well-known/openid-configuration"},
+		{m.TokenProxy(answer), "/" + tenantID + "/oauth2/v2.0/token"},
+		{m.TokenProxy(answer), "/secrets/db-password"},
+	} {
+		if _, err := c.next.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://10.0.0.1"+c.path, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := counts(scrape(t, m), requestCount)
+	want := map[string]string{
+		`code="200",operation="get_serviceaccount",service="apiserver"`: "1",
+		`code="200",operation="metadata",service="token_proxy"`:         "1",
+		`code="200",operation="token",service="token_proxy"`:            "1",
+		`code="200",operation="other",service="token_proxy"`:            "1",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
 // Two plugins in one process, as in tests, do not share instruments.
 func TestInstrumentsAreOwn(t *testing.T) {
 	a, b := metrics.New("1.2.3"), metrics.New("4.5.6")

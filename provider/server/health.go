@@ -35,6 +35,20 @@ func (h *healthServer) Check(ctx context.Context, req *grpc_health_v1.HealthChec
 	return h.Server.Check(ctx, req)
 }
 
+// Ready returns nil if the driver can call: the socket leads here, and no stop is under
+// way. It calls nobody.
+func (s *Server) Ready(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopping:
+		return errors.New("shutting down")
+	case !s.socket.inPlace():
+		return errors.New("the socket is not served yet")
+	}
+	return nil
+}
+
 // Healthy returns nil if a call that goes to the socket's path, as the driver's
 // do, reaches this very process. A path that does not lead here is mended first.
 func (s *Server) Healthy(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/tally"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -30,26 +31,23 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	start := time.Now()
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	req, resp, err := s.mount(ctx, in)
-	took := time.Since(start)
-	log := s.cfg.Log.With(mountFields(req)...)
+	ctx, bill := tally.Begin(ctx)
+	last := s.last(in)
+	req, resp, err := s.mount(ctx, in, last.ended)
+	told := report{last: last, bill: bill, took: time.Since(start)}
 	if err == nil {
-		s.cfg.Observe.Mounted("", took)
-		if n := len(resp.warnings); n > 0 {
-			log.Warn("mounted all the same", "warnings", n, "first", resp.warnings[:min(n, maxLogged)])
-		}
-		log.Info("mounted", "bytes", resp.size, "duration", took)
+		now := s.remember(in, resp)
+		s.tellMounted(ctx, req, resp, told, last.differs(now))
 		return resp.MountResponse, nil
 	}
 	out := statusOf(err)
-	s.cfg.Observe.Mounted(out.reason, took)
-	log.Error("mount failed", append(out.fields, "code", out.Code().String(), "reason", out.reason, "duration", took, "error", out.Message())...)
+	s.tellFailed(ctx, req, out, told)
 	s.dontRetry(ctx)
 	return nil, out.Err()
 }
 
 // mount is the way of one mount. A panic on it is its error.
-func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, resp response, err error) {
+func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, last time.Time) (req *request.Mount, resp response, err error) {
 	defer provider.Recover(&err)
 	req, err = s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
 	var bad *request.Error
@@ -57,35 +55,13 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest) (req *req
 		return &request.Mount{Pod: bad.Pod}, response{}, err
 	}
 	s.tellLax(req, req.Lax)
-	last, _ := s.volumes.Get(in.GetTargetPath())
 	volume, err := s.cfg.Mounter.Mount(ctx, req, last)
 	if err != nil {
 		return req, response{}, err
 	}
 	s.tellLax(req, volume.Lax)
 	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
-	if err == nil && in.GetTargetPath() != "" {
-		s.volumes.Add(in.GetTargetPath(), time.Now())
-	}
 	return req, resp, err
-}
-
-// maxLogged bounds what the log tells of one mount; a class may hold thousands of
-// objects.
-const maxLogged = 8
-
-// tellLax warns once of all that a class has wrong and is served all the same.
-func (s *Server) tellLax(req *request.Mount, mistakes []request.Lax) {
-	var told []string
-	for _, l := range mistakes {
-		s.cfg.Observe.Lax(string(l.Kind))
-		if len(told) < maxLogged {
-			told = append(told, l.Field+" "+l.Cause)
-		}
-	}
-	if len(told) > 0 {
-		s.cfg.Log.Warn("class let pass", append(mountFields(req), "mistakes", len(mistakes), "first", told)...)
-	}
 }
 
 // budget bounds a mount by the plugin's own limit and, if the caller waits less
@@ -114,21 +90,10 @@ func (s *Server) dontRetry(ctx context.Context) {
 }
 
 // recovered turns a panic of another call than Mount into its error.
-func (s *Server) recovered(_ context.Context, value any) error {
+func (s *Server) recovered(ctx context.Context, value any) error {
 	out := statusOf(&provider.PanicError{Value: value, Stack: debug.Stack()})
-	s.cfg.Log.Error("panic", out.fields...)
+	s.cfg.Log.LogAttrs(ctx, slog.LevelError, "panic", out.fields...)
 	return out.Err()
-}
-
-func mountFields(req *request.Mount) []any {
-	if req == nil {
-		return nil
-	}
-	return []any{
-		slog.String("pod", req.Pod.Name), slog.String("namespace", req.Pod.Namespace),
-		slog.String("serviceAccount", req.Pod.ServiceAccount), slog.String("class", req.Class),
-		slog.String("vault", req.Vault), slog.Int("objects", len(req.Objects)),
-	}
 }
 
 // panicText is what may be told of a panic in the log: the runtime's own words,

@@ -33,6 +33,9 @@ type Mounter interface {
 type Observer interface {
 	// Mounted is called once a mount with its reason, "" for success.
 	Mounted(reason string, took time.Duration)
+	// Rotated is called after Mounted for a volume that was mounted before, with
+	// "changed", "unchanged" or "failed".
+	Rotated(result string)
 	// Lax is called for each mistake in a class that was let pass.
 	Lax(kind string)
 }
@@ -62,9 +65,9 @@ type Server struct {
 	grpc   *grpc.Server
 	health *healthServer
 	failed chan error // a listener that stopped by itself
-	// volumes holds when the last successful mount of each ended, by target path, which
-	// is one for each pod and volume.
-	volumes *lru.Cache[string, time.Time]
+	// volumes holds the last successful mount of each, by target path, which is one for
+	// each pod and volume.
+	volumes *lru.Cache[string, mounted]
 	parser  *request.Parser
 
 	mu       sync.Mutex // guards what follows
@@ -86,7 +89,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.MountTimeout <= 0 || cfg.ShutdownGrace <= 0 || cfg.MaxResponseBytes <= 0 || cfg.SocketCheck <= 0 {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
-	volumes, err := lru.New[string, time.Time](maxVolumes)
+	volumes, err := lru.New[string, mounted](maxVolumes)
 	if err != nil {
 		return nil, fmt.Errorf("remember volumes: %w", err)
 	}

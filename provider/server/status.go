@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"akv-csi-provider/provider"
@@ -71,7 +72,7 @@ var statusCodes = map[string]codes.Code{
 type outcome struct {
 	*status.Status
 	reason string
-	fields []any // for the log only
+	fields []slog.Attr // for the log only
 }
 
 // Bounds of a message: how many different failures of one mount are told, and its
@@ -113,7 +114,7 @@ func statusOf(err error) outcome {
 
 // describe finds the words and the reason of one failure, and what the log may
 // know beyond them.
-func describe(err error) (text, reason string, fields []any) {
+func describe(err error) (text, reason string, fields []slog.Attr) {
 	var (
 		typed interface {
 			error
@@ -125,10 +126,10 @@ func describe(err error) (text, reason string, fields []any) {
 	switch {
 	case errors.As(err, &panicked):
 		return "a bug in the provider; please report it with the stack from its log", reasonInternal,
-			[]any{"panic", panicText(panicked.Value), "stack", string(panicked.Stack)}
+			[]slog.Attr{slog.String("panic", panicText(panicked.Value)), slog.String("stack", string(panicked.Stack))}
 	case errors.As(err, &typed):
 		if errors.As(err, &sign) && sign.Code != 0 {
-			fields = append(fields, "aadsts", sign.Code)
+			fields = append(fields, slog.Int("aadsts", sign.Code))
 		}
 		if _, known := statusCodes[typed.Reason()]; known {
 			return typed.Error(), typed.Reason(), fields
@@ -138,5 +139,5 @@ func describe(err error) (text, reason string, fields []any) {
 	case errors.Is(err, context.Canceled):
 		return "the caller gave up; kubelet calls again", reasonCanceled, nil
 	}
-	return "a bug in the provider; please report it with its log", reasonInternal, []any{"type", fmt.Sprintf("%T", err)}
+	return "a bug in the provider; please report it with its log", reasonInternal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }

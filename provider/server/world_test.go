@@ -288,6 +288,7 @@ type observer struct {
 	mu      sync.Mutex // guards what follows
 	reasons []string
 	lax     []string
+	rotated []string
 }
 
 func (o *observer) Mounted(reason string, _ time.Duration) {
@@ -300,6 +301,19 @@ func (o *observer) Lax(kind string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lax = append(o.lax, kind)
+}
+
+func (o *observer) Rotated(result string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rotated = append(o.rotated, result)
+}
+
+// rotations are the results that were told, in order.
+func (o *observer) rotations() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.rotated, ",")
 }
 
 func (o *observer) told() (reasons, lax string) {

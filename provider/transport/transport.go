@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"akv-csi-provider/provider/tally"
 )
 
 // Limits of one HTTP exchange. A secret holds at most 25 KiB and a page of a
@@ -100,6 +102,7 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	ctx, progress := traced(req.Context())
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
+	tally.Requested(ctx)
 	resp, err := c.roundTripper.RoundTrip(req)
 	if err == nil && (resp.StatusCode < 100 || resp.StatusCode > 599) {
 		_ = resp.Body.Close()

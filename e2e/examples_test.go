@@ -1,0 +1,268 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/request"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// manifest is what of a Kubernetes object the examples must agree on.
+type manifest struct {
+	Kind     string
+	Metadata struct {
+		Name, Namespace string
+		Annotations     map[string]string
+	}
+	Spec struct {
+		podSpec       `yaml:",inline"`
+		Template      struct{ Spec podSpec }
+		Parameters    map[string]string
+		SecretObjects []struct {
+			SecretName string `yaml:"secretName"`
+			Data       []struct {
+				ObjectName string `yaml:"objectName"`
+				Key        string
+			}
+		} `yaml:"secretObjects"`
+		TLS []struct {
+			SecretName string `yaml:"secretName"`
+		} `yaml:"tls"`
+	}
+	Subjects   []struct{ Kind, Name, Namespace string }
+	RoleRef    struct{ Name string } `yaml:"roleRef"`
+	StringData map[string]string     `yaml:"stringData"`
+	raw        []byte
+}
+
+type podSpec struct {
+	ServiceAccountName string `yaml:"serviceAccountName"`
+	Containers         []struct {
+		Command      []string
+		VolumeMounts []struct {
+			Name      string
+			MountPath string `yaml:"mountPath"`
+		} `yaml:"volumeMounts"`
+		Env []struct {
+			ValueFrom struct {
+				SecretKeyRef struct{ Name, Key string } `yaml:"secretKeyRef"`
+			} `yaml:"valueFrom"`
+		}
+	}
+	Volumes []struct {
+		Name string
+		CSI  struct {
+			Driver               string
+			VolumeAttributes     map[string]string     `yaml:"volumeAttributes"`
+			NodePublishSecretRef struct{ Name string } `yaml:"nodePublishSecretRef"`
+		} `yaml:"csi"`
+	}
+}
+
+// example is a folder's manifests by kind and name.
+type example map[string]map[string]manifest
+
+func readExample(t *testing.T, folder string) example {
+	t.Helper()
+	files, err := filepath.Glob(folder + "/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(example)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder := yaml.NewDecoder(strings.NewReader(expand(t, string(text))))
+		for {
+			var node yaml.Node
+			if err := decoder.Decode(&node); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			var m manifest
+			if err := node.Decode(&m); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if m.raw, err = yaml.Marshal(&node); err != nil {
+				t.Fatal(err)
+			}
+			if found[m.Kind] == nil {
+				found[m.Kind] = make(map[string]manifest)
+			}
+			found[m.Kind][m.Metadata.Name] = m
+			if cluster := strings.HasPrefix(m.Kind, "Cluster"); !cluster && m.Metadata.Namespace != values["NAMESPACE"] {
+				t.Errorf("%s: %s is not in ${NAMESPACE}", file, m.Kind)
+			}
+		}
+	}
+	return found
+}
+
+// filesOf are the paths that a class makes below the mount, by the plugin's own rules.
+func filesOf(t *testing.T, class []byte, secret map[string]string) []string {
+	t.Helper()
+	box, err := azuretest.New(azuretest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	cluster, err := box.Cluster("https://oidc.contoso.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := azuretest.Pod{Namespace: values["NAMESPACE"], Name: "web-0", ServiceAccount: "default", NodePublishSecret: secret}
+	req, err := cluster.MountRequest(class, pod, nil, "/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount, err := request.Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pathsOf(mount)
+}
+
+func pathsOf(mount *request.Mount) []string {
+	var files []string
+	for _, o := range mount.Objects {
+		if o.History <= 1 {
+			files = append(files, o.Path)
+			continue
+		}
+		for i := range o.History {
+			files = append(files, o.Of(i, "").Path)
+		}
+	}
+	return files
+}
+
+var mounted = regexp.MustCompile(`/mnt/secrets/([^ ;"']+)`)
+
+// What the manifests of an example say of each other holds: whom they run as, what
+// they mount and read, and which Kubernetes Secrets there will be.
+func TestExamplesAgree(t *testing.T) {
+	classes, err := filepath.Glob("../deploy/examples/*/secretproviderclass.yaml")
+	if err != nil || len(classes) < 8 {
+		t.Fatalf("%d examples, %v", len(classes), err)
+	}
+	for _, file := range classes {
+		folder := filepath.Dir(file)
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			all := readExample(t, folder)
+			workloads := maps.Clone(all["Pod"])
+			if workloads == nil {
+				workloads = make(map[string]manifest)
+			}
+			for name, m := range all["Deployment"] {
+				m.Spec.podSpec = m.Spec.Template.Spec
+				workloads[name] = m
+			}
+			if len(workloads) == 0 || len(all["ServiceAccount"]) == 0 || len(all["SecretProviderClass"]) == 0 {
+				t.Fatal("not a workload, a ServiceAccount and a SecretProviderClass")
+			}
+			synced := make(map[string][]string) // keys of Secrets that the driver makes, by name
+			for _, w := range workloads {
+				checkWorkload(t, all, w, synced)
+			}
+			for _, w := range workloads {
+				for _, c := range w.Spec.Containers {
+					for _, env := range c.Env {
+						if ref := env.ValueFrom.SecretKeyRef; ref.Name != "" && !slices.Contains(synced[ref.Name], ref.Key) {
+							t.Errorf("%s: no class makes key %s of Secret %s", w.Metadata.Name, ref.Key, ref.Name)
+						}
+					}
+				}
+			}
+			for _, ingress := range all["Ingress"] {
+				for _, tls := range ingress.Spec.TLS {
+					if keys := synced[tls.SecretName]; !slices.Contains(keys, "tls.crt") || !slices.Contains(keys, "tls.key") {
+						t.Errorf("no class makes the Secret %s of the Ingress", tls.SecretName)
+					}
+				}
+			}
+			for _, binding := range all["ClusterRoleBinding"] {
+				if _, ok := all["ClusterRole"][binding.RoleRef.Name]; !ok {
+					t.Errorf("no ClusterRole %s", binding.RoleRef.Name)
+				}
+				for _, s := range binding.Subjects {
+					if _, ok := all["ServiceAccount"][s.Name]; !ok || s.Namespace != values["NAMESPACE"] {
+						t.Errorf("no ServiceAccount %s in %s", s.Name, s.Namespace)
+					}
+				}
+			}
+		})
+	}
+}
+
+// checkSynced holds what the driver is to make a Kubernetes Secret of to the files that
+// are there: else there is an event on the pod and no Secret.
+func checkSynced(t *testing.T, class manifest, files []string) {
+	t.Helper()
+	for _, object := range class.Spec.SecretObjects {
+		for _, d := range object.Data {
+			if !slices.Contains(files, d.ObjectName) {
+				t.Errorf("class %s: secretObjects name %s, the files are %q", class.Metadata.Name, d.ObjectName, files)
+			}
+		}
+	}
+}
+
+// checkWorkload follows a pod to its account, class and files, and notes the
+// Secrets that the driver makes while it runs.
+func checkWorkload(t *testing.T, all example, w manifest, synced map[string][]string) {
+	t.Helper()
+	account, ok := all["ServiceAccount"][w.Spec.ServiceAccountName]
+	if !ok {
+		t.Errorf("no ServiceAccount %q", w.Spec.ServiceAccountName)
+	}
+	for _, v := range w.Spec.Volumes {
+		class, ok := all["SecretProviderClass"][v.CSI.VolumeAttributes["secretProviderClass"]]
+		if !ok || v.CSI.Driver != "secrets-store.csi.k8s.io" {
+			t.Errorf("volume %s: no class of the driver", v.Name)
+			continue
+		}
+		var secret map[string]string
+		if name := v.CSI.NodePublishSecretRef.Name; name != "" {
+			if secret = all["Secret"][name].StringData; len(secret) == 0 {
+				t.Errorf("no Secret %s", name)
+			}
+		}
+		p := class.Spec.Parameters
+		if account.Metadata.Annotations["azure.workload.identity/client-id"] == "" && p["clientID"] == "" &&
+			p["useVMManagedIdentity"] != "true" && secret["clientid"] == "" {
+			t.Errorf("class %s: nothing says who signs in", class.Metadata.Name)
+		}
+		files := filesOf(t, class.raw, secret)
+		checkSynced(t, class, files)
+		for _, object := range class.Spec.SecretObjects {
+			for _, d := range object.Data {
+				synced[object.SecretName] = append(synced[object.SecretName], d.Key)
+			}
+		}
+		for _, c := range w.Spec.Containers {
+			if len(c.VolumeMounts) != 1 || c.VolumeMounts[0].Name != v.Name || c.VolumeMounts[0].MountPath != "/mnt/secrets" {
+				t.Errorf("%s does not mount %s at /mnt/secrets", w.Metadata.Name, v.Name)
+			}
+			for _, m := range mounted.FindAllStringSubmatch(fmt.Sprint(c.Command), -1) {
+				want := strings.TrimSuffix(m[1], "]")
+				if !slices.ContainsFunc(files, func(file string) bool { ok, _ := path.Match(want, file); return ok }) {
+					t.Errorf("%s reads %s, the files are %q", w.Metadata.Name, want, files)
+				}
+			}
+		}
+	}
+}

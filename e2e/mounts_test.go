@@ -1,0 +1,202 @@
+package e2e_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/cloud"
+	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/transport"
+
+	corev1 "k8s.io/api/core/v1"
+	classv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
+	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/secretutil"
+	strictyaml "sigs.k8s.io/yaml"
+)
+
+const exampleIssuer = "https://oidc.contoso.example/cluster/"
+
+// site is an Azure in a box with what the examples expect to be there, a cluster, and
+// the plugin's mounter on a node of it.
+type site struct {
+	app     *azuretest.Application
+	cluster *azuretest.Cluster
+	api     *azuretest.APIServer
+	proxy   *azuretest.TokenProxy
+	mounter *provider.Mounter
+}
+
+func newSite(t *testing.T, suffix string) *site {
+	t.Helper()
+	box, err := azuretest.New(azuretest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := box.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	tenant := box.Tenant(values["TENANT_ID"])
+	s := &site{app: tenant.Application(values["CLIENT_ID"])}
+	vault := box.VaultIn(suffix, values["KEYVAULT_NAME"], tenant)
+	vault.Grant(values["CLIENT_ID"], azuretest.SecretsGet, azuretest.SecretsList)
+	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello?"})
+	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
+	vault.SetCertificate(values["CERTIFICATE_NAME"], selfSigned(t))
+	if s.cluster, err = box.Cluster(exampleIssuer); err != nil {
+		t.Fatal(err)
+	}
+	if s.api, err = s.cluster.APIServer(); err != nil {
+		t.Fatal(err)
+	}
+	s.proxy = s.api.TokenProxy("0123456789abcdef01234567")
+	box.IMDS().Assign(s.app)
+
+	dir := t.TempDir()
+	if err := s.api.WriteCredentials(dir); err != nil {
+		t.Fatal(err)
+	}
+	host, ca := "https://"+s.api.Addr(), filepath.Join(dir, "ca.crt")
+	accounts, err := entra.NewAccounts(entra.AccountsConfig{Host: host, TokenFile: filepath.Join(dir, "token"), CAFile: ca, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{URL: host, CAFile: ca, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	azure, tries := transport.New(box.Transport(), "test"), gate.Config{Max: 8}
+	vaults, err := keyvault.NewReader(keyvault.Config{Transport: azure.For(transport.PhaseRead), Gate: tries, Timeout: 50 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: tries, Published: cloud.IsPublished,
+		Node: azure.For(transport.PhaseSignIn), Proxy: proxy}, entra.CacheConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mounter = &provider.Mounter{SignIn: signIn, Vaults: vaults, Accounts: accounts,
+		Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20}
+	return s
+}
+
+func selfSigned(t *testing.T) azuretest.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "web.contoso.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})) +
+		string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return azuretest.Certificate{DER: der, ContentType: "application/x-pem-file", SecretValue: text}
+}
+
+// Every example mounts: the plugin signs in as its pod would and makes the files, and
+// the driver's code makes of them the Kubernetes Secrets that the class wants.
+func TestExamplesMount(t *testing.T) {
+	classes, err := filepath.Glob("../deploy/examples/*/secretproviderclass.yaml")
+	if err != nil || len(classes) < 8 {
+		t.Fatalf("%d examples, %v", len(classes), err)
+	}
+	for _, file := range classes {
+		folder := filepath.Dir(file)
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			all := readExample(t, folder)
+			for name, class := range all["SecretProviderClass"] {
+				suffix := "vault.azure.net"
+				if class.Spec.Parameters["cloudName"] == "AzureUSGovernmentCloud" {
+					suffix = "vault.usgovcloudapi.net"
+				}
+				mountExample(t, newSite(t, suffix), all, name)
+			}
+		})
+	}
+}
+
+func mountExample(t *testing.T, s *site, all example, name string) {
+	t.Helper()
+	pod := azuretest.Pod{Namespace: values["NAMESPACE"], Name: name, ServiceAccount: name}
+	s.api.SetServiceAccount(pod.Namespace, name, all["ServiceAccount"][name].Metadata.Annotations)
+	s.app.Federate(exampleIssuer, pod.Subject(), entra.Audience)
+	if secret := all["Secret"][name].StringData; secret != nil {
+		s.app.AddSecret(secret["clientsecret"], time.Now().Add(time.Hour))
+		pod.NodePublishSecret = secret
+	}
+	tokens := make(map[string]string)
+	for _, audience := range []string{entra.Audience, azuretest.BindingAudience} {
+		token, err := s.cluster.Token(pod, audience, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens[audience] = token
+	}
+	for _, binding := range all["ClusterRoleBinding"] {
+		for _, subject := range binding.Subjects {
+			s.proxy.Bind(s.app, subject.Namespace, subject.Name)
+		}
+	}
+	class := all["SecretProviderClass"][name]
+	req, err := s.cluster.MountRequest(class.raw, pod, tokens, "/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mount, err := request.Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume, err := s.mounter.Mount(t.Context(), mount, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, paths := t.TempDir(), make(map[string]string)
+	var made []string
+	for _, f := range volume.Files {
+		made = append(made, f.Path)
+		paths[f.Path] = filepath.Join(dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(paths[f.Path]), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(paths[f.Path], f.Content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := pathsOf(mount); !slices.Equal(made, want) {
+		t.Errorf("files %q, want %q", made, want)
+	}
+	var typed classv1.SecretProviderClass
+	if err := strictyaml.UnmarshalStrict(class.raw, &typed); err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range typed.Spec.SecretObjects {
+		data, err := secretutil.GetSecretData(object.Data, corev1.SecretType(object.Type), paths)
+		if err != nil || len(data) != len(object.Data) {
+			t.Errorf("Secret %s: %d keys, %v", object.SecretName, len(data), err)
+		}
+	}
+}
