@@ -14,7 +14,10 @@ import (
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
+	"k8s.io/apiserver/pkg/cel/environment"
 	"sigs.k8s.io/yaml"
 )
 
@@ -369,5 +372,61 @@ func TestExamples(t *testing.T) {
 		if err := s.apply(o, nil); err != nil {
 			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 		}
+	}
+}
+
+// The expressions compile with what the oldest supported API server knows, 1.30.
+func TestOldServer(t *testing.T) {
+	for _, file := range []string{"classes.yaml", "pods.yaml"} {
+		policy, _ := policies(t, file)
+		compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(version.MajorMinor(1, 30)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := cel.OptionalVariableDeclarations{HasParams: policy.Spec.ParamKind != nil, HasAuthorizer: true}
+		for _, v := range policy.Spec.Variables {
+			if r := compiler.CompileAndStoreVariable(&validating.Variable{Name: v.Name, Expression: v.Expression}, options, environment.NewExpressions); r.Error != nil {
+				t.Errorf("%s: %s: %v", file, v.Name, r.Error)
+			}
+		}
+		for _, c := range policy.Spec.MatchConditions {
+			if r := compiler.CompileCELExpression(&validating.ValidationCondition{Expression: c.Expression}, options, environment.NewExpressions); r.Error != nil {
+				t.Errorf("%s: %s: %v", file, c.Name, r.Error)
+			}
+		}
+		for _, v := range policy.Spec.Validations {
+			for _, accessor := range []cel.ExpressionAccessor{
+				&validating.ValidationCondition{Expression: v.Expression},
+				&validating.MessageExpressionCondition{MessageExpression: v.MessageExpression},
+			} {
+				if r := compiler.CompileCELExpression(accessor, options, environment.NewExpressions); r.Error != nil {
+					t.Errorf("%s: %v", file, r.Error)
+				}
+			}
+		}
+	}
+}
+
+// The kustomization applies every file.
+func TestKustomization(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/policy/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k struct{ Resources []string }
+	if err := yaml.Unmarshal(text, &k); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../deploy/policy/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "kustomization.yaml" && !slices.Contains(k.Resources, name) {
+			t.Errorf("%s is not applied", name)
+		}
+	}
+	if len(files) != len(k.Resources)+1 {
+		t.Errorf("%d resources of %d files", len(k.Resources), len(files))
 	}
 }
