@@ -5,7 +5,7 @@ FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
 STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w'
 # The modules beside the plugin's own; see e2e/README.md.
-MODULES  := e2e e2e/policy e2e/watch
+MODULES  := e2e e2e/image e2e/policy e2e/watch
 LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
 # The race detector needs a C compiler.
@@ -45,12 +45,8 @@ bench: build ## speed, requests and memory against their targets, on this machin
 demo: build ## the way of a secret from a vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)
 
-image: ## a multi-arch image with docker or podman
-	@if docker info >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1; then \
-	  set -x; docker buildx build --platform=linux/amd64,linux/arm64 -t $(IMAGE) .; \
-	elif podman info >/dev/null 2>&1; then \
-	  set -x; podman build --platform=linux/amd64,linux/arm64 --manifest $(IMAGE) .; \
-	else echo 'make image needs a running docker with buildx, or podman; there is neither'; exit 1; fi
+image: ## a multi-arch OCI archive and its bills of materials, in bin/; needs no docker
+	cd e2e/image && go run . --ref=$(IMAGE)
 
 chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests against it
 	$(HELM) lint --strict --values e2e/chart/testdata/everything.yaml deploy/chart

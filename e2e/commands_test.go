@@ -16,7 +16,8 @@ import (
 // needs is what a block of commands must say of itself before it may run a program.
 var needs = map[string]string{
 	"az": "Azure", "terraform": "Azure", "kubectl": "cluster", "helm": "cluster", "docker": "cluster",
-	"make": "", "cat": "", "envsubst": "", "jq": "", "grep": "", "date": "", "curl": "", "openssl": "",
+	"make": "", "cat": "", "envsubst": "", "jq": "", "grep": "", "date": "", "curl": "", "openssl": "", "mkdir": "", "tar": "",
+	"go": "registry",
 }
 
 var (
@@ -28,8 +29,8 @@ var (
 
 // The commands of the documents parse, run programs that the block is marked for,
 // read files that are there, call targets that exist and use variables that were
-// exported before. What "az", "kubectl" and the like make of them needs Azure or a
-// cluster, as the mark says.
+// exported before. What "az", "kubectl" and the like make of them needs Azure, a
+// cluster or a registry, as the mark says.
 func TestCommands(t *testing.T) {
 	makefile, err := os.ReadFile("../Makefile")
 	if err != nil {
@@ -46,11 +47,13 @@ func TestCommands(t *testing.T) {
 				c.marks = []string{"Azure", "cluster"}
 			} else if strings.HasPrefix(block, "\n# needs a cluster\n") {
 				c.marks = []string{"cluster"}
+			} else if strings.HasPrefix(block, "\n# needs a registry\n") {
+				c.marks = []string{"registry"}
 			}
 			c.check(block)
 		}
 		for _, m := range inline.FindAllStringSubmatch(text, -1) {
-			c := commands{t: t, where: where, makefile: string(makefile), marks: []string{"Azure", "cluster"}}
+			c := commands{t: t, where: where, makefile: string(makefile), marks: []string{"Azure", "cluster", "registry"}}
 			c.check(m[1])
 		}
 	}

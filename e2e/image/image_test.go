@@ -1,0 +1,197 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+const ref = "registry.example:5000/team/akv-csi-provider:v1"
+
+// checkout is the project's last commit in a folder of its own.
+func checkout(t *testing.T) string {
+	t.Helper()
+	if err := exec.CommandContext(t.Context(), "git", "-C", "../..", "rev-parse", "HEAD").Run(); err != nil {
+		t.Skip("the project is no git checkout, from which clones could be made:", err)
+	}
+	folder := filepath.Join(t.TempDir(), "clone")
+	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../..", folder).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return folder
+}
+
+// files are those of a folder or of a tar archive, by name.
+type files map[string][]byte
+
+func untar(t *testing.T, r io.Reader) files {
+	t.Helper()
+	found := files{}
+	for archive := tar.NewReader(r); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			found[fmt.Sprintf("%s %o", h.Name, h.Mode)] = data
+		}
+	}
+}
+
+// built makes an image of a clone and returns what was written.
+func built(t *testing.T) files {
+	t.Helper()
+	out := t.TempDir()
+	if err := build(context.WithoutCancel(t.Context()), options{source: checkout(t), out: out, ref: ref}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	found := files{}
+	for _, name := range []string{"akv-csi-provider.oci.tar", "akv-csi-provider-amd64.cdx.json", "akv-csi-provider-arm64.cdx.json"} {
+		data, err := os.ReadFile(filepath.Join(out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[name] = data
+	}
+	return found
+}
+
+// layoutFiles are those of an OCI image layout; what it refers to is looked up by digest.
+type layoutFiles struct{ files }
+
+func (l layoutFiles) blob(t *testing.T, d v1.Descriptor, into any) []byte {
+	t.Helper()
+	data, ok := l.files["blobs/sha256/"+d.Digest.Hex+" 644"]
+	if sum := fmt.Sprintf("%x", sha256.Sum256(data)); !ok || sum != d.Digest.Hex || int64(len(data)) != d.Size {
+		t.Fatalf("blob %s: there %t, %d bytes of %d, digest %s", d.Digest, ok, len(data), d.Size, sum)
+	}
+	if into != nil {
+		if err := json.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return data
+}
+
+// Two builds in two places are equal to the byte, and what they hold is an image that
+// runs.
+func TestImage(t *testing.T) {
+	first, second := built(t), built(t)
+	for name := range first {
+		if !bytes.Equal(first[name], second[name]) {
+			t.Errorf("%s differs between two builds", name)
+		}
+	}
+	l := layoutFiles{untar(t, bytes.NewReader(first["akv-csi-provider.oci.tar"]))}
+	var top, index v1.IndexManifest
+	if err := json.Unmarshal(l.files["index.json 644"], &top); err != nil {
+		t.Fatal(err)
+	}
+	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["io.containerd.image.name"] != ref || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "v1" {
+		t.Fatalf("index.json: %+v", top)
+	}
+	l.blob(t, top.Manifests[0], &index)
+	var got []string
+	for _, d := range index.Manifests {
+		got = append(got, d.Platform.String())
+		t.Run(d.Platform.Architecture, func(t *testing.T) { checkPlatform(t, l, d) })
+	}
+	if want := []string{"linux/amd64", "linux/arm64"}; !slices.Equal(got, want) {
+		t.Errorf("platforms: got %v, want %v", got, want)
+	}
+	for _, arch := range platforms {
+		var bom struct {
+			BOMFormat  string
+			Components []struct{ Name string }
+		}
+		if err := json.Unmarshal(first["akv-csi-provider-"+arch+".cdx.json"], &bom); err != nil || bom.BOMFormat != "CycloneDX" {
+			t.Fatalf("bill of materials: %q, %v", bom.BOMFormat, err)
+		}
+		for _, want := range []string{"google.golang.org/grpc", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", "std"} {
+			if !slices.ContainsFunc(bom.Components, func(c struct{ Name string }) bool { return c.Name == want }) {
+				t.Errorf("the bill of materials of %s lacks %s", arch, want)
+			}
+		}
+	}
+}
+
+func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
+	var manifest v1.Manifest
+	l.blob(t, d, &manifest)
+	var config v1.ConfigFile
+	l.blob(t, manifest.Config, &config)
+	if config.OS != "linux" || config.Architecture != d.Platform.Architecture || !slices.Equal(config.Config.Entrypoint, []string{"/akv-csi-provider"}) ||
+		config.Created.Unix() == 0 || len(config.Config.Labels["org.opencontainers.image.revision"]) != 40 {
+		t.Errorf("config: %+v", config)
+	}
+	if len(manifest.Layers) != 1 || len(config.RootFS.DiffIDs) != 1 {
+		t.Fatalf("%d layers", len(manifest.Layers))
+	}
+	content, err := gzip.NewReader(bytes.NewReader(l.blob(t, manifest.Layers[0], nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := fmt.Sprintf("%x", sha256.Sum256(plain)); sum != config.RootFS.DiffIDs[0].Hex {
+		t.Errorf("the layer's diff ID: got %s", sum)
+	}
+	layer := untar(t, bytes.NewReader(plain))
+	if got, want := slices.Sorted(maps.Keys(layer)), []string{"akv-csi-provider 755", "etc/ssl/certs/ca-certificates.crt 644"}; !slices.Equal(got, want) {
+		t.Fatalf("files: got %v, want %v", got, want)
+	}
+	if roots := x509.NewCertPool(); !roots.AppendCertsFromPEM(layer["etc/ssl/certs/ca-certificates.crt 644"]) ||
+		bytes.Count(layer["etc/ssl/certs/ca-certificates.crt 644"], []byte("BEGIN CERTIFICATE")) < 50 {
+		t.Error("few or no CAs")
+	}
+	if runtime.GOOS != "linux" || runtime.GOARCH != d.Platform.Architecture {
+		return // it cannot run here
+	}
+	program := filepath.Join(t.TempDir(), "akv-csi-provider")
+	if err := os.WriteFile(program, layer["akv-csi-provider 755"], 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "akv-csi-provider ") || !strings.Contains(string(out), "linux/"+runtime.GOARCH) {
+		t.Errorf("--version: %v, %s", err, out)
+	}
+}
+
+// A mistake on the command line is told before anything is built.
+func TestRefused(t *testing.T) {
+	for _, bad := range []string{"", "akv-csi-provider", "registry.example:5000/akv-csi-provider", "Upper/case:v1", "a b:v1", "x:"} {
+		if err := build(t.Context(), options{source: "/nowhere", out: t.TempDir(), ref: bad}, io.Discard); err == nil || !strings.Contains(err.Error(), "--ref") {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+	t.Setenv("SOURCE_DATE_EPOCH", "yesterday")
+	if err := build(t.Context(), options{source: t.TempDir(), out: t.TempDir(), ref: ref}, io.Discard); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
+		t.Errorf("got %v", err)
+	}
+}
