@@ -100,7 +100,9 @@ func (l layoutFiles) blob(t *testing.T, d v1.Descriptor, into any) []byte {
 // Two builds in two places are equal to the byte, and what they hold is an image that
 // runs.
 func TestImage(t *testing.T) {
-	first, second := built(t), built(t)
+	first := built(t)
+	t.Setenv("GOAMD64", "v3") // another builder's settings
+	second := built(t)
 	for name := range first {
 		if !bytes.Equal(first[name], second[name]) {
 			t.Errorf("%s differs between two builds", name)
@@ -178,8 +180,17 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput()
-	if err != nil || !strings.HasPrefix(string(out), "akv-csi-provider ") || !strings.Contains(string(out), "linux/"+runtime.GOARCH) {
-		t.Errorf("--version: %v, %s", err, out)
+	labels := config.Config.Labels
+	if want := "akv-csi-provider " + labels["org.opencontainers.image.version"] + " "; err != nil || !strings.HasPrefix(string(out), want) ||
+		!strings.Contains(string(out), "linux/"+runtime.GOARCH) {
+		t.Errorf("--version: %v, %s, want %s", err, out, want)
+	}
+	head, err := exec.CommandContext(t.Context(), "git", "-C", "../..", "rev-parse", "HEAD").Output()
+	if got := labels["org.opencontainers.image.revision"]; err != nil || got != strings.TrimSpace(string(head)) {
+		t.Errorf("revision: got %s, want %s, %v", got, head, err)
+	}
+	if v := labels["org.opencontainers.image.version"]; v == "" || strings.Contains(v, "devel") {
+		t.Errorf("version %q", v)
 	}
 }
 

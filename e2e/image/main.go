@@ -1,7 +1,7 @@
 // Command image builds the plugin's container image without a container engine: static
 // binaries by Go and the public CAs of a pinned module, for each platform, in one OCI
-// archive. Equal sources yield equal bytes on every machine; beside the archive it puts a
-// CycloneDX bill of materials for each platform.
+// archive. Equal commits yield equal bytes with one version of Go, wherever they are built;
+// beside the archive it puts a CycloneDX bill of materials of each platform's binary.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"debug/buildinfo"
 	"encoding/pem"
 	"errors"
 	"flag"
@@ -25,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	cyclonedx "github.com/CycloneDX/cyclonedx-go"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -100,6 +102,9 @@ func build(ctx context.Context, o options, progress io.Writer) error {
 		if err := compile(ctx, o.source, arch, file); err != nil {
 			return err
 		}
+		if err := source.read(file); err != nil {
+			return err
+		}
 		image, err := assemble(file, arch, roots, source)
 		if err != nil {
 			return err
@@ -125,23 +130,37 @@ func build(ctx context.Context, o options, progress io.Writer) error {
 
 // provenance is what the image says of its source.
 type provenance struct {
-	revision string // of git, empty without
+	version  string // as the plugin's --version says
+	revision string // of git, empty without, and if what was built is not the commit
 	time     time.Time
 }
 
-// describe reads git's last commit. SOURCE_DATE_EPOCH, in seconds, goes before its time
-// (reproducible-builds.org); without either it is 1970.
+// read takes from a binary what Go stamped into it.
+func (p *provenance) read(file string) error {
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	p.version, p.revision = strings.TrimPrefix(info.Main.Version, "v"), ""
+	stamp := map[string]string{}
+	for _, s := range info.Settings {
+		stamp[s.Key] = s.Value
+	}
+	if stamp["vcs.modified"] == "false" {
+		p.revision = stamp["vcs.revision"]
+	}
+	return nil
+}
+
+// describe reads the time of git's last commit. SOURCE_DATE_EPOCH, in seconds, goes
+// before it (reproducible-builds.org); without either it is 1970.
 func describe(ctx context.Context, source string) (provenance, error) {
 	p := provenance{time: time.Unix(0, 0).UTC()}
 	seconds := os.Getenv("SOURCE_DATE_EPOCH")
-	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--format=%H %ct")
+	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--format=%ct")
 	cmd.Dir = source
-	if out, err := cmd.Output(); err == nil { // a source archive has no git
-		revision, at, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-		p.revision = revision
-		if seconds == "" {
-			seconds = at
-		}
+	if out, err := cmd.Output(); err == nil && seconds == "" { // a source archive has no git
+		seconds = strings.TrimSpace(string(out))
 	}
 	if seconds == "" {
 		return p, nil
@@ -157,20 +176,36 @@ func describe(ctx context.Context, source string) (provenance, error) {
 // compile builds the plugin. Go stamps git's state into it, from which the plugin tells
 // its version.
 func compile(ctx context.Context, source, arch, to string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", to, "./cmd/"+binary)
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-ldflags=-s -w", "-o", to, "./cmd/"+binary)
 	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off", "GOFLAGS=")
+	// What the builder's own settings could change, to begin with the processors it needs.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off", "GOWORK=off")
 	return run(cmd)
 }
 
-// materials writes the bill of materials of a binary, without the time and number that
-// would tell two equal ones apart.
+// materials writes the bill of materials of a binary, without what would tell two equal
+// ones apart: its time, its number, and the hash of the tool, which is built here.
 func materials(ctx context.Context, file, to string) error {
-	to, err := filepath.Abs(to)
+	raw := file + ".cdx.json"
+	if err := run(exec.CommandContext(ctx, "go", "tool", "cyclonedx-gomod", "bin", "-json", "-std", "-noserial", "-notimestamp", "-output", raw, file)); err != nil {
+		return err
+	}
+	in, err := os.ReadFile(raw)
 	if err != nil {
 		return err
 	}
-	return run(exec.CommandContext(ctx, "go", "tool", "cyclonedx-gomod", "bin", "-json", "-std", "-noserial", "-notimestamp", "-output", to, file))
+	var bom cyclonedx.BOM
+	if err := cyclonedx.NewBOMDecoder(bytes.NewReader(in), cyclonedx.BOMFileFormatJSON).Decode(&bom); err != nil {
+		return fmt.Errorf("bill of materials: %w", err)
+	}
+	if bom.Metadata != nil {
+		bom.Metadata.Tools = nil
+	}
+	var out bytes.Buffer
+	if err := cyclonedx.NewBOMEncoder(&out, cyclonedx.BOMFileFormatJSON).SetPretty(true).Encode(&bom); err != nil {
+		return fmt.Errorf("bill of materials: %w", err)
+	}
+	return os.WriteFile(to, out.Bytes(), 0o644)
 }
 
 func run(cmd *exec.Cmd) error {
@@ -257,6 +292,7 @@ func assemble(file, arch string, roots []byte, source provenance) (v1.Image, err
 		"org.opencontainers.image.title":    binary,
 		"org.opencontainers.image.licenses": "Apache-2.0",
 		"org.opencontainers.image.created":  source.time.Format(time.RFC3339),
+		"org.opencontainers.image.version":  source.version,
 	}
 	if source.revision != "" {
 		config.Config.Labels["org.opencontainers.image.revision"] = source.revision
