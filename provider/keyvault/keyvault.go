@@ -69,9 +69,13 @@ func (c *Config) seen(ctx context.Context, answer string) {
 	}
 }
 
-// maxVaults bounds the vaults a Reader remembers. One that drops out and comes back
-// has new clients and a new gate, beside the requests still under way.
-const maxVaults = 256
+// Bounds of the vaults a Reader remembers. One that drops out and comes back has new
+// clients. Gates are small and are kept for longer: who names many vaults must not make
+// a throttled one forgotten.
+const (
+	maxVaults = 256
+	maxGates  = 16 * maxVaults
+)
 
 // Reader reads from vaults. It is safe for concurrent use.
 type Reader struct {
@@ -82,6 +86,7 @@ type Reader struct {
 
 	mu     sync.Mutex // for building a vault once
 	vaults *lru.Cache[string, *vault]
+	gates  *lru.Cache[string, *gate.Gate]
 }
 
 // vault is what the mounts of one vault share: its clients and its gate, never a
@@ -167,8 +172,9 @@ func NewReader(cfg Config) (*Reader, error) {
 	}
 	r := &Reader{cfg: cfg}
 	room := &room{left: cfg.KeepBytes}
-	var errs [4]error
+	var errs [5]error
 	r.vaults, errs[0] = lru.New[string, *vault](maxVaults)
+	r.gates, errs[4] = lru.New[string, *gate.Gate](maxGates)
 	r.hints, errs[1] = newHints()
 	r.values, errs[2] = newShared(cfg, room, Value.size)
 	r.listings, errs[3] = newShared(cfg, room, func(all []version) int { return len(all) * perVersion })
@@ -318,5 +324,10 @@ func (r *Reader) newVault(host string) (*vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &vault{secrets: secrets, keys: keys, certificates: certificates, gate: gate.New(r.cfg.Gate)}, nil
+	before, ok := r.gates.Get(host)
+	if !ok {
+		before = gate.New(r.cfg.Gate)
+		r.gates.Add(host, before)
+	}
+	return &vault{secrets: secrets, keys: keys, certificates: certificates, gate: before}, nil
 }

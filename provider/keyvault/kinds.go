@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -103,7 +104,9 @@ type version struct {
 func (v *vault) versions(ctx context.Context, o Object, ask asker) ([]version, error) {
 	switch o.Type {
 	case request.TypeKey:
-		return list(ctx, ask, v.keys.NewListKeyPropertiesVersionsPager(o.Name, nil),
+		return list(ctx, ask, func() *runtime.Pager[azkeys.ListKeyPropertiesVersionsResponse] {
+			return v.keys.NewListKeyPropertiesVersionsPager(o.Name, nil)
+		},
 			func(page azkeys.ListKeyPropertiesVersionsResponse) []*azkeys.KeyProperties { return page.Value },
 			func(p *azkeys.KeyProperties) (out version) {
 				if p.KID != nil {
@@ -115,7 +118,9 @@ func (v *vault) versions(ctx context.Context, o Object, ask asker) ([]version, e
 				return out
 			})
 	case request.TypeCert:
-		return list(ctx, ask, v.certificates.NewListCertificatePropertiesVersionsPager(o.Name, nil),
+		return list(ctx, ask, func() *runtime.Pager[azcertificates.ListCertificatePropertiesVersionsResponse] {
+			return v.certificates.NewListCertificatePropertiesVersionsPager(o.Name, nil)
+		},
 			func(page azcertificates.ListCertificatePropertiesVersionsResponse) []*azcertificates.CertificateProperties {
 				return page.Value
 			},
@@ -129,7 +134,9 @@ func (v *vault) versions(ctx context.Context, o Object, ask asker) ([]version, e
 				return out
 			})
 	}
-	return list(ctx, ask, v.secrets.NewListSecretPropertiesVersionsPager(o.Name, nil),
+	return list(ctx, ask, func() *runtime.Pager[azsecrets.ListSecretPropertiesVersionsResponse] {
+		return v.secrets.NewListSecretPropertiesVersionsPager(o.Name, nil)
+	},
 		func(page azsecrets.ListSecretPropertiesVersionsResponse) []*azsecrets.SecretProperties {
 			return page.Value
 		},
@@ -158,20 +165,44 @@ const (
 	pageSize = 25
 )
 
-// list reads all pages.
-func list[Page, Item any](ctx context.Context, ask asker, pager *runtime.Pager[Page], items func(Page) []*Item, read func(*Item) version) ([]version, error) {
+// list reads all pages. The SDK's pager is of no use once a page has failed: it gives the
+// same error without a request. So another try takes a new one, from the last page on.
+func list[Page, Item any](ctx context.Context, ask asker, newPager func() *runtime.Pager[Page], items func(Page) []*Item, read func(*Item) version) ([]version, error) {
 	var all []version
+	var page Page
+	pager := newPager()
 	for pages := 0; pager.More(); pages++ {
 		if pages == maxPages {
 			return nil, errTooMany
 		}
-		var page Page
-		err := ask(ctx, func(ctx context.Context) (err error) {
-			page, err = pager.NextPage(ctx)
+		failed := false
+		err := ask(ctx, func(ctx context.Context) error {
+			if failed {
+				pager = newPager()
+				if pages > 0 {
+					text, err := json.Marshal(page)
+					if err == nil {
+						err = pager.UnmarshalJSON(text)
+					}
+					if err == nil {
+						_, err = pager.NextPage(ctx) // the page itself, without a request
+					}
+					if err != nil {
+						return bug{err}
+					}
+				}
+			}
+			next, err := pager.NextPage(ctx)
+			if failed = err != nil; !failed {
+				page = next
+			}
 			return err
 		})
 		if err != nil {
 			return nil, err
+		}
+		if len(all)+len(items(page)) > maxPages*pageSize {
+			return nil, errTooMany
 		}
 		for _, item := range items(page) {
 			if item == nil {

@@ -46,7 +46,7 @@ func classify(err error) error {
 // 10.2.3).
 func retryAfter(h http.Header) time.Duration {
 	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
-	if err != nil {
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range it is the longest
 		return 0
 	}
 	return time.Duration(seconds) * time.Second

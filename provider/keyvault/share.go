@@ -76,7 +76,8 @@ type read[V any] struct {
 type try struct {
 	mu     *sync.Mutex
 	now    func() time.Time
-	left   time.Time // when the request left that is under way, or was answered
+	left   time.Time // when the request left that is under way, or was answered first
+	part   bool      // a request was answered: the others go on from there
 	away   bool      // no request is under way: it waits for its next try
 	last   error     // of the try before
 	urgent bool
@@ -85,12 +86,15 @@ type try struct {
 // request runs one try and notes when it left.
 func (t *try) request(ctx context.Context, do func(context.Context) error) error {
 	t.mu.Lock()
-	t.left, t.away = t.now(), false
+	if t.away = false; !t.part {
+		t.left = t.now()
+	}
 	t.mu.Unlock()
 	err := do(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.away, t.last = err != nil, err
+	t.part = t.part || err == nil
+	t.away, t.last = err != nil && !t.part, err
 	return err
 }
 
@@ -150,7 +154,7 @@ func (s *shared[V]) join(key readKey, need Need, make func() *read[V]) (_ *read[
 		s.pairs[key] = p
 		s.start(p.running)
 		return p.running, false
-	case p.running.try.away || !p.running.try.left.Before(need.Since):
+	case p.running.waiting > 0 && (p.running.try.away || !p.running.try.left.Before(need.Since)): // without a waiter it was given up
 		return p.running, true
 	case p.next != nil:
 		return p.next, true

@@ -20,6 +20,8 @@ const (
 	maxParsed = 2 * maxObjectsBytes
 	// maxHints is how many unknown fields are compared with the known ones.
 	maxHints = 8
+	// maxLax is how many mistakes of fields are let pass one by one; aliases multiply them.
+	maxLax = 512
 )
 
 // directive finds the start of a line as YAML has lines.
@@ -36,9 +38,10 @@ type work struct {
 	left   int // of maxWork
 	parsed int // of maxParsed
 	hints  int // of maxHints
+	lax    int // of maxLax
 }
 
-func newWork() *work { return &work{left: maxWork, parsed: maxParsed, hints: maxHints} }
+func newWork() *work { return &work{left: maxWork, parsed: maxParsed, hints: maxHints, lax: maxLax} }
 
 // parse reads the first document of a YAML text and charges for it. It returns
 // the document's root, nil if there is none.

@@ -41,6 +41,10 @@ func Strict(mistakes []Lax) error {
 }
 
 func (r *fieldReader) laxly(kind LaxKind, field, cause string) {
+	if r.work.lax <= 0 {
+		return // enough are told
+	}
+	r.work.lax--
 	r.lax = append(r.lax, Lax{Kind: kind, Field: r.where + ": " + field, Cause: cause})
 }
 

@@ -29,6 +29,7 @@ type parsedList struct {
 const (
 	maxLists    = 256
 	maxListText = 16 << 10
+	maxListSize = 512 // objects and mistakes; aliases make many of a short text
 )
 
 // NewParser makes a Parser that remembers.
@@ -47,7 +48,7 @@ func (r *Parser) objects(text string, mode fs.FileMode, e *Error) ([]Object, []L
 		return found.objects, found.lax
 	}
 	objects, lax := parseObjects(text, mode, e)
-	if len(e.Problems) == 0 {
+	if len(e.Problems) == 0 && len(objects)+len(lax) <= maxListSize {
 		r.known.Add(key, parsedList{objects, lax})
 	}
 	return objects, lax

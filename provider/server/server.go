@@ -79,9 +79,11 @@ type Server struct {
 // a node at most. One that drops out is mounted as if for the first time.
 const maxVolumes = 8192
 
-// maxCalls bounds the calls under way on one connection, the driver's: more than kubelet
-// runs pods on a node (110 by default). What is beyond waits at the driver.
-const maxCalls = 112
+// maxCalls bounds the calls under way on one connection, the driver's. What is beyond
+// waits at the driver, so it must be more than the volumes of a pod or two whose vault
+// does not answer: they would keep out all others for as long as a mount may take. A low
+// bound would save memory, some 13 MiB where 500 pods start at once.
+const maxCalls = 1024
 
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {

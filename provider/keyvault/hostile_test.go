@@ -1,0 +1,250 @@
+package keyvault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// A caller that joins a read which the last of its callers has just given up.
+func TestReadGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(rtt):
+				return secret(req, "v")
+			case <-req.Context().Done():
+				time.Sleep(time.Millisecond) // the pool needs a moment
+				return nil, req.Context().Err()
+			}
+		}, func(c *keyvault.Config) { c.Keep = ttl })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = r.Get(ctx, caller("a"), object(request.TypeSecret, "s"), fresh())()
+		}()
+		synctest.Wait()
+		cancel()
+		<-done
+		if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), later())(); err != nil {
+			t.Errorf("a rotation of somebody else: %v (canceled: %t)", err, errors.Is(err, context.Canceled))
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// pages is a list of two pages, whose second fails once while a version is made.
+func pages() func(req *http.Request) (*http.Response, error) {
+	var second atomic.Bool
+	var created atomic.Bool
+	return func(req *http.Request) (*http.Response, error) {
+		page := req.URL.Query().Get("page")
+		ids := listed("secret", "a", 1, "")
+		if created.Load() && page == "" {
+			ids = listed("secret", "new", 9, "") + "," + ids
+		}
+		time.Sleep(rtt)
+		if page == "" {
+			return answer(http.StatusOK, `{"value":[`+ids+`],"nextLink":"https://contoso.vault.azure.net`+req.URL.Path+`?page=2"}`)
+		}
+		if !second.Swap(true) {
+			created.Store(true) // a new version, while the second page is under way
+			return answer(http.StatusBadGateway, `{"error":{"code":"x"}}`)
+		}
+		return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
+	}
+}
+
+// A list is as old as its first page: a pod that starts after that reads another.
+func TestFirstMountOfAnOlderList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := configured(t, func() func(req *http.Request) (*http.Response, error) {
+			var created, n atomic.Int32
+			go func() { time.Sleep(rtt + rtt/4); created.Store(1) }()
+			return func(req *http.Request) (*http.Response, error) {
+				n.Add(1)
+				page := req.URL.Query().Get("page")
+				ids := listed("secret", "a", 1, "")
+				if created.Load() == 1 {
+					ids += "," + listed("secret", "new", 9, "")
+				}
+				time.Sleep(rtt)
+				switch page {
+				case "":
+					return answer(http.StatusOK, `{"value":[`+ids+`],"nextLink":"https://contoso.vault.azure.net`+req.URL.Path+`?page=2"}`)
+				case "2":
+					return answer(http.StatusOK, `{"value":[],"nextLink":"https://contoso.vault.azure.net`+req.URL.Path+`?page=3"}`)
+				}
+				return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
+			}
+		}(), func(c *keyvault.Config) { c.Keep = ttl })
+		go func() {
+			_, _ = r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, fresh())()
+		}()
+		time.Sleep(rtt + rtt/2) // page 2 is under way; the new version is in the vault
+		need := fresh()         // pod 2 arrives
+		time.Sleep(3 * rtt)     // and signs in
+		got, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, need)()
+		if err != nil || got[0] != "new" {
+			t.Errorf("first mount got %v, %v: from page 1 of before it arrived", got, err)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// The same while a later page waits for its next try.
+func TestFirstMountBetweenTriesOfAPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := configured(t, pages(), func(c *keyvault.Config) { c.Keep = ttl })
+		go func() {
+			_, _ = r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, fresh())()
+		}()
+		time.Sleep(2*rtt + 10*time.Millisecond) // page 2 failed, its quick retry is awaited
+		got, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, fresh())()
+		if err != nil || got[0] != "new" {
+			t.Errorf("first mount got %v, %v", got, err)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// What a list may hold is bounded, not only its pages.
+func TestFatPages(t *testing.T) {
+	page := `{"value":[` + strings.Repeat(`{"id":"https://v/secrets/x/a"},`, 30000) + `null]`
+	var n int
+	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+		if n++; n == 60 {
+			return answer(200, page+"}")
+		}
+		return answer(200, page+`,"nextLink":"https://contoso.vault.azure.net`+req.URL.Path+`"}`)
+	})
+	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 1, fresh())()
+	if n > 1 || err == nil {
+		t.Errorf("%d pages of 30,000 entries were read, %v", n, err)
+	}
+}
+
+func throttle(rest string) (*http.Response, error) {
+	resp, err := answer(http.StatusTooManyRequests, `{"error":{"code":"Throttled"}}`)
+	resp.Header.Set("Retry-After", rest)
+	return resp, err
+}
+
+// Classes that name many vaults do not make the node forget that another asked for rest.
+func TestRestIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		victim := 0
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
+			if req.URL.Host == host {
+				victim++
+				return throttle("60")
+			}
+			return secret(req, "v")
+		}, func(c *keyvault.Config) { c.Gate.Retries = 0; c.Timeout = 10 * time.Second })
+		ask := func(h string) {
+			o := object(request.TypeSecret, "s")
+			o.Host = h
+			_, _ = r.Get(t.Context(), caller("a"), o, fresh())()
+		}
+		ask(host)
+		ask(host)
+		if victim != 1 {
+			t.Fatal("the gate is not closed", victim)
+		}
+		for i := range 256 {
+			ask(fmt.Sprintf("v%d.vault.azure.net", i))
+		}
+		ask(host)
+		if victim != 1 {
+			t.Errorf("the vault was asked within its rest")
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// However long a rest is asked for, it is kept for the longest that the plugin keeps any.
+func TestLongRetryAfter(t *testing.T) {
+	for _, rest := range []string{"60", "70000", "31536000"} {
+		synctest.Test(t, func(t *testing.T) {
+			var closed time.Duration
+			r := configured(t, func(*http.Request) (*http.Response, error) { return throttle(rest) },
+				func(c *keyvault.Config) { c.Gate = gate.Config{Max: 1, Closed: func(d time.Duration) { closed = d }} })
+			_, _ = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+			if closed < time.Minute {
+				t.Errorf("Retry-After %s: closed for %v", rest, closed)
+			}
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
+// A list that is throttled once is asked for again, and keeps nobody else from the vault
+// once that is well.
+func TestListIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lists, gets, closed atomic.Int32
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(req.URL.Path, "/versions") {
+				if lists.Add(1) == 1 {
+					return throttle("1") // once; the vault is well from then on
+				}
+				return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
+			}
+			gets.Add(1)
+			return secret(req, "v")
+		}, func(c *keyvault.Config) {
+			c.Gate = gate.Config{Max: 32, Retries: 3, Closed: func(time.Duration) { closed.Add(1) }}
+		})
+		go func() {
+			_, _ = r.Versions(t.Context(), caller("evil"), object(request.TypeSecret, "x"), 9, fresh())()
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		_, err := r.Get(t.Context(), caller("victim"), object(request.TypeSecret, "s"), fresh())()
+		if err != nil || time.Since(begin) > 2*time.Second || closed.Load() > 1 {
+			t.Errorf("another's first mount: %v after %v; the gate closed %d times for one 429; %d gets sent", err, time.Since(begin), closed.Load(), gets.Load())
+		}
+		time.Sleep(time.Hour)
+		if lists.Load() < 2 {
+			t.Errorf("the list was never tried again: %d requests", lists.Load())
+		}
+	})
+}
+
+// A page that fails is tried again, and each is listed once.
+func TestListGoesOn(t *testing.T) {
+	for _, kind := range []request.Type{request.TypeSecret, request.TypeKey, request.TypeCert} {
+		synctest.Test(t, func(t *testing.T) {
+			word := map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}[kind]
+			seen := map[string]int{}
+			r := configured(t, func(req *http.Request) (*http.Response, error) {
+				page := req.URL.Query().Get("page")
+				if seen[page]++; seen[page] == 1 {
+					return answer(http.StatusBadGateway, `{"error":{"code":"x"}}`)
+				}
+				next := map[string]string{"": "2", "2": "3"}[page]
+				id := map[string]string{"": "a", "2": "b", "3": "c"}[page]
+				created := map[string]int{"": 1, "2": 2, "3": 3}[page]
+				if next != "" {
+					return answer(http.StatusOK, `{"value":[`+listed(word, id, created, "")+`],"nextLink":"https://contoso.vault.azure.net`+req.URL.Path+`?page=`+next+`"}`)
+				}
+				return answer(http.StatusOK, `{"value":[`+listed(word, id, created, "")+`]}`)
+			}, nil)
+			got, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 9, fresh())()
+			if err != nil || strings.Join(got, " ") != "c b a" || seen[""] != 2 || seen["2"] != 2 || seen["3"] != 2 {
+				t.Errorf("%s: %v, %v, requests %v", kind, got, err, seen)
+			}
+		})
+	}
+}
