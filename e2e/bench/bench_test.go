@@ -5,10 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,25 +20,10 @@ import (
 var provider string // path of the plugin's binary
 
 func TestMain(m *testing.M) {
-	code, err := buildAndTest(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the plugin:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func buildAndTest(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "akv")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	provider = filepath.Join(dir, "akv-csi-provider")
-	if err := plugin.Build(provider); err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
+	os.Exit(plugin.Built(func(binary string) int {
+		provider = binary
+		return m.Run()
+	}))
 }
 
 // bench runs cases as main does.

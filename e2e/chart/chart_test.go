@@ -34,22 +34,10 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "chart")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "akv-csi-provider")
-	if err := plugin.Build(binary); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(plugin.Built(func(built string) int {
+		binary = built
+		return m.Run()
+	}))
 }
 
 // helm runs Helm on the chart and returns what it prints, and what it complains about

@@ -1,19 +1,38 @@
 package plugin
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // raceFlags watch the plugin for races when its caller is watched.
 var raceFlags []string
 
-// Build compiles the plugin for tests of a package of the e2e module. It is run in
-// that package's folder, and builds with the versions of the plugin's own module.
-func Build(binary string) error {
+// Built compiles the plugin, has tests run with its path, and returns their exit code. It
+// is for TestMain of a package of the e2e module.
+func Built(run func(binary string) int) int {
+	dir, err := os.MkdirTemp("", "akv")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary := filepath.Join(dir, "akv-csi-provider")
+	if err := build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, "build the plugin:", err)
+		return 1
+	}
+	return run(binary)
+}
+
+// build is run in that package's folder, and builds with the versions of the plugin's own
+// module.
+func build(binary string) error {
 	args := append([]string{"build", "-o", binary}, raceFlags...)
-	build := exec.Command("go", append(args, "./cmd/akv-csi-provider")...)
-	build.Dir = "../.."
-	build.Stderr = os.Stderr
-	return build.Run()
+	cmd := exec.Command("go", append(args, "./cmd/akv-csi-provider")...)
+	cmd.Dir = "../.."
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
 }

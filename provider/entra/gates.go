@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/transport"
@@ -16,7 +14,9 @@ import (
 )
 
 const (
-	maxGates  = 64
+	// maxGates is high, since a gate is small: who names many tenants must not make one
+	// that asked for rest forgotten.
+	maxGates  = 4096
 	nodeTries = 5 // what the metadata service takes at a time ("How to use managed identities on a VM")
 )
 
@@ -98,7 +98,7 @@ func judge(err error) gate.Verdict {
 
 // verdictOf judges a refusal of Entra.
 func verdictOf(resp *http.Response, code int) gate.Verdict {
-	rest := retryAfter(resp.Header)
+	rest := gate.RetryAfter(resp.Header)
 	switch {
 	case code == 50196: // meant for this client alone, and made longer by what it sends
 		return gate.Verdict{News: gate.Alive}
@@ -113,16 +113,3 @@ func verdictOf(resp *http.Response, code int) gate.Verdict {
 
 // notTheService is what an answer tells that is not the service's.
 var notTheService = gate.Verdict{News: gate.None}
-
-// retryAfter reads how long a service wants to be left alone (RFC 9110, section
-// 10.2.3), at most an hour.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	var rest time.Duration
-	if seconds, err := strconv.ParseUint(text, 10, 32); err == nil {
-		rest = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(text); err == nil {
-		rest = time.Until(at)
-	}
-	return max(0, min(rest, time.Hour))
-}

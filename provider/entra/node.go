@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"time"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -124,7 +125,7 @@ func (n *nodeOnly) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	n.refusal = &nodeRefusal{status: resp.StatusCode, rest: retryAfter(resp.Header)}
+	n.refusal = &nodeRefusal{status: resp.StatusCode, rest: gate.RetryAfter(resp.Header)}
 	_ = json.Unmarshal(body, n.refusal) // what is not JSON leaves the status
 	return resp, nil
 }

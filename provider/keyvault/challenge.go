@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -65,7 +66,7 @@ func (r *Reader) challenge(ctx context.Context, host string) (string, error) {
 	case resp.StatusCode == http.StatusUnauthorized:
 		return resp.Header.Get("WWW-Authenticate"), nil
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= http.StatusInternalServerError:
-		return "", &refusal{status: resp.StatusCode, rest: retryAfter(resp.Header)}
+		return "", &refusal{status: resp.StatusCode, rest: gate.RetryAfter(resp.Header)}
 	}
 	return "", nil
 }

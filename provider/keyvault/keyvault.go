@@ -174,10 +174,10 @@ func NewReader(cfg Config) (*Reader, error) {
 	room := &room{left: cfg.KeepBytes}
 	var errs [5]error
 	r.vaults, errs[0] = lru.New[string, *vault](maxVaults)
-	r.gates, errs[4] = lru.New[string, *gate.Gate](maxGates)
-	r.hints, errs[1] = newHints()
-	r.values, errs[2] = newShared(cfg, room, Value.size)
-	r.listings, errs[3] = newShared(cfg, room, func(all []version) int { return len(all) * perVersion })
+	r.gates, errs[1] = lru.New[string, *gate.Gate](maxGates)
+	r.hints, errs[2] = newHints()
+	r.values, errs[3] = newShared(cfg, room, Value.size)
+	r.listings, errs[4] = newShared(cfg, room, func(all []version) int { return len(all) * perVersion })
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("keyvault: %w", err)
 	}
@@ -324,10 +324,10 @@ func (r *Reader) newVault(host string) (*vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, ok := r.gates.Get(host)
+	door, ok := r.gates.Get(host)
 	if !ok {
-		before = gate.New(r.cfg.Gate)
-		r.gates.Add(host, before)
+		door = gate.New(r.cfg.Gate)
+		r.gates.Add(host, door)
 	}
-	return &vault{secrets: secrets, keys: keys, certificates: certificates, gate: before}, nil
+	return &vault{secrets: secrets, keys: keys, certificates: certificates, gate: door}, nil
 }

@@ -34,22 +34,12 @@ func classify(err error) error {
 	}
 	r := &refusal{status: response.StatusCode}
 	if response.RawResponse != nil {
-		r.rest = retryAfter(response.RawResponse.Header)
+		r.rest = gate.RetryAfter(response.RawResponse.Header)
 		if body, err := runtime.Payload(response.RawResponse); err == nil {
 			_ = json.Unmarshal(body, &r.answer) // an HTML page leaves it empty
 		}
 	}
 	return r
-}
-
-// retryAfter reads the header in seconds, the form that Azure sends (RFC 9110, section
-// 10.2.3).
-func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
-	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range it is the longest
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
 }
 
 // judge says what a classified error tells of the vault.

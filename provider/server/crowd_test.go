@@ -12,10 +12,11 @@ import (
 )
 
 // slowVault never answers for one vault.
-type slowVault struct{}
+type slowVault struct{ asked chan struct{} }
 
-func (slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (*provider.Volume, error) {
+func (s slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (*provider.Volume, error) {
 	if req.Vault == "evil" {
+		s.asked <- struct{}{}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -24,7 +25,9 @@ func (slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (*p
 
 // A pod with hundreds of volumes of a vault that does not answer leaves room for others.
 func TestOnePodTakesNotAllCalls(t *testing.T) {
-	cfg := config(t, slowVault{})
+	const volumes = 500
+	vault := slowVault{make(chan struct{}, volumes)}
+	cfg := config(t, vault)
 	start(t, cfg)
 	client := dial(t, cfg.Socket)
 	req := func(vault string) *v1alpha1.MountRequest {
@@ -35,14 +38,19 @@ func TestOnePodTakesNotAllCalls(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for range 500 {
+	for range volumes {
 		go func() { _, _ = client.Mount(ctx, req("evil")) }()
 	}
-	time.Sleep(500 * time.Millisecond)
 	mine, stop := context.WithTimeout(t.Context(), 5*time.Second)
 	defer stop()
-	begin := time.Now()
+	for begun := range volumes {
+		select {
+		case <-vault.asked:
+		case <-mine.Done():
+			t.Fatalf("%d mounts are under way", begun)
+		}
+	}
 	if _, err := client.Mount(mine, req("good")); err != nil {
-		t.Errorf("another pod's mount: %v after %v", err, time.Since(begin))
+		t.Errorf("another pod's mount: %v", err)
 	}
 }
