@@ -44,6 +44,7 @@ type manifest struct {
 	RoleRef    struct{ Name string } `yaml:"roleRef"`
 	StringData map[string]string     `yaml:"stringData"`
 	raw        []byte
+	file       string
 }
 
 type podSpec struct {
@@ -100,6 +101,7 @@ func readExample(t *testing.T, folder string) example {
 			if m.raw, err = yaml.Marshal(&node); err != nil {
 				t.Fatal(err)
 			}
+			m.file = file
 			if found[m.Kind] == nil {
 				found[m.Kind] = make(map[string]manifest)
 			}
@@ -228,6 +230,9 @@ func checkWorkload(t *testing.T, all example, w manifest, synced map[string][]st
 	account, ok := all["ServiceAccount"][w.Spec.ServiceAccountName]
 	if !ok {
 		t.Errorf("no ServiceAccount %q", w.Spec.ServiceAccountName)
+	}
+	if w.file < account.file { // the API server refuses a pod whose account is not there yet
+		t.Errorf("%s comes before %s", w.file, account.file)
 	}
 	for _, v := range w.Spec.Volumes {
 		class, ok := all["SecretProviderClass"][v.CSI.VolumeAttributes["secretProviderClass"]]

@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
@@ -65,15 +64,13 @@ func newWorld(t *testing.T) *world {
 }
 
 // mount calls as the driver does.
-func (w *world) mount(t *testing.T, driver v1alpha1.CSIDriverProviderClient, class []byte) (*v1alpha1.MountResponse, metadata.MD, error) {
+func (w *world) mount(t *testing.T, driver v1alpha1.CSIDriverProviderClient, class []byte) (*v1alpha1.MountResponse, error) {
 	t.Helper()
 	req, err := w.cluster.MountRequest(class, w.pod, nil, "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/secrets/mount")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var trailer metadata.MD
-	resp, err := driver.Mount(t.Context(), req, grpc.Trailer(&trailer))
-	return resp, trailer, err
+	return driver.Mount(t.Context(), req)
 }
 
 // dial returns a client of the socket once somebody answers there.
@@ -133,7 +130,7 @@ func TestProcess(t *testing.T) {
 	if err != nil || info.Mode() != fs.ModeSocket|0o600 {
 		t.Errorf("socket: got %v, %v, want mode 0600", info, err)
 	}
-	resp, _, err := w.mount(t, driver, w.class)
+	resp, err := w.mount(t, driver, w.class)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,18 +147,15 @@ func TestProcess(t *testing.T) {
 		}
 	}
 	missing := []byte(strings.Replace(string(w.class), "db-password", "no-such-secret", 1))
-	_, trailer, err := w.mount(t, driver, missing)
+	_, err = w.mount(t, driver, missing)
 	if text := status.Convert(err).Message(); status.Code(err) != codes.NotFound || !strings.HasSuffix(text, "[ObjectNotFound]") || strings.Contains(text, "\n") {
 		t.Errorf("missing secret: got %v", err)
-	}
-	if got := trailer.Get("grpc-retry-pushback-ms"); len(got) != 1 || got[0] != "-1" {
-		t.Errorf("missing secret: got trailer %q", got)
 	}
 	w.RefuseProxy(http.StatusProxyAuthRequired)
 	w.SetOutage(true) // cuts the tunnels that are open
 	w.SetOutage(false)
-	_, _, err = w.mount(t, driver, w.class)
-	if text := status.Convert(err).Message(); status.Code(err) != codes.Unavailable || !strings.Contains(text, "407 Proxy Authentication Required") ||
+	_, err = w.mount(t, driver, w.class)
+	if text := status.Convert(err).Message(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(text, "407 Proxy Authentication Required") ||
 		!strings.Contains(text, strings.TrimPrefix(w.ProxyURL(), "http://")) || !strings.HasSuffix(text, "[ProxyRefused]") {
 		t.Errorf("proxy refuses: got %v", err)
 	}

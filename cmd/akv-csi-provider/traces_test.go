@@ -66,19 +66,19 @@ func TestTraces(t *testing.T) {
 	socket := filepath.Join(dir, "azure.sock")
 	p := startProcess(t, env, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0", "--retry-max=0", "-v=10", "--log-format-json")
 	driver := dial(t, socket)
-	if _, _, err := w.mount(t, driver, w.class); err != nil {
+	if _, err := w.mount(t, driver, w.class); err != nil {
 		t.Fatal(err)
 	}
 	missing := []byte(strings.Replace(string(w.class), "db-password", "no-such-secret", 1))
-	if _, _, err := w.mount(t, driver, missing); err == nil {
+	if _, err := w.mount(t, driver, missing); err == nil {
 		t.Error("a secret that does not exist was mounted")
 	}
 	w.SetFault(azuretest.GetSecret, azuretest.Fault{Status: http.StatusInternalServerError})
-	if _, _, err := w.mount(t, driver, missing); err == nil {
+	if _, err := w.mount(t, driver, missing); err == nil {
 		t.Error("a secret was read in spite of the fault")
 	}
 	w.SetFault(azuretest.Token, azuretest.Fault{Status: http.StatusBadRequest, InnerCode: "70021"})
-	if _, _, err := w.mount(t, driver, w.class); err == nil {
+	if _, err := w.mount(t, driver, w.class); err == nil {
 		t.Error("signed in in spite of the fault")
 	}
 	code, output := p.end(syscall.SIGTERM)
@@ -151,7 +151,7 @@ func TestTracesAreLost(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_HEADERS=authorization="+canary, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=1", "NO_PROXY=127.0.0.1")
 	socket := filepath.Join(dir, "azure.sock")
 	p := startProcess(t, env, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0")
-	if _, _, err := w.mount(t, dial(t, socket), w.class); err != nil {
+	if _, err := w.mount(t, dial(t, socket), w.class); err != nil {
 		t.Error(err)
 	}
 	code, output := p.end(syscall.SIGTERM)

@@ -161,7 +161,7 @@ func TestDriverDoesNotRetry(t *testing.T) {
 	s.box.ResetCounts()
 	s.box.SetFault(azuretest.Token, azuretest.Fault{HTML: true, Status: 502})
 	_, err = s.node.mount(t.Context(), s.cluster, s.class, s.pod)
-	if status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), "[ServiceUnavailable]") {
+	if status.Code(err) != codes.FailedPrecondition || !strings.HasSuffix(err.Error(), "[ServiceUnavailable]") {
 		t.Errorf("got %v", err)
 	}
 	const tries = 1 + 3 // of the plugin itself, with its default --retry-max

@@ -224,7 +224,7 @@ func (s *story) readManifests(folder string) error {
 	if s.class, err = read("secretproviderclass.yaml"); err != nil {
 		return err
 	}
-	text, err := read("pod.yaml")
+	text, err := read("workload.yaml")
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (s *story) readManifests(folder string) error {
 		}
 	}
 	if err := yaml.Unmarshal(text, &pod); err != nil {
-		return fmt.Errorf("pod.yaml: %w", err)
+		return fmt.Errorf("workload.yaml: %w", err)
 	}
 	s.pod = azuretest.Pod{Namespace: pod.Metadata.Namespace, Name: pod.Metadata.Name, ServiceAccount: pod.Spec.ServiceAccountName}
 	return s.checkServiceAccount(read)
@@ -258,7 +258,7 @@ func (s *story) checkServiceAccount(read func(string) ([]byte, error)) error {
 	}
 	m := account.Metadata
 	if m.Name != s.pod.ServiceAccount || m.Namespace != s.pod.Namespace || m.Annotations["azure.workload.identity/client-id"] != clientID {
-		return fmt.Errorf("serviceaccount.yaml is not the account of pod.yaml with the client ID: %+v", m)
+		return fmt.Errorf("serviceaccount.yaml is not the account of workload.yaml with the client ID: %+v", m)
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ type Options struct {
 	Clock func() time.Time
 	// DisableHTTP2 offers HTTP/1.1 only.
 	DisableHTTP2 bool
+	// Address is the IP address that all services listen on. Default 127.0.0.1. Whoever reaches it can
+	// use the box.
+	Address string
 	// IssuerClient fetches the discovery document and the keys of OIDC issuers that are not clusters
 	// of this box. Default: none, so a foreign issuer is unreachable and nothing leaves the machine.
 	IssuerClient *http.Client
@@ -32,6 +35,7 @@ type Options struct {
 type Box struct {
 	clock        func() time.Time
 	disableHTTP2 bool
+	address      string
 
 	ca    *authority
 	conns *conns // all but those of clusters
@@ -61,7 +65,7 @@ type Box struct {
 	imds   *IMDS      // nil: the machine is no node of Azure
 }
 
-// New starts a box: its TLS listener and its CONNECT proxy, both on loopback.
+// New starts a box: its TLS listener and its CONNECT proxy.
 func New(o Options) (*Box, error) {
 	ca, err := newAuthority("azuretest CA")
 	if err != nil {
@@ -73,8 +77,11 @@ func New(o Options) (*Box, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Address == "" {
+		o.Address = "127.0.0.1"
+	}
 	b := &Box{
-		clock: o.Clock, disableHTTP2: o.DisableHTTP2, ca: ca,
+		clock: o.Clock, disableHTTP2: o.DisableHTTP2, address: o.Address, ca: ca,
 		conns:    newConns(),
 		registry: newRegistry(),
 		issuers:  newIssuers(o.IssuerClient),

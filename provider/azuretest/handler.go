@@ -44,7 +44,7 @@ func (b *Box) handle(w http.ResponseWriter, r *http.Request, p place) {
 	x.kind = x.classify()
 	entry := x.entry(b.clock())
 	b.journal.open(entry)
-	fault, err := b.knobs.hinder(r.Context(), x.kind)
+	fault, err := x.hinder(r.Context(), b)
 	if err != nil {
 		panic(http.ErrAbortHandler) // nobody is waiting any more
 	}

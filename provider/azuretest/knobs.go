@@ -3,6 +3,7 @@ package azuretest
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -31,7 +32,8 @@ type Fault struct {
 
 func (f Fault) none() bool { return f.Status == 0 && !f.Reset && !f.Stall && !f.HTML }
 
-// knobs are the latencies, faults and quotas set on a box.
+// knobs are the latencies, faults and quotas set on a box, by kind, or on one vault or tenant, where
+// one stands for all kinds: [every].
 type knobs struct {
 	mu      sync.Mutex // guards what follows; never held while waiting
 	latency map[Kind]time.Duration
@@ -53,31 +55,49 @@ type quota struct {
 	oldest  int         // index of the one that makes room next
 }
 
+// every is the kind of the knobs of one vault or tenant.
+const every Kind = ""
+
 // SetLatency delays every request of the kind, before it is looked at; 0 turns it off.
-func (b *Box) SetLatency(k Kind, d time.Duration) {
-	b.knobs.mu.Lock()
-	defer b.knobs.mu.Unlock()
-	if b.knobs.latency == nil {
-		b.knobs.latency = map[Kind]time.Duration{}
+func (b *Box) SetLatency(k Kind, d time.Duration) { b.knobs.setLatency(k, d) }
+
+// SetLatency delays every request to the vault, besides the box's latency; 0 turns it off.
+func (v *Vault) SetLatency(d time.Duration) { v.knobs.setLatency(every, d) }
+
+func (n *knobs) setLatency(k Kind, d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.latency == nil {
+		n.latency = map[Kind]time.Duration{}
 	}
-	b.knobs.latency[k] = d
+	n.latency[k] = d
 }
 
 // SetFault makes requests of the kind fail, in place of any fault set before.
-func (b *Box) SetFault(k Kind, f Fault) {
-	b.knobs.mu.Lock()
-	defer b.knobs.mu.Unlock()
+func (b *Box) SetFault(k Kind, f Fault) { b.knobs.setFault(k, f) }
+
+// SetFault makes all requests to the vault fail, in place of any fault of it set before. A fault of
+// the box strikes first.
+func (v *Vault) SetFault(f Fault) { v.knobs.setFault(every, f) }
+
+// SetFault makes what is asked of Entra for the tenant fail, as [Vault.SetFault] does of a vault.
+func (t *Tenant) SetFault(f Fault) { t.knobs.setFault(every, f) }
+
+func (n *knobs) setFault(k Kind, f Fault) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if f.none() {
-		delete(b.knobs.faults, k)
+		delete(n.faults, k)
 		return
 	}
-	if b.knobs.faults == nil {
-		b.knobs.faults = map[Kind]*activeFault{}
+	if n.faults == nil {
+		n.faults = map[Kind]*activeFault{}
 	}
-	b.knobs.faults[k] = &activeFault{Fault: f}
+	n.faults[k] = &activeFault{Fault: f}
 }
 
-// ClearFaults ends the faults of all kinds, but not latencies and quotas; stalled requests stay stalled.
+// ClearFaults ends the box's faults of all kinds, but not latencies and quotas, nor what was set on a
+// vault or tenant; stalled requests stay stalled.
 func (b *Box) ClearFaults() {
 	b.knobs.mu.Lock()
 	defer b.knobs.mu.Unlock()
@@ -98,6 +118,25 @@ func (b *Box) SetQuota(k Kind, n int, per time.Duration) {
 		b.knobs.quotas = map[Kind]*quota{}
 	}
 	b.knobs.quotas[k] = &quota{n: n, per: per, clock: b.clock}
+}
+
+// hinder waits out the latencies that a request meets and returns the fault that strikes it, if any.
+// Its error is the context's.
+func (x *exchange) hinder(ctx context.Context, b *Box) (Fault, error) {
+	f, err := b.knobs.hinder(ctx, x.kind)
+	if err != nil || !f.none() {
+		return f, err
+	}
+	if v := x.place.vault; v != nil {
+		return v.knobs.hinder(ctx, every)
+	}
+	if x.place.authority != nil {
+		id, _, _ := strings.Cut(strings.TrimPrefix(x.URL.Path, "/"), "/")
+		if t := b.findTenant(id); t != nil {
+			return t.knobs.hinder(ctx, every)
+		}
+	}
+	return Fault{}, nil
 }
 
 // hinder waits out the latency of the kind and returns the fault that strikes this request, if any.

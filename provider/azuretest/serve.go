@@ -21,10 +21,10 @@ type service struct {
 	server   *http.Server
 }
 
-// start serves h on a new listener on loopback until the box is closed: over TLS if there is a config,
+// start serves h on a new listener until the box is closed: over TLS if there is a config,
 // which start completes.
 func (b *Box) start(s *conns, h http.Handler, config *tls.Config) (*listener, error) {
-	l, err := newListener(s)
+	l, err := newListener(s, b.address)
 	if err != nil {
 		return nil, err
 	}

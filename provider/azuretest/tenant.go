@@ -9,8 +9,9 @@ import (
 
 // Tenant is one directory of Entra. Every authority host of the box serves every tenant.
 type Tenant struct {
-	box *Box
-	id  string
+	box   *Box
+	id    string
+	knobs knobs
 
 	mu   sync.RWMutex            // guards apps
 	apps map[string]*Application // by lower-case client ID

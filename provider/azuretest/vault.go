@@ -26,6 +26,7 @@ type Vault struct {
 	host   string
 	tenant *Tenant
 	cloud  *instance
+	knobs  knobs
 
 	mu       sync.RWMutex // guards what follows
 	granted  map[string]map[Permission]bool

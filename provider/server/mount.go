@@ -12,8 +12,6 @@ import (
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/tally"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
@@ -42,7 +40,6 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	}
 	out := statusOf(err)
 	s.tellFailed(ctx, req, out, told)
-	s.dontRetry(ctx)
 	return nil, out.Err()
 }
 
@@ -74,19 +71,6 @@ func (s *Server) budget(ctx context.Context) (context.Context, context.CancelFun
 		timeout = min(timeout, left-min(left/10, time.Second))
 	}
 	return context.WithTimeout(ctx, timeout)
-}
-
-// dontRetry tells the driver's gRPC client not to send the call again by itself:
-// it would do so twice for UNAVAILABLE, and kubelet retries anyway (gRFC A6,
-// server pushback). While shutting down a retry is right, it reaches the next
-// process.
-func (s *Server) dontRetry(ctx context.Context) {
-	if s.isStopping() {
-		return
-	}
-	if err := grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1")); err != nil {
-		s.cfg.Log.Debug("no trailer set", "error", err)
-	}
 }
 
 // recovered turns a panic of another call than Mount into its error.

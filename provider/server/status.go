@@ -25,6 +25,16 @@ const (
 	reasonInternal = "Internal"
 )
 
+// final is the code of what may pass by itself: an Azure that is away, throttles or takes
+// too long. gRPC's own words for these, Unavailable, ResourceExhausted, DeadlineExceeded,
+// Canceled and Aborted, must never reach kubelet. It takes them for "the mount may still be
+// under way" and leaves the volume's folder (pkg/volume/csi/csi_client.go, isFinalError);
+// the driver takes the young folder for a mounted volume that is not yet to be rotated,
+// and answers kubelet's next call with success without asking us (v1.6.0, nodeserver.go,
+// getLastUpdateTime). The pod then starts with an empty volume. kubelet tries again after
+// any code.
+const final = codes.FailedPrecondition
+
 // statusCodes gives each reason its gRPC code. It is the one place where errors
 // meet gRPC.
 var statusCodes = map[string]codes.Code{
@@ -55,16 +65,16 @@ var statusCodes = map[string]codes.Code{
 	keyvault.ReasonObjectNotFound: codes.NotFound,
 	keyvault.ReasonObjectDisabled: codes.FailedPrecondition,
 	keyvault.ReasonVaultRefused:   codes.InvalidArgument,
-	keyvault.ReasonThrottled:      codes.ResourceExhausted, // and Entra's
+	keyvault.ReasonThrottled:      final, // and Entra's
 
-	transport.ReasonTLSUntrusted:       codes.Unavailable,
-	transport.ReasonProxyRefused:       codes.Unavailable,
-	transport.ReasonTimeout:            codes.DeadlineExceeded,
-	transport.ReasonServiceUnavailable: codes.Unavailable, // and Entra's and Key Vault's
+	transport.ReasonTLSUntrusted:       final,
+	transport.ReasonProxyRefused:       final,
+	transport.ReasonTimeout:            final,
+	transport.ReasonServiceUnavailable: final, // and Entra's and Key Vault's
 
 	render.ReasonContentInvalid: codes.FailedPrecondition,
-	provider.ReasonTooLarge:     codes.ResourceExhausted,
-	reasonCanceled:              codes.Canceled,
+	provider.ReasonTooLarge:     final,
+	reasonCanceled:              final,
 	reasonInternal:              codes.Internal,
 }
 

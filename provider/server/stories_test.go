@@ -358,10 +358,10 @@ func boundStories() []story {
 		in(story{row: "objects of a class", objects: many, says: []string{"4097 objects", "4096"}}),
 		in(story{row: "objects of a class", name: "in bytes", objects: "# " + strings.Repeat("x", 512<<10), says: []string{"524288 bytes"}}),
 		in(story{row: "objects of a class", name: "directives", objects: "%TAG ! x\n---\n[]", says: []string{"directive"}}),
-		{row: "Bounds/content of a volume", setup: setup{mounter: func(m *provider.Mounter) { m.MaxBytes = 5 }}, code: codes.ResourceExhausted, says: []string{"6 bytes", "my-secret", "--max-call-recv-msg-size"}},
+		{row: "Bounds/content of a volume", setup: setup{mounter: func(m *provider.Mounter) { m.MaxBytes = 5 }}, code: codes.FailedPrecondition, says: []string{"6 bytes", "my-secret", "--max-call-recv-msg-size"}},
 		{row: "Bounds/time of a mount", setup: setup{config: func(c *server.Config) { c.MountTimeout = 300 * time.Millisecond }},
 			prepare: func(_ *testing.T, w *world) { w.SetFault(azuretest.GetSecret, azuretest.Fault{Stall: true}) },
-			code:    codes.DeadlineExceeded, says: []string{"contoso.vault.azure.net", "[Timeout]"}},
+			code:    codes.FailedPrecondition, says: []string{"contoso.vault.azure.net", "[Timeout]"}},
 	}
 }
 

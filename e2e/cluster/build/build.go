@@ -1,0 +1,131 @@
+// Package build makes what the node of the cluster suite runs: the programs of Kubernetes,
+// etcd and the Secrets Store CSI driver from their Go modules, and images of them from
+// static binaries. What is there already and not older than its sources is kept.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Versions are the Kubernetes releases that the suite knows, by their minor version; each
+// has a module in tools.
+var Versions = map[string]string{"1.34": "1.34.4", "1.37": "1.37.2"}
+
+const driverVersion = "v1.6.0"
+
+// Builder builds into a folder.
+type Builder struct {
+	Out      string    // the folder; outlives a run
+	Source   string    // e2e/cluster
+	Progress io.Writer // a line for each thing that takes time
+}
+
+// program is a main package of one of the modules below Source.
+type program struct {
+	module, pkg, out, flags string
+}
+
+// Programs builds what a node of that Kubernetes runs.
+func (b *Builder) Programs(ctx context.Context, kubernetes string) error {
+	release, known := Versions[kubernetes]
+	if !known {
+		return fmt.Errorf("no Kubernetes %q here: the suite knows 1.34 and 1.37", kubernetes)
+	}
+	const v = "k8s.io/component-base/version."
+	version := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(kubernetes, "1."))
+	var all []program
+	for _, name := range []string{"kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"} {
+		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, version})
+	}
+	all = append(all,
+		program{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", ""},
+		program{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
+			"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion},
+		program{".", "./sidecars", "sidecars", ""})
+	for _, p := range all {
+		if err := b.compile(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compile leaves alone what is newer than the module that pins it.
+func (b *Builder) compile(ctx context.Context, p program) error {
+	out, module := filepath.Join(b.Out, p.out), filepath.Join(b.Source, p.module)
+	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
+	if strings.HasPrefix(p.pkg, "./") {
+		files, err := filepath.Glob(filepath.Join(module, p.pkg, "*.go"))
+		if err != nil {
+			return err
+		}
+		sources = append(sources, files...)
+	}
+	if newer(out, sources...) {
+		return nil
+	}
+	start := time.Now()
+	fmt.Fprintf(b.Progress, "building %s ...", p.out)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", out, p.pkg)
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintln(b.Progress)
+		return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
+	}
+	fmt.Fprintf(b.Progress, " %d s\n", int(time.Since(start).Seconds()))
+	now := time.Now() // an older binary of the same content keeps its time
+	return os.Chtimes(out, now, now)
+}
+
+// newer tells whether the file is there and changed after all the others.
+func newer(file string, than ...string) bool {
+	have, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	for _, other := range than {
+		if info, err := os.Stat(other); err != nil || info.ModTime().After(have.ModTime()) {
+			return false
+		}
+	}
+	return true
+}
+
+// Plugin builds the plugin's image as users do, under that name, and returns the archive.
+func (b *Builder) Plugin(ctx context.Context, ref string) (string, error) {
+	out, err := filepath.Abs(b.Out)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+ref, "--out="+out)
+	cmd.Dir = filepath.Join(b.Source, "../image")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("the plugin's image: %w\n%s", err, text)
+	}
+	return filepath.Join(out, "akv-csi-provider.oci.tar"), nil
+}
+
+// DriverManifests is the folder of the driver's own manifests.
+func (b *Builder) DriverManifests(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f={{.Dir}}", "sigs.k8s.io/secrets-store-csi-driver")
+	cmd.Dir = filepath.Join(b.Source, "tools/driver")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", err
+	}
+	dir := strings.TrimSpace(string(out))
+	if dir == "" {
+		return "", errors.New("the driver's module is not in the module cache")
+	}
+	return filepath.Join(dir, "deploy"), nil
+}

@@ -1,0 +1,132 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// image is a file tree of static programs. All have busybox, which is the shell and the
+// tools of the tests' pods and the mount of the driver.
+type image struct {
+	ref        string // what manifests call it: a node without a registry has it under that name
+	program    string // in Out; added as /program if not empty
+	entrypoint []string
+	archive    string
+}
+
+func (b *Builder) images() []image {
+	const upstream = "registry.k8s.io/"
+	return []image{
+		{"e2e.local/pause:1", "", []string{"/bin/busybox", "sleep", "2147483647"}, "pause"},
+		{"docker.io/library/busybox:1.37", "", nil, "busybox"},
+		{upstream + "csi-secrets-store/driver:" + driverVersion, "secrets-store-csi-driver", []string{"/program"}, "driver"},
+		{upstream + "sig-storage/csi-node-driver-registrar:v2.16.0", "sidecars", []string{"/program", "registrar"}, "registrar"},
+		{upstream + "sig-storage/livenessprobe:v2.18.0", "sidecars", []string{"/program", "livenessprobe"}, "livenessprobe"},
+	}
+}
+
+// Images makes the images and returns their archives.
+func (b *Builder) Images() ([]string, error) {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, err
+	}
+	applets, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("busybox --list: %w", err)
+	}
+	var archives []string
+	for _, i := range b.images() {
+		archive := filepath.Join(b.Out, i.archive+".tar")
+		archives = append(archives, archive)
+		sources := []string{busybox}
+		if i.program != "" {
+			sources = append(sources, filepath.Join(b.Out, i.program))
+		}
+		if newer(archive, sources...) {
+			continue
+		}
+		if err := i.write(archive, strings.Fields(string(applets)), sources); err != nil {
+			return nil, fmt.Errorf("image %s: %w", i.ref, err)
+		}
+	}
+	return archives, nil
+}
+
+func (i image) write(archive string, applets, sources []string) error {
+	var content bytes.Buffer
+	w := tar.NewWriter(&content)
+	for _, dir := range []string{"bin/", "tmp/"} {
+		if err := w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o1777}); err != nil {
+			return err
+		}
+	}
+	for n, target := range []string{"bin/busybox", "program"}[:len(sources)] {
+		data, err := os.ReadFile(sources[n])
+		if err != nil {
+			return err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: target, Mode: 0o755, Size: int64(len(data))}); err != nil {
+			return err
+		}
+		if _, err := w.Write(data); err != nil {
+			return err
+		}
+	}
+	// Debian's busybox lacks it, Docker Hub's has it.
+	const printenv = "#!/bin/sh\neval echo \"\\$$1\"\n"
+	if err := w.WriteHeader(&tar.Header{Name: "bin/printenv", Mode: 0o755, Size: int64(len(printenv))}); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, printenv); err != nil {
+		return err
+	}
+	for _, a := range applets {
+		if a != "busybox" && a != "printenv" {
+			if err := w.WriteHeader(&tar.Header{Name: "bin/" + a, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil })
+	if err != nil {
+		return err
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	diff, err := layer.DiffID()
+	if err != nil {
+		return err
+	}
+	img, err = mutate.ConfigFile(img, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH,
+		Config: v1.Config{Entrypoint: i.entrypoint, Env: []string{"PATH=/bin"}},
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diff}},
+	})
+	if err != nil {
+		return err
+	}
+	ref, err := name.NewTag(i.ref)
+	if err != nil {
+		return err
+	}
+	return tarball.WriteToFile(archive, ref, img)
+}

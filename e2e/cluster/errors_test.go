@@ -1,0 +1,175 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+)
+
+// refusal is a mistake, and the reason by which the pod's event names it.
+type refusal struct {
+	reason string
+	// make changes the vault, the application, the class's parameters (without objects) or the
+	// object; what it returns are more manifests.
+	make func(r *mistake) string
+	slow bool // the plugin tries for a while, so that there may be one event only
+}
+
+// mistake is what a refusal can do wrong. All begin as sound.
+type mistake struct {
+	*place
+	app        *azuretest.Application
+	account    string // the client ID that the ServiceAccount names; none if empty
+	parameters map[string]string
+	object     string
+	publish    string // name of a node-publish secret
+}
+
+var refusals = []refusal{
+	{"InvalidParameter", func(r *mistake) string {
+		r.parameters["keyvaultName"] = r.vault.URL()
+		return ""
+	}, false},
+	{"NoIdentity", func(r *mistake) string {
+		r.account = ""
+		return ""
+	}, false},
+	{"FederatedCredentialMissing", func(r *mistake) string {
+		r.app.Unfederate()
+		return ""
+	}, false},
+	{"ApplicationNotFound", func(r *mistake) string {
+		r.parameters["clientID"] = "00000000-1111-4222-8333-444444444444"
+		return ""
+	}, false},
+	{"TenantNotFound", func(r *mistake) string {
+		r.parameters["tenantID"] = "00000000-1111-4222-8333-444444444444"
+		return ""
+	}, false},
+	{"ClientSecretInvalid", func(r *mistake) string {
+		r.app.AddSecret("another", time.Now().Add(time.Hour))
+		return r.servicePrincipal()
+	}, false},
+	{"ClientSecretExpired", func(r *mistake) string {
+		r.app.AddSecret(clientSecret, time.Now().Add(-time.Hour))
+		return r.servicePrincipal()
+	}, false},
+	{"TokenExpired", failWith(700024), false},
+	{"TokenInvalid", failWith(700027), false},
+	{"IssuerUnreachable", failWith(50166), false},
+	{"SignInFailed", failWith(53003), false},
+	{"ManagedIdentityUnavailable", func(r *mistake) string {
+		r.parameters["useVMManagedIdentity"], r.parameters["userAssignedIdentityID"] = "true", "00000000-1111-4222-8333-444444444444"
+		return ""
+	}, false},
+	{"AccessDenied", func(r *mistake) string {
+		r.vault.Revoke(r.app.ClientID())
+		return ""
+	}, false},
+	{"VaultFirewall", func(r *mistake) string {
+		r.vault.SetFirewall("ForbiddenByFirewall")
+		return ""
+	}, false},
+	{"WrongTenant", func(r *mistake) string {
+		name := fmt.Sprintf("kv-foreign-%d", r.number())
+		r.box.Vault(name, r.box.Tenant("0f0f0f0f-0000-4000-8000-00000000beef")).Grant(r.app.ClientID(), azuretest.SecretsGet)
+		r.parameters["keyvaultName"] = name
+		return ""
+	}, false},
+	{"ObjectNotFound", func(r *mistake) string {
+		r.object = "objectName: no-such-secret, objectType: secret"
+		return ""
+	}, false},
+	{"ObjectDisabled", func(r *mistake) string {
+		r.vault.SetSecret("password", azuretest.Secret{Value: "x", Disabled: true})
+		return ""
+	}, false},
+	{"VaultRefused", func(r *mistake) string {
+		r.vault.SetFault(azuretest.Fault{Status: 400, InnerCode: "BadParameter"})
+		return ""
+	}, false},
+	{"ContentInvalid", func(r *mistake) string {
+		r.vault.SetCertificate("password", azuretest.Certificate{DER: []byte("no certificate"), SecretValue: "no PFX"})
+		return ""
+	}, false},
+	{"TooLarge", func(r *mistake) string {
+		r.vault.SetSecret("password", azuretest.Secret{Value: strings.Repeat("x", 5<<20)})
+		return ""
+	}, false},
+	{"ProxyRefused", func(r *mistake) string { // which does not find the vault
+		r.parameters["keyvaultName"] = "kv-that-is-not-there"
+		return ""
+	}, true},
+	{"Throttled", failWith(90033), true},
+	{"Timeout", func(r *mistake) string {
+		r.vault.SetFault(azuretest.Fault{Stall: true})
+		return ""
+	}, true},
+}
+
+func failWith(aadsts int) func(*mistake) string {
+	return func(r *mistake) string {
+		r.app.FailWith(aadsts)
+		return ""
+	}
+}
+
+// servicePrincipal makes the pod sign in with a client secret.
+func (r *mistake) servicePrincipal() string {
+	r.account, r.publish = "", "publish"
+	return fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: publish, namespace: %s}\nstringData: {clientid: %s, clientsecret: %q}\n",
+		r.namespace, r.app.ClientID(), clientSecret)
+}
+
+// errors: the event of a pod that cannot start says why in one line that ends with the
+// reason, whole within what kubelet shows of it, and repeats fold into it.
+func (c *cluster) errors(t *testing.T) {
+	for _, r := range refusals {
+		if r.reason == "Timeout" && testing.Short() {
+			continue // takes a minute
+		}
+		t.Run(r.reason, func(t *testing.T) {
+			t.Parallel()
+			p := c.newPlace(t)
+			m := &mistake{place: p, app: p.identity("app"), object: "objectName: password, objectType: secret",
+				parameters: map[string]string{"keyvaultName": p.vaultName, "tenantID": tenant}}
+			m.account = m.app.ClientID()
+			m.vault.Grant(m.app.ClientID(), azuretest.SecretsGet)
+			m.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
+			more := r.make(m)
+			pod := p.pod("app", "app", "app", stay)
+			if m.publish != "" {
+				pod = replace(t, pod, "volumeAttributes:", "nodePublishSecretRef: {name: "+m.publish+"}, volumeAttributes:")
+			}
+			manifests := []string{p.account("app", m.account), p.classWith("app", maps.Clone(m.parameters), m.object), pod}
+			if more != "" {
+				manifests = append([]string{more}, manifests...)
+			}
+			p.apply(t, manifests...)
+			message := p.refused(t, "app", r.reason)
+			if strings.ContainsAny(message, "\n\r") || len(message) > 1024 {
+				t.Errorf("not one line of kubelet's 1 KiB: %d bytes: %s", len(message), message)
+			}
+			for _, kept := range []string{"geheim", clientSecret, "eyJ"} {
+				if strings.Contains(message, kept) {
+					t.Errorf("the event tells %q: %s", kept, message)
+				}
+			}
+			if r.slow {
+				return
+			}
+			eventually(t, time.Minute, "repeats fold into the event", func(ctx context.Context) error {
+				events, err := p.failedMounts(ctx, "app")
+				if err == nil && (len(events) != 1 || events[0].Count < 3) {
+					err = fmt.Errorf("%d events, the first %d times", len(events), events[0].Count)
+				}
+				return err
+			})
+		})
+	}
+}
