@@ -122,9 +122,11 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, home cloud.
 	account := req.Pod.ServiceAccount
 	switch _, ok := req.Identity.Tokens[entra.Audience]; {
 	case !ok:
-		return entra.Identity{}, noIdentity(looked + fmt.Sprintf("no service-account token of audience %q came (audiences that came: %s)", entra.Audience, audiences(req.Identity.Tokens)))
+		// The ServiceAccount may well name one: it was not looked at.
+		return entra.Identity{}, noIdentity(looked+fmt.Sprintf("no service-account token of audience %q came (audiences that came: %s)", entra.Audience, audiences(req.Identity.Tokens)),
+			", and add the audience to spec.tokenRequests of the CSIDriver secrets-store.csi.k8s.io")
 	case m.Accounts == nil || account == "":
-		return entra.Identity{}, noIdentity(looked + "the provider cannot look at the ServiceAccount, as it is not in a cluster or kubelet does not name it")
+		return entra.Identity{}, noIdentity(looked+"the provider cannot look at the ServiceAccount, as it is not in a cluster or kubelet does not name it", "")
 	}
 	if err := m.allowed(entra.WorkloadIdentity); err != nil {
 		return entra.Identity{}, err
@@ -136,7 +138,7 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, home cloud.
 	who := named{found.ClientID, annotation(entra.ClientIDAnnotation, req.Pod), req.Identity.TenantID, fromTenant}
 	switch {
 	case found.ClientID == "":
-		return entra.Identity{}, noIdentity(looked + fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, entra.ClientIDAnnotation))
+		return entra.Identity{}, noIdentity(looked+fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, entra.ClientIDAnnotation), "")
 	case !request.IsClientID(found.ClientID):
 		return entra.Identity{}, wrongID(who.clientFrom, found.ClientID, "the GUID that Microsoft Entra ID shows")
 	}
@@ -194,9 +196,9 @@ func modeNames(modes []entra.Mode) string {
 	return strings.Join(names, ", ")
 }
 
-func noIdentity(looked string) error {
+func noIdentity(looked, more string) error {
 	return &IdentityError{reason: ReasonNoIdentity, cause: "nothing says who signs in: " + looked,
-		fix: "set clientID to the client ID of an identity that is federated with the pod's service account, or annotate the ServiceAccount with it"}
+		fix: "set clientID to the client ID of an identity that is federated with the pod's service account, or annotate the ServiceAccount with it" + more}
 }
 
 func wrongID(field, value, want string) error {

@@ -250,6 +250,12 @@ func (c *cluster) tryApply(ctx context.Context, manifests ...string) error {
 	return err
 }
 
+// tryCreate asks the API server what it would say to a new object.
+func (c *cluster) tryCreate(ctx context.Context, manifest string) error {
+	_, err := c.run(ctx, manifest, c.kubectlPath(), "create", "--dry-run=server", "-f", "-")
+	return err
+}
+
 // installDriver applies the driver's own manifests, with what deploy/README.md asks for:
 // tokens, Secrets and rotation. Where the node cannot pull them, our images go by the
 // names of its own.

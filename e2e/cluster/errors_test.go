@@ -3,7 +3,6 @@ package cluster_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +25,7 @@ type mistake struct {
 	app        *azuretest.Application
 	account    string // the client ID that the ServiceAccount names; none if empty
 	parameters map[string]string
-	object     string
+	objects    []string
 	publish    string // name of a node-publish secret
 }
 
@@ -82,7 +81,7 @@ var refusals = []refusal{
 		return ""
 	}, false},
 	{"ObjectNotFound", func(r *mistake) string {
-		r.object = "objectName: no-such-secret, objectType: secret"
+		r.objects = []string{"no-such-secret"}
 		return ""
 	}, false},
 	{"ObjectDisabled", func(r *mistake) string {
@@ -98,7 +97,10 @@ var refusals = []refusal{
 		return ""
 	}, false},
 	{"TooLarge", func(r *mistake) string {
-		r.vault.SetSecret("password", azuretest.Secret{Value: strings.Repeat("x", 5<<20)})
+		for i := range 6 {
+			r.vault.SetSecret(fmt.Sprint("large-", i), azuretest.Secret{Value: strings.Repeat("x", 900<<10)})
+			r.objects = append(r.objects, fmt.Sprint("large-", i))
+		}
 		return ""
 	}, false},
 	{"ProxyRefused", func(r *mistake) string { // which does not find the vault
@@ -136,7 +138,7 @@ func (c *cluster) errors(t *testing.T) {
 		t.Run(r.reason, func(t *testing.T) {
 			t.Parallel()
 			p := c.newPlace(t)
-			m := &mistake{place: p, app: p.identity("app"), object: "objectName: password, objectType: secret",
+			m := &mistake{place: p, app: p.identity("app"), objects: []string{"password"},
 				parameters: map[string]string{"keyvaultName": p.vaultName, "tenantID": tenant}}
 			m.account = m.app.ClientID()
 			m.vault.Grant(m.app.ClientID(), azuretest.SecretsGet)
@@ -146,7 +148,7 @@ func (c *cluster) errors(t *testing.T) {
 			if m.publish != "" {
 				pod = replace(t, pod, "volumeAttributes:", "nodePublishSecretRef: {name: "+m.publish+"}, volumeAttributes:")
 			}
-			manifests := []string{p.account("app", m.account), p.classWith("app", maps.Clone(m.parameters), m.object), pod}
+			manifests := []string{p.account("app", m.account), p.classWith("app", m.parameters, m.objects...), pod}
 			if more != "" {
 				manifests = append([]string{more}, manifests...)
 			}

@@ -49,7 +49,7 @@ func (c *cluster) files(t *testing.T) {
 			"objectName: web, objectType: secret, objectAlias: web.pfx, objectFormat: pfx, objectEncoding: base64",
 			"objectName: text, objectType: secret, objectAlias: private, filePermission: \"0400\""),
 		p.podWith("files", "app", "files",
-			`id -u; cd /mnt/secrets; for f in $(find -L . -type f ! -path './..*' | sort); do echo "$f $(stat -Lc '%a %u:%g' $f) $(cat $f 2>/dev/null | sha256sum | cut -c1-64)"; done; cat private; touch new`,
+			`exec 2>&1; id -u; cd /mnt/secrets; for f in $(find -L . -type f ! -path './..*' | sort); do echo "$f $(stat -Lc '%a %u:%g' $f) $(cat $f 2>/dev/null | sha256sum | cut -c1-64)"; done; cat private; touch new`,
 			"securityContext: {runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"))
 
 	private, err := x509.MarshalPKCS8PrivateKey(pair.key)

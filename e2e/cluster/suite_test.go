@@ -30,7 +30,17 @@ func TestCluster(t *testing.T) {
 	if !testing.Short() {
 		calm = append(calm, test{"Outages", c.outages}) // takes more than a minute
 	}
-	storm := []test{}
+	storm := []test{
+		{"DryRun", c.dryRun},
+		{"Killed", c.killed},
+		{"Updated", c.updated},
+		{"Misconfigured", c.misconfigured},
+		{"Policies", c.policies},
+		{"Rebooted", c.rebooted},
+		{"Replaced", c.replaced},
+		{"Crowd", c.crowd},
+		{"Uninstalled", c.uninstalled},
+	}
 	t.Run("calm", func(t *testing.T) {
 		for _, test := range calm {
 			t.Run(test.name, func(t *testing.T) {

@@ -99,7 +99,7 @@ func (c *cluster) outages(t *testing.T) {
 	}{
 		{"VaultDown", "ServiceUnavailable", func(p *place) { p.vault.SetFault(azuretest.Fault{Reset: true}) }, func(p *place) { p.vault.SetFault(azuretest.Fault{}) }},
 		{"Throttled", "Throttled", func(p *place) { p.vault.SetFault(azuretest.Fault{Status: 429}) }, func(p *place) { p.vault.SetFault(azuretest.Fault{}) }},
-		{"EntraDown", "ServiceUnavailable", func(p *place) { p.box.Tenant(p.tenant).SetFault(azuretest.Fault{Status: 503}) },
+		{"EntraDown", "ServiceUnavailable", func(p *place) { p.box.Tenant(p.tenant).SetFault(azuretest.Fault{Reset: true}) },
 			func(p *place) { p.box.Tenant(p.tenant).SetFault(azuretest.Fault{}) }},
 	} {
 		t.Run(o.name, func(t *testing.T) {

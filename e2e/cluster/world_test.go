@@ -25,6 +25,7 @@ type place struct {
 	vault     *azuretest.Vault
 	vaultName string
 	tenant    string
+	apps      map[string]*azuretest.Application // by service account
 }
 
 // number makes names that no other test has.
@@ -42,7 +43,7 @@ func (c *cluster) newPlace(t *testing.T) *place {
 	t.Helper()
 	n := c.number()
 	name := strings.ToLower(t.Name()[strings.LastIndexByte(t.Name(), '/')+1:])
-	p := &place{cluster: c, namespace: fmt.Sprintf("%s-%d", notInNames.ReplaceAllString(name, "-"), n), vaultName: fmt.Sprintf("kv-e2e-%d", n), tenant: tenant}
+	p := &place{cluster: c, namespace: fmt.Sprintf("%s-%d", notInNames.ReplaceAllString(name, "-"), n), vaultName: fmt.Sprintf("kv-e2e-%d", n), tenant: tenant, apps: map[string]*azuretest.Application{}}
 	p.vault = c.box.Vault(p.vaultName, c.box.Tenant(tenant))
 	c.addNamespace(t, p.namespace)
 	return p
@@ -74,8 +75,12 @@ func (p *place) identity(serviceAccount string) *azuretest.Application {
 	id := fmt.Sprintf("5b1e7a90-0000-4000-8000-%012d", p.number())
 	app := p.box.Tenant(p.tenant).Application(id)
 	p.federate(app, serviceAccount)
+	p.apps[serviceAccount] = app
 	return app
 }
+
+// app is the application that was made for a service account.
+func (p *place) app(serviceAccount string) *azuretest.Application { return p.apps[serviceAccount] }
 
 func (p *place) federate(app *azuretest.Application, serviceAccount string) {
 	app.Federate(p.issuer, "system:serviceaccount:"+p.namespace+":"+serviceAccount, azuretest.TokenExchangeAudience)
@@ -225,7 +230,7 @@ func (p *place) failedMounts(ctx context.Context, pod string) ([]corev1.Event, e
 // ends with the reason in brackets, and returns it.
 func (p *place) refused(t *testing.T, pod, reason string) (message string) {
 	t.Helper()
-	eventually(t, time.Minute, "pod "+pod+" has an event with ["+reason+"]", func(ctx context.Context) error {
+	eventually(t, 90*time.Second, "pod "+pod+" has an event with ["+reason+"]", func(ctx context.Context) error {
 		events, err := p.failedMounts(ctx, pod)
 		if err != nil {
 			return err

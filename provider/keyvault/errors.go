@@ -120,6 +120,8 @@ func explain(ctx context.Context, err error, o Object, c Caller, a access) error
 		return networkError(network, o)
 	case ctx.Err() != nil:
 		return gaveUp(ctx, o)
+	case errors.Is(err, context.DeadlineExceeded): // of one try
+		return networkError(transport.Timeout(o.Host, transport.PhaseRead), o)
 	case errors.As(err, new(bug)):
 		return err
 	case errors.Is(err, errTooMany):

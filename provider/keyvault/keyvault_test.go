@@ -251,6 +251,23 @@ func TestTriesAreBounded(t *testing.T) {
 	})
 }
 
+// A vault that never answers is a time-out also to a caller whose time ends after a try's.
+func TestEveryTryStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}, func(c *keyvault.Config) { c.Gate.TryTimeout, c.Gate.Retries = time.Second, 100 })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh())()
+		var typed *keyvault.Error
+		if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"my-secret"`) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestCallerThatLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {

@@ -1,0 +1,491 @@
+package cluster_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// sound is a place with an application that may read its vault, and a class of one secret.
+func (c *cluster) sound(t *testing.T, objects ...string) *place {
+	t.Helper()
+	p := c.newPlace(t)
+	app := p.identity("app")
+	p.vault.Grant(app.ClientID(), azuretest.SecretsGet)
+	p.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
+	p.apply(t, p.account("app", app.ClientID()), p.class("app", append([]string{"password"}, objects...)...))
+	return p
+}
+
+// quiet waits until the pods of other tests are gone.
+func (c *cluster) quiet(t *testing.T) {
+	t.Helper()
+	eventually(t, 3*time.Minute, "no pods but the system's", func(ctx context.Context) error {
+		pods, err := c.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "metadata.namespace!=" + system})
+		if err == nil && len(pods.Items) > 0 {
+			err = fmt.Errorf("%d pods, such as %s/%s", len(pods.Items), pods.Items[0].Namespace, pods.Items[0].Name)
+		}
+		return err
+	})
+}
+
+// killed: the plugin dies in the middle of mounts. Another one starts, and the pods get
+// their volumes, whole.
+func (c *cluster) killed(t *testing.T) {
+	const pods, size = 8, 20 << 10
+	var objects []string
+	p := c.sound(t)
+	want := ""
+	for i := range 10 {
+		value := strings.Repeat(strconv.Itoa(i), size)
+		p.vault.SetSecret(fmt.Sprint("large-", i), azuretest.Secret{Value: value})
+		objects = append(objects, fmt.Sprint("large-", i))
+		want += value
+	}
+	sum := sha256.Sum256([]byte(want))
+	p.apply(t, p.class("large", objects...))
+	p.vault.SetLatency(3 * time.Second)
+	var manifests, names []string
+	for i := range pods {
+		names = append(names, fmt.Sprint("app-", i))
+		manifests = append(manifests, p.pod(names[i], "app", "large", "cat /mnt/secrets/large-* | sha256sum | cut -c1-64"))
+	}
+	asked := func() int { return c.box.Count(azuretest.GetSecret) }
+	before := asked()
+	p.apply(t, manifests...)
+	eventually(t, 30*time.Second, "reads are under way", func(context.Context) error {
+		if asked()-before < 10 {
+			return fmt.Errorf("%d reads", asked()-before)
+		}
+		return nil
+	})
+	c.killPlugin(t)
+	p.vault.SetLatency(0)
+	for _, name := range names {
+		if got := strings.TrimSpace(p.output(t, name)); got != hex.EncodeToString(sum[:]) {
+			t.Errorf("pod %s read files with the sum %s, want %x", name, got, sum)
+		}
+	}
+}
+
+// killPlugin ends the plugin's process without a word, or its pod where the node is not ours.
+func (c *cluster) killPlugin(t *testing.T) {
+	t.Helper()
+	if c.node == nil {
+		pod, err := c.pluginPod(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.kubectl(t, "-n", system, "delete", "pod", pod, "--force", "--grace-period=0")
+		return
+	}
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range all {
+		command, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err != nil || !strings.HasPrefix(string(command), "/akv-csi-provider\x00") {
+			continue
+		}
+		if network, err := os.Readlink(filepath.Join(dir, "ns/net")); err != nil || network != own {
+			continue // of somebody else's cluster
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatal("no process of the plugin")
+}
+
+// updated: pods that start while the DaemonSet is updated start all the same.
+func (c *cluster) updated(t *testing.T) {
+	p := c.sound(t)
+	stream, stop := context.WithCancel(t.Context())
+	defer stop()
+	var (
+		started []string
+		failed  error
+		group   sync.WaitGroup
+	)
+	group.Go(func() {
+		for i := 0; stream.Err() == nil; i++ {
+			name := fmt.Sprint("app-", i)
+			if err := p.tryApply(context.WithoutCancel(stream), p.pod(name, "app", "app", "cat /mnt/secrets/password")); err != nil {
+				failed = err
+				return
+			}
+			started = append(started, name)
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-stream.Done():
+			}
+		}
+	})
+	time.Sleep(2 * time.Second)
+	old, err := c.pluginPod(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.installPlugin(t, "linux.podAnnotations.round=two")
+	time.Sleep(2 * time.Second)
+	stop()
+	group.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	if now, err := c.pluginPod(t.Context()); err != nil || now == old {
+		t.Errorf("the plugin was not updated: %s, %v", now, err)
+	}
+	again := 0
+	for _, name := range started {
+		if got := p.output(t, name); got != "geheim" {
+			t.Errorf("pod %s printed %q", name, got)
+		}
+		events, err := p.failedMounts(t.Context(), name)
+		if err != nil {
+			t.Error(err)
+		}
+		again += min(1, len(events))
+	}
+	t.Logf("%d pods started while the plugin was updated, %d of them after a mount that failed first", len(started), again)
+}
+
+// misconfigured: what an administrator can get wrong is in the pod's event, and when it is
+// put right the pod starts by itself.
+func (c *cluster) misconfigured(t *testing.T) {
+	p := c.sound(t)
+	app := p.identity("annotated")
+	p.vault.Grant(app.ClientID(), azuretest.SecretsGet)
+	p.apply(t, p.account("annotated", app.ClientID()),
+		p.classWith("managed", map[string]string{"keyvaultName": p.vaultName, "tenantID": tenant, "useVMManagedIdentity": "true"}, "password"))
+
+	p.apply(t, p.classWith("with-client", map[string]string{"keyvaultName": p.vaultName, "tenantID": tenant, "clientID": p.app("app").ClientID()}, "password"))
+	defer c.apply(t, c.csiDriver(t, true)) // whatever happens, for the tests that follow
+	c.apply(t, c.csiDriver(t, false))
+	p.apply(t, p.pod("no-token", "app", "with-client", stay))
+	p.refused(t, "no-token", "TokenRequestMissing")
+	c.apply(t, c.csiDriver(t, true))
+
+	c.kubectl(t, "delete", "clusterrolebinding", release)
+	p.apply(t, p.pod("no-right", "annotated", "app", stay))
+	p.refused(t, "no-right", "ServiceAccountLookupForbidden")
+	c.installPlugin(t, "identityModes={workload-identity}") // and puts back the right
+	p.apply(t, p.pod("no-mode", "app", "managed", stay))
+	p.refused(t, "no-mode", "IdentityModeRefused")
+	p.ready(t, 90*time.Second, "no-token", "no-right")
+	c.installPlugin(t)
+}
+
+// crowd: as many pods at once as the node takes, with one service account and ten secrets.
+func (c *cluster) crowd(t *testing.T) {
+	c.quiet(t)
+	var objects []string
+	p := c.sound(t)
+	for i := range 9 {
+		name := fmt.Sprint("secret-", i)
+		p.vault.SetSecret(name, azuretest.Secret{Value: name})
+		objects = append(objects, name)
+	}
+	p.apply(t, p.class("crowd", append(objects, "password")...))
+	nodes, err := c.client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := c.client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{FieldSelector: "status.phase=Running"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := nodes.Items[0]
+	pods := min(100, int(node.Status.Allocatable.Pods().Value())-len(there.Items))
+	app := p.app("app")
+	c.box.ResetCounts()
+	start := time.Now()
+	p.apply(t, p.deployment("crowd", "app", "crowd", pods))
+	eventually(t, 5*time.Minute, fmt.Sprintf("%d pods are ready", pods), func(ctx context.Context) error {
+		d, err := c.client.AppsV1().Deployments(p.namespace).Get(ctx, "crowd", metav1.GetOptions{})
+		if err == nil && d.Status.ReadyReplicas < int32(pods) {
+			err = fmt.Errorf("%d are", d.Status.ReadyReplicas)
+		}
+		return err
+	})
+	took := time.Since(start)
+	r := c.requests(app.ClientID())
+	t.Logf("%d pods ready after %.1f s; requests %v, %d TLS handshakes", pods, took.Seconds(), r, c.box.Handshakes())
+	// Each pod's own token is exchanged, to prove whose it is; of its ten reads most are shared
+	// with others that wait for the same.
+	if r[azuretest.Token] > 2*pods || r[azuretest.GetSecret] > 10*pods+10*int(took/sharedFor) {
+		t.Errorf("%v requests for %d pods", r, pods)
+	}
+}
+
+// rebooted: the node stops as in a power cut and starts over what is on its disk. The pods
+// come back with their secrets, and with the present ones.
+func (c *cluster) rebooted(t *testing.T) {
+	if c.node == nil {
+		t.Skip("not our node")
+	}
+	p := c.sound(t)
+	p.apply(t, p.deployment("app", "app", "app", 3))
+	p.kubectl(t, "-n", p.namespace, "rollout", "status", "deployment/app", "--timeout=60s")
+	p.vault.SetSecret("password", azuretest.Secret{Value: "new"})
+	c.stopNode(t)
+	start := time.Now()
+	c.bootNode(t)
+	eventually(t, 2*time.Minute, "the pods came back with the present secret", func(ctx context.Context) error {
+		list, err := p.client.CoreV1().Pods(p.namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=app"})
+		if err != nil {
+			return err
+		}
+		back := 0
+		for _, pod := range list.Items {
+			if runs(&pod) != nil || pod.Status.ContainerStatuses[0].RestartCount == 0 {
+				continue
+			}
+			got, err := p.exec(ctx, pod.Name, "cat /mnt/secrets/password")
+			if err != nil {
+				return err
+			}
+			if got != "new" {
+				return fmt.Errorf("pod %s reads %q", pod.Name, got)
+			}
+			back++
+		}
+		if back != 3 {
+			return fmt.Errorf("%d of %d pods", back, len(list.Items))
+		}
+		return nil
+	})
+	t.Logf("all pods were back %.1f s after the node's start", time.Since(start).Seconds())
+}
+
+// replaced follows deploy/MOVING.md: classes and pods under a DaemonSet of the shape of the
+// provider that this one replaces, then under our chart.
+func (c *cluster) replaced(t *testing.T) {
+	c.helm(t, "uninstall", release, "-n", system, "--wait")
+	c.apply(t, c.predecessor())
+	c.rolledOut(t, "csi-secrets-store-provider-azure")
+	p := c.sound(t)
+	app := p.app("app")
+	// As classes and pods were written for it: the client ID in the class, a string of YAML for
+	// each object.
+	p.apply(t, fmt.Sprintf(`apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: old, namespace: %s}
+spec:
+  provider: azure
+  parameters:
+    usePodIdentity: "false"
+    clientID: %s
+    keyvaultName: %s
+    tenantId: %s
+    objects: |
+      array:
+        - |
+          objectName: password
+          objectType: secret
+          objectVersion: ""
+`, p.namespace, app.ClientID(), p.vaultName, tenant), p.pod("before", "app", "old", stay))
+	p.ready(t, time.Minute, "before")
+
+	c.kubectl(t, "-n", system, "delete", "daemonset", "csi-secrets-store-provider-azure", "--wait")
+	p.apply(t, p.pod("between", "app", "old", stay)) // nobody serves it now
+	c.installPlugin(t)
+	p.apply(t, p.pod("after", "app", "old", stay))
+	p.ready(t, 90*time.Second, "between", "after")
+	p.vault.SetSecret("password", azuretest.Secret{Value: "changed"})
+	eventually(t, rotates, "the change reaches pods of both times", func(ctx context.Context) error {
+		for _, pod := range []string{"before", "between", "after"} {
+			if got, err := p.exec(ctx, pod, "cat /mnt/secrets/password"); err != nil || got != "changed" {
+				return errors.Join(err, fmt.Errorf("pod %s reads %q", pod, got))
+			}
+		}
+		return nil
+	})
+}
+
+// predecessor is a DaemonSet as Azure/secrets-store-csi-driver-provider-azure documents its
+// own: name, labels, arguments, ports and paths. Its image cannot be had here, so ours runs.
+func (c *cluster) predecessor() string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: ServiceAccount
+metadata: {name: csi-secrets-store-provider-azure, namespace: kube-system}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: csi-secrets-store-provider-azure
+  namespace: kube-system
+  labels: {app: csi-secrets-store-provider-azure}
+spec:
+  updateStrategy: {type: RollingUpdate}
+  selector: {matchLabels: {app: csi-secrets-store-provider-azure}}
+  template:
+    metadata: {labels: {app: csi-secrets-store-provider-azure}}
+    spec:
+      serviceAccountName: csi-secrets-store-provider-azure
+      hostNetwork: true
+      containers:
+        - name: provider-azure-installer
+          image: %s
+          imagePullPolicy: IfNotPresent
+          args: [--endpoint=unix:///provider/azure.sock, --construct-pem-chain=true, --healthz-port=8989, --healthz-path=/healthz, --healthz-timeout=5s]
+          env:
+            - {name: HTTPS_PROXY, value: %q}
+            - {name: SSL_CERT_FILE, value: /ca/ca.crt}
+          livenessProbe:
+            httpGet: {path: /healthz, port: 8989}
+            failureThreshold: 3
+            initialDelaySeconds: 5
+            timeoutSeconds: 10
+            periodSeconds: 30
+          securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, runAsUser: 0, capabilities: {drop: [ALL]}}
+          volumeMounts:
+            - {mountPath: /provider, name: provider-vol}
+            - {mountPath: /ca, name: ca}
+      volumes:
+        - name: provider-vol
+          hostPath: {path: /var/run/secrets-store-csi-providers}
+        - name: ca
+          configMap: {name: azure-ca}
+      nodeSelector: {kubernetes.io/os: linux}
+`, setup.image, c.box.ProxyURL())
+}
+
+// deployment runs pods that stay, and that are started again when they end.
+func (p *place) deployment(name, serviceAccount, class string, replicas int) string {
+	return fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s, namespace: %[2]s}
+spec:
+  replicas: %[3]d
+  selector: {matchLabels: {app: %[1]s}}
+  template:
+    metadata: {labels: {app: %[1]s}}
+    spec:
+      serviceAccountName: %[4]s
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: main
+          image: busybox:1.37
+          command: ["/bin/sh", "-c", %[5]q]
+          volumeMounts: [{name: secrets, mountPath: /mnt/secrets, readOnly: true}]
+      volumes:
+        - name: secrets
+          csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: %[6]s}}
+`, name, p.namespace, replicas, serviceAccount, stay, class)
+}
+
+// policies refuse a broken class and a pod that breaks one, and let pass what works.
+func (c *cluster) policies(t *testing.T) {
+	p := c.sound(t)
+	c.kubectl(t, "apply", "-k", "../../deploy/policy")
+	defer c.kubectl(t, "delete", "-k", "../../deploy/policy")
+	broken := p.classWith("broken", map[string]string{"keyvaultName": p.vault.URL(), "tenantID": tenant}, "password")
+	eventually(t, 30*time.Second, "a broken class is refused", func(ctx context.Context) error {
+		err := p.tryCreate(ctx, broken)
+		if err == nil || !strings.Contains(err.Error(), "keyvaultName: ") || !strings.Contains(err.Error(), "not its URL") {
+			return fmt.Errorf("created: %v", err)
+		}
+		return nil
+	})
+	p.apply(t, p.class("fine", "password"))
+	override := func(name, attribute string) string {
+		return replace(t, p.pod(name, "app", "fine", stay), "secretProviderClass: fine}", "secretProviderClass: fine, "+attribute+"}")
+	}
+	eventually(t, 30*time.Second, "a pod that breaks its class is refused", func(ctx context.Context) error {
+		err := p.tryCreate(ctx, override("breaks", `usePodIdentity: "true"`))
+		if err == nil || !strings.Contains(err.Error(), "volume of class fine: usePodIdentity: AAD Pod Identity is retired") {
+			return fmt.Errorf("created: %v", err)
+		}
+		return nil
+	})
+	p.apply(t, override("overrides", fmt.Sprintf("tenantID: %q", tenant)), p.pod("plain", "app", "fine", stay))
+	p.ready(t, time.Minute, "overrides", "plain")
+}
+
+// dryRun: all that deploy/ offers passes the API server's own checks.
+func (c *cluster) dryRun(t *testing.T) {
+	p := c.newPlace(t)
+	for _, args := range [][]string{
+		{"-k", "../../deploy/manifests"}, {"-f", "../../deploy/manifests/windows"}, {"-k", "../../deploy/policy"},
+	} {
+		c.kubectl(t, append([]string{"apply", "--server-side", "--dry-run=server", "--force-conflicts"}, args...)...)
+	}
+	classes, err := filepath.Glob("../../deploy/examples/*/secretproviderclass.yaml")
+	if err != nil || len(classes) < 8 {
+		t.Fatalf("%d examples, %v", len(classes), err)
+	}
+	for _, class := range classes {
+		folder := filepath.Base(filepath.Dir(class))
+		manifests := p.example(t, folder, "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee")
+		// Nothing is written in a dry run, so that the pod's service account must be there.
+		p.apply(t, p.account(folder, ""))
+		if _, err := c.run(t.Context(), manifests, c.kubectlPath(), "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"); err != nil {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+}
+
+// uninstalled: what deploy/README.md says of removing everything leaves no socket, no mount
+// and no object.
+func (c *cluster) uninstalled(t *testing.T) {
+	c.quiet(t)
+	c.helm(t, "uninstall", release, "-n", system, "--wait")
+	kinds := strings.Fields(c.kubectl(t, "api-resources", "--verbs=list", "-o", "name"))
+	kinds = slices.DeleteFunc(kinds, func(k string) bool { return k == "componentstatuses" }) // kubectl warns of it
+	if left := c.kubectl(t, "get", strings.Join(kinds, ","), "-A", "-l", "app.kubernetes.io/instance="+release, "-o", "name", "--ignore-not-found"); strings.TrimSpace(left) != "" {
+		t.Errorf("left behind: %s", left)
+	}
+	name := fmt.Sprint("look-", c.number())
+	c.apply(t, fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: %s}
+spec:
+  restartPolicy: Never
+  containers:
+    - name: main
+      image: busybox:1.37
+      command: ["/bin/sh", "-c", "ls -A /providers; grep secrets-store /host/proc/1/mounts; true"]
+      volumeMounts: [{name: providers, mountPath: /providers}, {name: proc, mountPath: /host/proc}]
+  volumes:
+    - {name: providers, hostPath: {path: /var/run/secrets-store-csi-providers}}
+    - {name: proc, hostPath: {path: /proc}}
+`, name, system))
+	p := &place{cluster: c, namespace: system}
+	if got := strings.TrimSpace(p.output(t, name)); got != "" {
+		t.Errorf("on the node: %s", got)
+	}
+	pods, err := c.client.CoreV1().Pods(system).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=akv-csi-provider"})
+	if err != nil || len(pods.Items) > 0 {
+		t.Errorf("%d pods of the plugin, %v", len(pods.Items), err)
+	}
+	if _, err := c.client.CoreV1().ServiceAccounts(system).Get(t.Context(), release, metav1.GetOptions{}); err == nil {
+		t.Error("its ServiceAccount is there")
+	}
+	c.kubectl(t, "-n", system, "delete", "pod", name)
+}
