@@ -4,16 +4,18 @@ BIN      := bin/akv-csi-provider
 FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
 STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w'
-# The modules beside the plugin's own; see e2e/README.md.
+# The modules beside the plugin's own; see e2e/README.md. The tests of e2e/cluster start a
+# Kubernetes, so they have a target of their own.
 MODULES  := e2e e2e/image e2e/policy e2e/watch
+CLUSTER  := cd e2e/cluster && CGO_ENABLED=0 go test -count=1 -v -timeout=30m
 LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
 # The race detector needs a C compiler.
 RACE     := $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 
-.PHONY: build cross test lint fuzz bench demo image chart manifests help
+.PHONY: build cross test lint fuzz bench demo image chart manifests e2e help
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 build: ## the plugin as a static binary, in bin/
 	$(STATIC) -o $(BIN) $(PLUGIN)
@@ -32,7 +34,8 @@ lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
 	cd e2e/tools && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
-	@set -e; for m in . $(MODULES); do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
+	cd e2e/cluster && go vet ./...
+	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
@@ -54,6 +57,14 @@ chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests again
 
 manifests: $(HELM) ## render deploy/manifests from the chart
 	cd e2e && HELM=$(HELM) go test -count=1 -run=TestManifests ./chart -update
+
+e2e: $(HELM) ## the plugin in a real Kubernetes that this machine runs (Linux, root)
+ifneq ($(E2E_CLUSTER)$(E2E_KUBERNETES),)
+	$(CLUSTER)
+else
+	E2E_KUBERNETES=1.37 E2E_TOKENS=secrets; export E2E_KUBERNETES E2E_TOKENS; $(CLUSTER)
+	E2E_KUBERNETES=1.34 E2E_TOKENS=context; export E2E_KUBERNETES E2E_TOKENS; $(CLUSTER) -short
+endif
 
 $(HELM): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
 	cd e2e/tools/helm && $(STATIC) -o $@ helm.sh/helm/v4/cmd/helm && touch $@

@@ -138,7 +138,7 @@ func TestExamples(t *testing.T) {
 
 var (
 	fence   = regexp.MustCompile("(?s)\n *```yaml\n(.*?)\n *```")
-	targets = regexp.MustCompile("(?m)^    make ([a-z]+)|`make ([a-z]+)")
+	targets = regexp.MustCompile("(?m)^    make ([a-z0-9]+)|`make ([a-z0-9]+)")
 	links   = regexp.MustCompile(`\]\(([^)]+)\)`)
 )
 

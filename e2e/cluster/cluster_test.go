@@ -269,14 +269,39 @@ func (c *cluster) installDriver(t *testing.T) {
 		return string(text)
 	}
 	const crd = "secrets-store.csi.x-k8s.io_secretproviderclass"
-	c.apply(t, read(crd+"es.yaml"), read(crd+"podstatuses.yaml"), read("rbac-secretproviderclass.yaml"), read("rbac-secretprovidersyncing.yaml"),
+	manifests := []string{
+		read(crd + "es.yaml"), read(crd + "podstatuses.yaml"), read("rbac-secretproviderclass.yaml"), read("rbac-secretprovidersyncing.yaml"),
 		c.csiDriver(t, true),
 		replace(t, read("secrets-store-csi-driver.yaml"),
 			"--enable-secret-rotation=false", "--enable-secret-rotation=true",
-			"--rotation-poll-interval=2m", "--rotation-poll-interval="+pollInterval.String()))
+			"--rotation-poll-interval=2m", "--rotation-poll-interval="+pollInterval.String()),
+	}
+	if c.node == nil { // the cluster is left as it was
+		t.Cleanup(func() { c.clear(t, manifests) })
+	}
+	c.apply(t, manifests...)
 	c.kubectl(t, "wait", "--for=condition=Established", "--timeout=30s",
 		"crd/secretproviderclasses.secrets-store.csi.x-k8s.io", "crd/secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io")
 	c.rolledOut(t, "csi-secrets-store")
+}
+
+// clear takes away the plugin, if it is still there, and the driver.
+func (c *cluster) clear(t *testing.T, driver []string) {
+	t.Helper()
+	if t.Failed() {
+		c.dump(t)
+	}
+	if _, err := c.run(context.Background(), "", setup.helm, "uninstall", release, "-n", system, "--ignore-not-found", "--wait"); err != nil {
+		t.Error(err)
+	}
+	for input, args := range map[string][]string{
+		strings.Join(driver, "\n---\n"): {"-f", "-"},
+		"":                              {"configmap/azure-ca", "-n", system},
+	} {
+		if _, err := c.run(context.Background(), input, c.kubectlPath(), append([]string{"delete", "--ignore-not-found"}, args...)...); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // csiDriver is the driver's CSIDriver object, with or without tokens of pods.

@@ -144,6 +144,7 @@ func (c *cluster) errors(t *testing.T) {
 			m.vault.Grant(m.app.ClientID(), azuretest.SecretsGet)
 			m.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
 			more := r.make(m)
+			t.Cleanup(func() { m.vault.SetFault(azuretest.Fault{}) }) // a stalled mount would hold up whoever ends the plugin
 			pod := p.pod("app", "app", "app", stay)
 			if m.publish != "" {
 				pod = replace(t, pod, "volumeAttributes:", "nodePublishSecretRef: {name: "+m.publish+"}, volumeAttributes:")

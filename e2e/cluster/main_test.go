@@ -130,7 +130,7 @@ func builder() *build.Builder {
 // prepare builds what the tests need while the network of the machine is there.
 func prepare() error {
 	b, ctx := builder(), context.Background()
-	if err := b.Programs(ctx, setup.kubernetes); err != nil {
+	if err := b.Programs(ctx, setup.kubernetes, setup.existing == ""); err != nil {
 		return err
 	}
 	if setup.existing == "" {

@@ -5,8 +5,34 @@ import (
 	"time"
 )
 
-// TestCluster is the suite: one cluster, on which the tests of calm run side by side, and
-// those of storm, which disturb others, one after the other.
+// suite is all tests. The calm ones run side by side, the others, which disturb, one after
+// the other.
+var suite = []struct {
+	name string
+	run  func(*cluster, *testing.T)
+	calm bool
+	long bool // left out with -short
+}{
+	{name: "QuickStart", run: (*cluster).quickStart, calm: true},
+	{name: "Files", run: (*cluster).files, calm: true},
+	{name: "Examples", run: (*cluster).examples, calm: true},
+	{name: "Secrets", run: (*cluster).secrets, calm: true},
+	{name: "Isolation", run: (*cluster).isolation, calm: true},
+	{name: "Errors", run: (*cluster).errors, calm: true},
+	{name: "Rotation", run: (*cluster).rotation, calm: true},
+	{name: "Outages", run: (*cluster).outages, calm: true, long: true},
+
+	{name: "DryRun", run: (*cluster).dryRun},
+	{name: "Killed", run: (*cluster).killed},
+	{name: "Updated", run: (*cluster).updated},
+	{name: "Misconfigured", run: (*cluster).misconfigured},
+	{name: "Policies", run: (*cluster).policies},
+	{name: "Rebooted", run: (*cluster).rebooted},
+	{name: "Replaced", run: (*cluster).replaced},
+	{name: "Crowd", run: (*cluster).crowd, long: true},
+	{name: "Uninstalled", run: (*cluster).uninstalled}, // the last
+}
+
 func TestCluster(t *testing.T) {
 	if unable != "" {
 		t.Skip(unable)
@@ -14,51 +40,23 @@ func TestCluster(t *testing.T) {
 	c := newCluster(t)
 	c.installDriver(t)
 	c.installPlugin(t)
-	type test struct {
-		name string
-		run  func(*testing.T)
-	}
-	calm := []test{
-		{"QuickStart", c.quickStart},
-		{"Files", c.files},
-		{"Examples", c.examples},
-		{"Secrets", c.secrets},
-		{"Isolation", c.isolation},
-		{"Errors", c.errors},
-		{"Rotation", c.rotation},
-	}
-	if !testing.Short() {
-		calm = append(calm, test{"Outages", c.outages}) // takes more than a minute
-	}
-	storm := []test{
-		{"DryRun", c.dryRun},
-		{"Killed", c.killed},
-		{"Updated", c.updated},
-		{"Misconfigured", c.misconfigured},
-		{"Policies", c.policies},
-		{"Rebooted", c.rebooted},
-		{"Replaced", c.replaced},
-		{"Crowd", c.crowd},
-		{"Uninstalled", c.uninstalled},
-	}
-	t.Run("calm", func(t *testing.T) {
-		for _, test := range calm {
-			t.Run(test.name, func(t *testing.T) {
-				t.Parallel()
-				timed(t, test.run)
-			})
+	group := func(calm bool) func(*testing.T) {
+		return func(t *testing.T) {
+			for _, test := range suite {
+				if test.calm != calm || test.long && testing.Short() {
+					continue
+				}
+				t.Run(test.name, func(t *testing.T) {
+					if calm {
+						t.Parallel()
+					}
+					start := time.Now()
+					defer func() { t.Logf("%.1f s", time.Since(start).Seconds()) }() // without the waiting for its turn
+					test.run(c, t)
+				})
+			}
 		}
-	})
-	t.Run("storm", func(t *testing.T) {
-		for _, test := range storm {
-			t.Run(test.name, func(t *testing.T) { timed(t, test.run) })
-		}
-	})
-}
-
-// timed says how long a test took, without the waiting for its turn.
-func timed(t *testing.T, run func(*testing.T)) {
-	start := time.Now()
-	defer func() { t.Logf("%.1f s", time.Since(start).Seconds()) }()
-	run(t)
+	}
+	t.Run("calm", group(true))
+	t.Run("storm", group(false))
 }

@@ -33,23 +33,29 @@ type program struct {
 	module, pkg, out, flags string
 }
 
-// Programs builds what a node of that Kubernetes runs.
-func (b *Builder) Programs(ctx context.Context, kubernetes string) error {
+// Programs builds what a node of that Kubernetes runs, or, if the node is not ours, kubectl
+// alone.
+func (b *Builder) Programs(ctx context.Context, kubernetes string, node bool) error {
 	release, known := Versions[kubernetes]
 	if !known {
 		return fmt.Errorf("no Kubernetes %q here: the suite knows 1.34 and 1.37", kubernetes)
 	}
 	const v = "k8s.io/component-base/version."
-	version := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(kubernetes, "1."))
+	flags := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(kubernetes, "1."))
+	names := []string{"kubectl"}
 	var all []program
-	for _, name := range []string{"kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"} {
-		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, version})
+	if node {
+		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+		all = []program{
+			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", ""},
+			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
+				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion},
+			{".", "./sidecars", "sidecars", ""},
+		}
 	}
-	all = append(all,
-		program{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", ""},
-		program{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
-			"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion},
-		program{".", "./sidecars", "sidecars", ""})
+	for _, name := range names {
+		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, flags})
+	}
 	for _, p := range all {
 		if err := b.compile(ctx, p); err != nil {
 			return err

@@ -33,7 +33,7 @@ const cgroup = "/akv-csi-provider-e2e"
 var packages = []struct{ program, name string }{
 	{"containerd", "containerd"}, {"ctr", "containerd"}, {"containerd-shim-runc-v2", "containerd"},
 	{"runc", "runc"}, {"/usr/lib/cni/bridge", "containernetworking-plugins"}, {"/usr/lib/cni/host-local", "containernetworking-plugins"},
-	{"busybox", "busybox-static"}, {"ip", "iproute2"}, {"mount", "mount"}, {"iptables", "iptables"},
+	{"busybox", "busybox-static"}, {"ip", "iproute2"}, {"mount", "mount"},
 }
 
 // Missing returns the packages of Debian and Ubuntu with what a node needs and this machine
@@ -223,18 +223,15 @@ func (s settings) restore() {
 	}
 }
 
-// hierarchies are the mounted cgroup file systems that kubelet uses: one (v2) or, in v1,
-// one for each controller.
-func hierarchies() ([]string, bool) {
+// hierarchies are the mounted cgroup file systems: one (v2) or, in v1, one for each
+// controller and perhaps a v2 without any.
+func hierarchies() (dirs []string, v2 bool) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		return []string{"/sys/fs/cgroup"}, true
 	}
 	all, _ := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
-	var dirs []string
 	for _, file := range all {
-		if dir := filepath.Dir(file); filepath.Base(dir) != "unified" {
-			dirs = append(dirs, dir)
-		}
+		dirs = append(dirs, filepath.Dir(file))
 	}
 	return dirs, false
 }
