@@ -32,7 +32,6 @@ type cluster struct {
 	kubeconfig string
 	config     *rest.Config
 	client     kubernetes.Interface
-	driver     string // folder of the driver's manifests
 
 	box    *azuretest.Box
 	issuer string // of the cluster's service-account tokens, as Entra knows it
@@ -47,8 +46,8 @@ const (
 	tenant  = "72f988bf-0000-4000-8000-00000000cafe"
 )
 
-// newCluster starts a node, or connects to the cluster that there is, and installs the
-// driver. All is gone when the test ends.
+// newCluster starts a node, or connects to the cluster that there is. The node is gone when
+// the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{kubeconfig: setup.existing}
@@ -73,39 +72,26 @@ func newCluster(t *testing.T) *cluster {
 		return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
 	c.startBox(t)
-	if c.driver, err = builder().DriverManifests(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	t.Logf("API server after %.1f s", time.Since(start).Seconds())
 	return c
 }
 
 func (c *cluster) startNode(t *testing.T) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "akv-e2e-") // not /tmp, which may be in memory; short, for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
 	archives, err := builder().Images()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.node = &node.Node{
-		Dir: dir, Programs: setup.cache, Version: setup.kubernetes,
+		Dir: node.Dir(), Programs: setup.cache, Version: setup.kubernetes,
 		Images: append(archives, filepath.Join(setup.cache, "akv-csi-provider.oci.tar")),
 	}
 	c.kubeconfig = c.node.Kubeconfig()
 	t.Cleanup(func() {
-		if t.Failed() {
-			c.dump(t)
-		}
 		if setup.hold {
-			hold(dir)
+			hold(c.kubeconfig)
 		}
 		c.stopNode(t)
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
 	})
 	c.bootNode(t)
 }
@@ -132,9 +118,9 @@ func (c *cluster) stopNode(t *testing.T) {
 }
 
 // hold lets somebody look around.
-func hold(dir string) {
+func hold(kubeconfig string) {
 	fmt.Fprintf(os.Stderr, "\nThe cluster stays until interrupted (Ctrl-C):\n  nsenter --net=/proc/%d/ns/net %s --kubeconfig=%s get pods -A\n",
-		os.Getpid(), filepath.Join(setup.cache, "kubernetes-"+setup.kubernetes, "kubectl"), filepath.Join(dir, "pki", "admin.kubeconfig"))
+		os.Getpid(), filepath.Join(setup.cache, "kubernetes-"+setup.kubernetes, "kubectl"), kubeconfig)
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
 	<-interrupted
@@ -213,7 +199,7 @@ func (c *cluster) run(ctx context.Context, input, name string, args ...string) (
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
-	// helm keeps nothing from one run to the next.
+	// What helm keeps is not the user's.
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HELM_CACHE_HOME="+filepath.Join(setup.cache, "helm-home"),
 		"HELM_CONFIG_HOME="+filepath.Join(setup.cache, "helm-home"), "HELM_DATA_HOME="+filepath.Join(setup.cache, "helm-home"))
 	out, err := cmd.CombinedOutput()
@@ -262,7 +248,7 @@ func (c *cluster) tryCreate(ctx context.Context, manifest string) error {
 func (c *cluster) installDriver(t *testing.T) {
 	t.Helper()
 	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(c.driver, name))
+		text, err := os.ReadFile(filepath.Join(builder().Manifests(), name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,9 +274,7 @@ func (c *cluster) installDriver(t *testing.T) {
 // clear takes away the plugin, if it is still there, and the driver.
 func (c *cluster) clear(t *testing.T, driver []string) {
 	t.Helper()
-	if t.Failed() {
-		c.dump(t)
-	}
+	c.noNamespaces(t)
 	if _, err := c.run(context.Background(), "", setup.helm, "uninstall", release, "-n", system, "--ignore-not-found", "--wait"); err != nil {
 		t.Error(err)
 	}
@@ -307,7 +291,7 @@ func (c *cluster) clear(t *testing.T, driver []string) {
 // csiDriver is the driver's CSIDriver object, with or without tokens of pods.
 func (c *cluster) csiDriver(t *testing.T, tokens bool) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(c.driver, "csidriver.yaml"))
+	text, err := os.ReadFile(filepath.Join(builder().Manifests(), "csidriver.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

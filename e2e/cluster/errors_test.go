@@ -3,6 +3,9 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +83,10 @@ var refusals = []refusal{
 		r.parameters["keyvaultName"] = name
 		return ""
 	}, false},
+	{"TokenRejected", func(r *mistake) string {
+		r.vault.SetFault(azuretest.Fault{Status: 401})
+		return ""
+	}, false},
 	{"ObjectNotFound", func(r *mistake) string {
 		r.objects = []string{"no-such-secret"}
 		return ""
@@ -114,6 +121,35 @@ var refusals = []refusal{
 	}, true},
 }
 
+// elsewhere are the reasons of deploy/TROUBLESHOOTING.md that have no refusal, and why.
+var elsewhere = map[string]string{
+	"TokenRequestMissing":           "in Misconfigured",
+	"ServiceAccountLookupForbidden": "in Misconfigured",
+	"IdentityModeRefused":           "in Misconfigured",
+	"ServiceUnavailable":            "in Outages",
+	"TLSUntrusted":                  "the box is behind a proxy, whose CA the plugin must trust to start at all",
+	"VaultNotFound":                 "the box is behind a proxy, which answers for names that do not exist: ProxyRefused",
+	"Canceled":                      "nobody waits for it",
+	"Internal":                      "a bug",
+}
+
+// everyReason holds the refusals against what users can look up.
+func everyReason(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/TROUBLESHOOTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	headings := regexp.MustCompile(`(?m)^### (\w+)$`).FindAllStringSubmatch(string(text), -1)
+	if len(headings) < 30 {
+		t.Fatalf("%d reasons in TROUBLESHOOTING.md", len(headings))
+	}
+	for _, h := range headings {
+		if elsewhere[h[1]] == "" && !slices.ContainsFunc(refusals, func(r refusal) bool { return r.reason == h[1] }) {
+			t.Errorf("no pod meets %s", h[1])
+		}
+	}
+}
+
 func failWith(aadsts int) func(*mistake) string {
 	return func(r *mistake) string {
 		r.app.FailWith(aadsts)
@@ -131,6 +167,7 @@ func (r *mistake) servicePrincipal() string {
 // errors: the event of a pod that cannot start says why in one line that ends with the
 // reason, whole within what kubelet shows of it, and repeats fold into it.
 func (c *cluster) errors(t *testing.T) {
+	everyReason(t)
 	for _, r := range refusals {
 		if r.reason == "Timeout" && testing.Short() {
 			continue // takes a minute
@@ -169,7 +206,7 @@ func (c *cluster) errors(t *testing.T) {
 			eventually(t, time.Minute, "repeats fold into the event", func(ctx context.Context) error {
 				events, err := p.failedMounts(ctx, "app")
 				if err == nil && (len(events) != 1 || events[0].Count < 3) {
-					err = fmt.Errorf("%d events, the first %d times", len(events), events[0].Count)
+					err = fmt.Errorf("not one event of three or more: %v", events)
 				}
 				return err
 			})

@@ -42,7 +42,7 @@ func (c *cluster) files(t *testing.T) {
 		p.class("files", "text",
 			"objectName: text, objectType: secret, objectAlias: before, objectVersion: "+first,
 			"objectName: text, objectType: secret, objectAlias: history, objectVersionHistory: 2",
-			"objectName: blob, objectType: secret, objectEncoding: base64, filePermission: \"0440\"",
+			"objectName: blob, objectType: secret, objectEncoding: base64, filePermission: \"0444\"",
 			"objectName: signing, objectType: key, objectAlias: keys/signing.pem, filePermission: \"0444\"",
 			"objectName: web, objectType: cert, objectAlias: web.crt",
 			"objectName: web, objectType: secret, objectAlias: web.pem",
@@ -63,11 +63,11 @@ func (c *cluster) files(t *testing.T) {
 	certificate := block("CERTIFICATE", pair.der)
 	want := "1000\n" + strings.Join([]string{
 		line("./before", "644", "older"),
-		line("./blob", "440", ""), // which this user may not read
+		line("./blob", "444", "\x00\x01\xff"),
 		line("./history/0", "644", "newer"),
 		line("./history/1", "644", "older"),
 		line("./keys/signing.pem", "444", block("PUBLIC KEY", public)),
-		line("./private", "400", ""),
+		line("./private", "400", ""), // which this user may not read
 		line("./text", "644", "newer"),
 		line("./web.crt", "644", certificate),
 		line("./web.pem", "644", block("PRIVATE KEY", private)+certificate),

@@ -93,23 +93,27 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	missing, err := node.Missing()
-	if err == nil && len(missing) > 0 {
-		err = install(missing)
+	switch {
+	case err != nil:
+		unable = err.Error()
+	case len(missing) > 0 && setup.install:
+		if err := install(missing); err != nil { // which was asked for
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case len(missing) > 0:
+		unable = "it lacks what Debian and Ubuntu have in " + strings.Join(missing, ", ") + "; E2E_INSTALL=yes installs them with apt-get"
 	}
-	if err != nil {
-		unable = "no cluster can be started here: " + err.Error()
+	if unable != "" {
+		unable = "this machine cannot start a cluster: " + unable
 		fmt.Fprintln(os.Stderr, "SKIPPED:", unable)
 		os.Exit(m.Run())
 	}
 	os.Exit(node.Enter(prepare, m.Run))
 }
 
-// install installs packages if that is wished, or says how to.
 func install(missing []string) error {
 	command := "apt-get install -y --no-install-recommends " + strings.Join(missing, " ")
-	if !setup.install {
-		return fmt.Errorf("run this, or set E2E_INSTALL=yes: %s", command)
-	}
 	for _, line := range []string{"apt-get update", command} {
 		fmt.Fprintln(os.Stderr, line)
 		words := strings.Fields(line)
@@ -131,6 +135,9 @@ func builder() *build.Builder {
 func prepare() error {
 	b, ctx := builder(), context.Background()
 	if err := b.Programs(ctx, setup.kubernetes, setup.existing == ""); err != nil {
+		return err
+	}
+	if err := b.DriverManifests(ctx); err != nil {
 		return err
 	}
 	if setup.existing == "" {

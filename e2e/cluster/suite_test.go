@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// suite is all tests. The calm ones run side by side, the others, which disturb, one after
-// the other.
+// suite is all tests. The calm ones run side by side, the others, most of which would disturb
+// them, one after the other.
 var suite = []struct {
 	name string
 	run  func(*cluster, *testing.T)
@@ -50,8 +50,13 @@ func TestCluster(t *testing.T) {
 					if calm {
 						t.Parallel()
 					}
-					start := time.Now()
-					defer func() { t.Logf("%.1f s", time.Since(start).Seconds()) }() // without the waiting for its turn
+					start := time.Now() // without the waiting for its turn
+					defer func() {
+						t.Logf("%.1f s", time.Since(start).Seconds())
+						if t.Failed() {
+							c.dump(t)
+						}
+					}()
 					test.run(c, t)
 				})
 			}

@@ -56,6 +56,7 @@ func (c *cluster) rotation(t *testing.T) {
 	eventually(t, rotates, "the change is in the pod", printed("one same\ntwo same\n"))
 	t.Logf("the change was seen after %.1f s", time.Since(start).Seconds())
 
+	// The metric is the whole node's; the line in the log is the pod's own.
 	failed, err := c.metric(t.Context(), `akv_csi_rotations_total{result="failed"}`)
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,9 @@ func (c *cluster) number() int {
 	return c.next
 }
 
+// ours is a label of the namespaces of tests.
+const ours = "akv-csi-provider/e2e"
+
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
 // newPlace makes a namespace, deleted when the test ends, and a vault.
@@ -43,7 +46,7 @@ func (c *cluster) newPlace(t *testing.T) *place {
 	t.Helper()
 	n := c.number()
 	name := strings.ToLower(t.Name()[strings.LastIndexByte(t.Name(), '/')+1:])
-	p := &place{cluster: c, namespace: fmt.Sprintf("%s-%d", notInNames.ReplaceAllString(name, "-"), n), vaultName: fmt.Sprintf("kv-e2e-%d", n), tenant: tenant, apps: map[string]*azuretest.Application{}}
+	p := &place{cluster: c, namespace: fmt.Sprintf("akv-e2e-%s-%d", notInNames.ReplaceAllString(name, "-"), n), vaultName: fmt.Sprintf("kv-e2e-%d", n), tenant: tenant, apps: map[string]*azuretest.Application{}}
 	p.vault = c.box.Vault(p.vaultName, c.box.Tenant(tenant))
 	c.addNamespace(t, p.namespace)
 	return p
@@ -52,7 +55,10 @@ func (c *cluster) newPlace(t *testing.T) *place {
 // addNamespace makes a namespace and waits until pods can be made in it.
 func (c *cluster) addNamespace(t *testing.T, name string) {
 	t.Helper()
-	c.apply(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", name))
+	labelled := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{ours: "true"}}}
+	if _, err := c.client.CoreV1().Namespaces().Create(t.Context(), labelled, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			c.dumpNamespace(t, name)
@@ -95,8 +101,8 @@ func (p *place) account(name, clientID string) string {
 	return manifest
 }
 
-// class is a SecretProviderClass of the place's vault: objects are in the order of their
-// names, each "name" of a secret or the fields "objectName: x, objectType: key".
+// class is a SecretProviderClass of the place's vault. An object is the name of a secret, or
+// fields such as "objectName: x, objectType: key".
 func (p *place) class(name string, objects ...string) string {
 	return p.classWith(name, map[string]string{"keyvaultName": p.vaultName, "tenantID": p.tenant}, objects...)
 }
@@ -277,6 +283,24 @@ func (c *cluster) pluginLog(ctx context.Context) (string, error) {
 	}
 	text, err := c.client.CoreV1().Pods(system).GetLogs(pod, &corev1.PodLogOptions{}).DoRaw(ctx)
 	return string(text), err
+}
+
+// noNamespaces waits until the namespaces of tests are gone, and with them their pods.
+func (c *cluster) noNamespaces(t *testing.T) {
+	t.Helper()
+	within, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	for {
+		list, err := c.client.CoreV1().Namespaces().List(within, metav1.ListOptions{LabelSelector: ours})
+		if err == nil && len(list.Items) == 0 {
+			return
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-within.Done():
+			t.Fatalf("namespaces do not end: %d, %v", len(list.Items), err)
+		}
+	}
 }
 
 // dumpNamespace prints what kubectl tells of a test's pods.

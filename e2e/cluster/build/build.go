@@ -5,7 +5,7 @@ package build
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -80,7 +80,8 @@ func (b *Builder) compile(ctx context.Context, p program) error {
 	}
 	start := time.Now()
 	fmt.Fprintf(b.Progress, "building %s ...", p.out)
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", out, p.pkg)
+	unfinished := out + ".new" // what an interrupt leaves is not taken for the program
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", unfinished, p.pkg)
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
 	if text, err := cmd.CombinedOutput(); err != nil {
@@ -88,8 +89,7 @@ func (b *Builder) compile(ctx context.Context, p program) error {
 		return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
 	}
 	fmt.Fprintf(b.Progress, " %d s\n", int(time.Since(start).Seconds()))
-	now := time.Now() // an older binary of the same content keeps its time
-	return os.Chtimes(out, now, now)
+	return os.Rename(unfinished, out)
 }
 
 // newer tells whether the file is there and changed after all the others.
@@ -120,18 +120,24 @@ func (b *Builder) Plugin(ctx context.Context, ref string) (string, error) {
 	return filepath.Join(out, "akv-csi-provider.oci.tar"), nil
 }
 
-// DriverManifests is the folder of the driver's own manifests.
-func (b *Builder) DriverManifests(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f={{.Dir}}", "sigs.k8s.io/secrets-store-csi-driver")
+// DriverManifests copies the driver's own manifests to [Builder.Manifests].
+func (b *Builder) DriverManifests(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "sigs.k8s.io/secrets-store-csi-driver@"+driverVersion)
 	cmd.Dir = filepath.Join(b.Source, "tools/driver")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
 	if err != nil {
-		return "", err
+		return fmt.Errorf("the driver's module: %w\n%s", err, out)
 	}
-	dir := strings.TrimSpace(string(out))
-	if dir == "" {
-		return "", errors.New("the driver's module is not in the module cache")
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return err
 	}
-	return filepath.Join(dir, "deploy"), nil
+	if err := os.RemoveAll(b.Manifests()); err != nil {
+		return err
+	}
+	return os.CopyFS(b.Manifests(), os.DirFS(filepath.Join(module.Dir, "deploy")))
 }
+
+// Manifests is the folder of the driver's own manifests.
+func (b *Builder) Manifests() string { return filepath.Join(b.Out, "driver-"+driverVersion) }

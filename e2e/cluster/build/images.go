@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -24,17 +25,18 @@ type image struct {
 	ref        string // what manifests call it: a node without a registry has it under that name
 	program    string // in Out; added as /program if not empty
 	entrypoint []string
-	archive    string
 }
+
+var notInFiles = regexp.MustCompile(`[^a-z0-9.]+`)
 
 func (b *Builder) images() []image {
 	const upstream = "registry.k8s.io/"
 	return []image{
-		{"e2e.local/pause:1", "", []string{"/bin/busybox", "sleep", "2147483647"}, "pause"},
-		{"docker.io/library/busybox:1.37", "", nil, "busybox"},
-		{upstream + "csi-secrets-store/driver:" + driverVersion, "secrets-store-csi-driver", []string{"/program"}, "driver"},
-		{upstream + "sig-storage/csi-node-driver-registrar:v2.16.0", "sidecars", []string{"/program", "registrar"}, "registrar"},
-		{upstream + "sig-storage/livenessprobe:v2.18.0", "sidecars", []string{"/program", "livenessprobe"}, "livenessprobe"},
+		{"e2e.local/pause:1", "", []string{"/bin/busybox", "sleep", "2147483647"}},
+		{"docker.io/library/busybox:1.37", "", nil},
+		{upstream + "csi-secrets-store/driver:" + driverVersion, "secrets-store-csi-driver", []string{"/program"}},
+		{upstream + "sig-storage/csi-node-driver-registrar:v2.16.0", "sidecars", []string{"/program", "registrar"}},
+		{upstream + "sig-storage/livenessprobe:v2.18.0", "sidecars", []string{"/program", "livenessprobe"}},
 	}
 }
 
@@ -50,13 +52,13 @@ func (b *Builder) Images() ([]string, error) {
 	}
 	var archives []string
 	for _, i := range b.images() {
-		archive := filepath.Join(b.Out, i.archive+".tar")
+		archive := filepath.Join(b.Out, notInFiles.ReplaceAllString(i.ref, "-")+".tar")
 		archives = append(archives, archive)
 		sources := []string{busybox}
 		if i.program != "" {
 			sources = append(sources, filepath.Join(b.Out, i.program))
 		}
-		if newer(archive, sources...) {
+		if newer(archive, append(sources, filepath.Join(b.Source, "build/images.go"))...) {
 			continue
 		}
 		if err := i.write(archive, strings.Fields(string(applets)), sources); err != nil {
@@ -128,5 +130,8 @@ func (i image) write(archive string, applets, sources []string) error {
 	if err != nil {
 		return err
 	}
-	return tarball.WriteToFile(archive, ref, img)
+	if err := tarball.WriteToFile(archive+".new", ref, img); err != nil {
+		return err
+	}
+	return os.Rename(archive+".new", archive)
 }

@@ -21,7 +21,8 @@ func (n *Node) configure() error {
 			return err
 		}
 	}
-	// restrict_oom_score_adj: runc fails where it may not lower the score.
+	// restrict_oom_score_adj: runc fails where it may not lower the score. disable_apparmor: a
+	// profile would stay in the machine's kernel.
 	containerd := fmt.Sprintf(`version = 2
 root = "%[1]s/containerd/root"
 state = "%[1]s/containerd/state"
@@ -32,16 +33,17 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   address = "%[1]s/containerd.sock.ttrpc"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "e2e.local/pause:1"
+  disable_apparmor = true
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "%[2]s"
     conf_dir = "%[1]s/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
-`, n.Dir)
+`, n.Dir, cniDir())
 	cni := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "e2e", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": [[{"subnet": "%s"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
@@ -51,6 +53,7 @@ kind: KubeletConfiguration
 cgroupDriver: cgroupfs
 cgroupRoot: %s
 failSwapOn: false
+resolvConf: %s/resolv.conf # the machine's may be in its /run
 clusterDNS: [10.96.0.10] # nobody is there; without one kubelet warns of each pod
 containerRuntimeEndpoint: unix://%s
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %s/ca.crt}}
@@ -61,11 +64,11 @@ imageGCHighThresholdPercent: 100
 # How often kubelet asks the driver for a volume again, which is what rotates it.
 syncFrequency: 5s
 nodeStatusUpdateFrequency: 2s
-`, cgroup, n.socket(), n.pki())
+`, cgroup, n.Dir, n.socket(), n.pki())
 	if _, v2 := hierarchies(); !v2 && n.Version != "1.34" {
 		kubelet += "failCgroupV1: false\n" // since 1.35 kubelet refuses v1 unless told
 	}
-	for file, text := range map[string]string{"containerd.toml": containerd, "cni/10-bridge.conflist": cni, "kubelet.yaml": kubelet} {
+	for file, text := range map[string]string{"containerd.toml": containerd, "cni/10-bridge.conflist": cni, "kubelet.yaml": kubelet, "resolv.conf": "nameserver 127.0.0.1\n"} {
 		if err := os.WriteFile(filepath.Join(n.Dir, file), []byte(text), 0o600); err != nil {
 			return err
 		}

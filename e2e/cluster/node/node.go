@@ -29,13 +29,13 @@ const Issuer = "https://kubernetes.default.svc.cluster.local"
 // Node is what a node is made of.
 type Node struct {
 	Dir      string   // folder of its state, which outlives a restart; on no overlay file system
-	Programs string   // folder with etcd, and kubernetes/ with the programs of Kubernetes
+	Programs string   // folder with etcd, and the programs of Kubernetes in kubernetes-<Version>
 	Images   []string // archives to import before kubelet starts, the first time
 	Version  string   // of Kubernetes, such as 1.37
 }
 
 // ErrUnsupported tells that a node cannot run here at all.
-var ErrUnsupported = errors.New("needs Linux and root")
+var ErrUnsupported = errors.New("it needs Linux and root")
 
 // Kubeconfig is the administrator's, good inside the network namespace.
 func (n *Node) Kubeconfig() string { return filepath.Join(n.pki(), "admin.kubeconfig") }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,48 +20,84 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The parts of the program, and the variable that names the one to play.
+// The parts of the program, the variable that names the one to play, and the one with the
+// folder of the node's state.
 const (
-	variable = "AKV_E2E_PART"
-	inside   = "inside"
-	first    = "init"
+	part   = "AKV_E2E_PART"
+	inside = "inside"
+	first  = "init"
+	state  = "AKV_E2E_DIR"
 )
 
-// cgroup is where everything that a node runs is accounted.
+// cgroup is the parent of all pods' cgroups.
 const cgroup = "/akv-csi-provider-e2e"
 
 // packages are the programs that a node takes from the machine, with their packages' names
 // in Debian and Ubuntu.
 var packages = []struct{ program, name string }{
 	{"containerd", "containerd"}, {"ctr", "containerd"}, {"containerd-shim-runc-v2", "containerd"},
-	{"runc", "runc"}, {"/usr/lib/cni/bridge", "containernetworking-plugins"}, {"/usr/lib/cni/host-local", "containernetworking-plugins"},
-	{"busybox", "busybox-static"}, {"ip", "iproute2"}, {"mount", "mount"},
+	{"runc", "runc"}, {"busybox", "busybox-static"}, {"ip", "iproute2"}, {"mount", "mount"},
+}
+
+// cniDirs are where distributions put the plugins of the Container Network Interface.
+var cniDirs = []string{"/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"}
+
+// cniDir is the folder with the plugins that a node needs; empty if there is none.
+func cniDir() string {
+	for _, dir := range cniDirs {
+		_, err := os.Stat(filepath.Join(dir, "bridge"))
+		if _, also := os.Stat(filepath.Join(dir, "host-local")); err == nil && also == nil {
+			return dir
+		}
+	}
+	return ""
 }
 
 // Missing returns the packages of Debian and Ubuntu with what a node needs and this machine
-// has not, or [ErrUnsupported].
+// has not, or an error that is [ErrUnsupported] if no node can run here at all.
 func Missing() ([]string, error) {
+	if os.Getenv(part) != "" {
+		return nil, nil // it was asked outside
+	}
 	if os.Geteuid() != 0 {
 		return nil, ErrUnsupported
 	}
+	probe := exec.Command("true")
+	probe.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID}
+	if err := probe.Run(); err != nil {
+		return nil, fmt.Errorf("%w that may make namespaces: %w", ErrUnsupported, err)
+	}
 	var names []string
 	for _, p := range packages {
-		if _, err := exec.LookPath(p.program); err != nil && !strings.Contains(strings.Join(names, " "), p.name) {
+		path, err := exec.LookPath(p.program)
+		if (err != nil || p.program == "busybox" && !isStatic(path)) && !slices.Contains(names, p.name) {
 			names = append(names, p.name)
 		}
+	}
+	if cniDir() == "" {
+		names = append(names, "containernetworking-plugins")
 	}
 	return names, nil
 }
 
+// isStatic tells whether a program needs no dynamic linker, which images do not have.
+func isStatic(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+}
+
 // Enter runs f in a network namespace of its own and returns its exit code. It is the first
 // thing a program does: outside, Enter prepares the machine and starts the program again,
-// inside, with f; as a node's PID 1, it does not return. What Enter prepares it puts back,
-// however the inner program ends.
+// inside, with f; as a node's PID 1, it does not return. What Enter changes on the machine
+// it puts back, however the inner program ends, and also when it is told to end itself.
 func Enter(prepare func() error, f func() int) int {
-	switch os.Getenv(variable) {
+	switch os.Getenv(part) {
 	case first:
-		err := runNode()
-		fmt.Fprintln(os.Stderr, "node:", err)
+		fmt.Fprintln(os.Stderr, "node:", runNode())
 		return 1
 	case inside:
 		if err := network(); err != nil {
@@ -68,37 +106,76 @@ func Enter(prepare func() error, f func() int) int {
 		}
 		return f()
 	}
-	if err := prepare(); err != nil {
+	code, err := outside(prepare)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	saved := saveSettings()
-	defer saved.restore()
+	return code
+}
+
+func outside(prepare func() error) (int, error) {
+	// One at a time: the pods' cgroup, the kernel's settings and what is built are the machine's.
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "akv-csi-provider-e2e.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = lock.Close() }()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return 0, fmt.Errorf("another run has %s: %w", lock.Name(), err)
+	}
+	if err := prepare(); err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "akv-e2e-") // not /tmp, which may be in memory; short, for sockets
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	defer saveSettings().restore()
 	defer removeCgroups()
-	signal.Ignore(os.Interrupt) // it ends the inner program, which is waited for
-	// The kernel kills the inner program when the thread that started it ends, so that
-	// must be one that does not.
+
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	// The kernel kills the inner program when the thread that started it ends, so that must be
+	// one that does not.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := again(inside, os.Args[1:]...)
+	cmd.Env = append(cmd.Env, state+"="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return exit.ExitCode()
+	if err := cmd.Start(); err != nil {
+		return 0, err
 	}
-	fmt.Fprintln(os.Stderr, "in the network namespace:", err)
-	return 1
+	go func() {
+		for s := range told {
+			if s != os.Interrupt { // which a terminal sends to both
+				_ = cmd.Process.Signal(s)
+			}
+		}
+	}()
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if err == nil || errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return cmd.ProcessState.ExitCode(), nil
+	}
+	return 0, fmt.Errorf("in the network namespace: %w", err)
 }
 
-// again is this program in another part.
-func again(part string, args ...string) *exec.Cmd {
+// again is this program in another part, in which there is no proxy: nothing is outside.
+func again(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), variable+"="+part)
+	for _, v := range os.Environ() {
+		if key, _, _ := strings.Cut(v, "="); !strings.HasSuffix(strings.ToUpper(key), "_PROXY") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, part+"="+name)
 	return cmd
 }
 
@@ -115,6 +192,9 @@ func network() error {
 	}
 	return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
 }
+
+// Dir is the folder for the state of a node inside [Enter], which removes it.
+func Dir() string { return os.Getenv(state) }
 
 // Running is a node that runs.
 type Running struct {
@@ -196,10 +276,36 @@ func (r *Running) Stop() error {
 	}
 }
 
-// In returns the path under which this process reaches a file of the node, whose own mounts
-// it does not see: a pod's volume, say.
-func (r *Running) In(path string) string {
-	return filepath.Join("/proc", fmt.Sprint(r.process.Process.Pid), "root", path)
+// Kill kills the processes in the node's network whose command line begins with that
+// program, and tells how many there were.
+func (r *Running) Kill(program string) (int, error) {
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return 0, err
+	}
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, err
+	}
+	killed := 0
+	for _, dir := range all {
+		command, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err != nil || !strings.HasPrefix(string(command), program+"\x00") {
+			continue
+		}
+		if network, err := os.Readlink(filepath.Join(dir, "ns/net")); err != nil || network != own {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscan(filepath.Base(dir), &pid); err != nil {
+			return killed, err
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return killed, err
+		}
+		killed++
+	}
+	return killed, nil
 }
 
 // settings are those of the machine's kernel that kubelet changes for all.
@@ -223,19 +329,23 @@ func (s settings) restore() {
 	}
 }
 
+const hierarchy = "/sys/fs/cgroup"
+
 // hierarchies are the mounted cgroup file systems: one (v2) or, in v1, one for each
 // controller and perhaps a v2 without any.
 func hierarchies() (dirs []string, v2 bool) {
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		return []string{"/sys/fs/cgroup"}, true
+	if _, err := os.Stat(hierarchy + "/cgroup.controllers"); err == nil {
+		return []string{hierarchy}, true
 	}
-	all, _ := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	all, _ := filepath.Glob(hierarchy + "/*/cgroup.procs")
 	for _, file := range all {
 		dirs = append(dirs, filepath.Dir(file))
 	}
 	return dirs, false
 }
 
+// makeCgroups makes the pods' parent with the controllers that kubelet demands. In v2 they
+// stay enabled at the root, where others may use them by now.
 func makeCgroups() error {
 	dirs, v2 := hierarchies()
 	for _, dir := range dirs {
@@ -243,18 +353,38 @@ func makeCgroups() error {
 			return err
 		}
 		if v2 {
-			for _, file := range []string{dir, dir + cgroup} {
-				if err := os.WriteFile(file+"/cgroup.subtree_control", []byte("+cpu +cpuset +memory +pids"), 0); err != nil {
-					return err
-				}
+			if err := delegate(dir); err != nil {
+				return err
 			}
+			continue
 		}
 		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} {
-			if text, err := os.ReadFile(dir + file); err == nil && !v2 { // v1 does not inherit them
+			if text, err := os.ReadFile(dir + file); err == nil { // v1 does not inherit them
 				if err := os.WriteFile(dir+cgroup+file, text, 0); err != nil {
 					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// delegate enables the controllers of a v2 hierarchy that kubelet looks for where the
+// kernel has them (pkg/kubelet/cm, cgroup_v2_manager_linux.go).
+func delegate(dir string) error {
+	text, err := os.ReadFile(dir + "/cgroup.controllers")
+	if err != nil {
+		return err
+	}
+	var enable []string
+	for _, c := range strings.Fields(string(text)) {
+		if slices.Contains([]string{"cpu", "cpuset", "memory", "hugetlb", "pids"}, c) {
+			enable = append(enable, "+"+c)
+		}
+	}
+	for _, at := range []string{dir, dir + cgroup} {
+		if err := os.WriteFile(at+"/cgroup.subtree_control", []byte(strings.Join(enable, " ")), 0); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -10,6 +10,9 @@ func Missing() ([]string, error) { return nil, ErrUnsupported }
 // Enter returns f's exit code: there is nothing to enter.
 func Enter(_ func() error, f func() int) int { return f() }
 
+// Dir is empty.
+func Dir() string { return "" }
+
 // Running is a node that runs.
 type Running struct{}
 
@@ -19,5 +22,5 @@ func (*Node) Start(context.Context) (*Running, error) { return nil, ErrUnsupport
 // Stop returns [ErrUnsupported].
 func (*Running) Stop() error { return ErrUnsupported }
 
-// In returns the path.
-func (*Running) In(path string) string { return path }
+// Kill returns [ErrUnsupported].
+func (*Running) Kill(string) (int, error) { return 0, ErrUnsupported }
