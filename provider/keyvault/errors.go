@@ -169,6 +169,9 @@ func refusalError(r *refusal, o Object, c Caller, to access) error {
 		e.reason = ReasonObjectNotFound
 		e.cause = o.Host + " has no {objects}"
 		e.fix = "check objectName, objectType and objectVersion; a deleted object can be recovered"
+	case status == http.StatusForbidden && a.Error.Code == "":
+		e.reason = ReasonAccessDenied
+		e.cause, e.fix = notTheVaults(o.Host, status)
 	case status == http.StatusForbidden:
 		e.forbidden(a, c.Principal, to)
 	case status == http.StatusTooManyRequests:
@@ -185,10 +188,16 @@ func refusalError(r *refusal, o Object, c Caller, to access) error {
 		e.fix = "it is tried again with the next mount; check the Azure status page if it stays"
 	default:
 		e.reason = ReasonServiceUnavailable
-		e.cause = fmt.Sprintf("%s sent %d %s for {objects}, which is not an answer of Key Vault", o.Host, status, http.StatusText(status))
-		e.fix = "check proxies and private DNS"
+		e.cause, e.fix = notTheVaults(o.Host, status)
 	}
 	return e
+}
+
+// notTheVaults is what to say of a refusal that has nothing of Key Vault: a proxy's page, most
+// likely. It counts as the vault's all the same where that is the safe side.
+func notTheVaults(host string, status int) (cause, fix string) {
+	return fmt.Sprintf("%s sent %d %s for {objects}, which is not an answer of Key Vault", host, status, http.StatusText(status)),
+		"check proxies and private DNS"
 }
 
 var (
@@ -217,13 +226,18 @@ func rejectedError(u *unauthorized, o Object, c Caller) error {
 		}
 		return e
 	}
+	e := &Error{Objects: []Object{o}, reason: ReasonTokenRejected}
+	if a.Error.Code == "" && !strings.Contains(u.challenge, "authorization") {
+		e.cause, e.fix = notTheVaults(o.Host, http.StatusUnauthorized)
+		return e
+	}
 	why := ""
 	if number := akvNumber.FindString(a.Error.Message); number != "" {
 		why = " (" + number + ")"
 	}
-	return &Error{Objects: []Object{o}, reason: ReasonTokenRejected,
-		cause: fmt.Sprintf("%s rejects the access token of %s for {objects}%s", o.Host, c.Principal, why),
-		fix:   "check that cloudName is the cloud of the vault, which decides the token's audience, and the clock of the node"}
+	e.cause = fmt.Sprintf("%s rejects the access token of %s for {objects}%s", o.Host, c.Principal, why)
+	e.fix = "check that cloudName is the cloud of the vault, which decides the token's audience, and the clock of the node"
+	return e
 }
 
 var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)

@@ -220,6 +220,8 @@ func vaultFailures() []failure {
 		{name: "vault/429", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
 		{name: "vault/503", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "vault/page of a proxy", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "vault/page with status 403", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/page with status 401", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 401}), wantCode: codes.Unauthenticated, wantReason: "TokenRejected"},
 		{name: "vault/page with status 200", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "vault/no PKCS#12", prepare: managed("application/x-pkcs12", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/no PKCS#12 behind base64", prepare: managed("application/x-pkcs12", "Q0FOQVJZ"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},

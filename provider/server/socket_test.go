@@ -244,7 +244,7 @@ func TestShutdownEndsWhatTakesTooLong(t *testing.T) {
 	result := mountHeld(t, h, cfg.Socket)
 	stop()
 	if err := <-result; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
-		t.Errorf("got %v, want a status the driver tries again or kubelet does", err)
+		t.Errorf("got %v, want a status that the driver tries again, by then at the next process", err)
 	}
 }
 

@@ -26,13 +26,13 @@ const (
 )
 
 // final is the code of what may pass by itself: an Azure that is away, throttles or takes
-// too long. gRPC's own words for these, Unavailable, ResourceExhausted, DeadlineExceeded,
-// Canceled and Aborted, must never reach kubelet. It takes them for "the mount may still be
-// under way" and leaves the volume's folder (pkg/volume/csi/csi_client.go, isFinalError);
-// the driver takes the young folder for a mounted volume that is not yet to be rotated,
-// and answers kubelet's next call with success without asking us (v1.6.0, nodeserver.go,
-// getLastUpdateTime). The pod then starts with an empty volume. kubelet tries again after
-// any code.
+// too long. gRPC has words for these, Unavailable, ResourceExhausted and DeadlineExceeded,
+// which we must never send, nor Canceled and Aborted. kubelet takes them for "the mount may
+// still be under way" and leaves the volume's folder (pkg/volume/csi/csi_client.go,
+// isFinalError). With rotation on, the driver takes a folder that is younger than its poll
+// interval for a mounted volume that needs no rotation yet, and answers kubelet's next call
+// with success, without asking us (v1.6.0, nodeserver.go, NodePublishVolume). The pod then
+// starts with an empty volume. kubelet tries again after any code.
 const final = codes.FailedPrecondition
 
 // statusCodes gives each reason its gRPC code. It is the one place where errors
