@@ -3,7 +3,6 @@ package cluster_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -58,7 +57,7 @@ func newCluster(t *testing.T) *cluster {
 	case "kind":
 		c.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 		c.command(t, "kind", "export", "kubeconfig", "--name", setup.kind, "--kubeconfig", c.kubeconfig)
-		c.command(t, "kind", "load", "image-archive", "--name", setup.kind, filepath.Join(setup.cache, "akv-csi-provider.oci.tar"))
+		c.command(t, "kind", "load", "image-archive", "--name", setup.kind, builder().PluginArchive())
 	}
 	var err error
 	if c.config, err = clientcmd.BuildConfigFromFlags("", c.kubeconfig); err != nil {
@@ -84,7 +83,7 @@ func (c *cluster) startNode(t *testing.T) {
 	}
 	c.node = &node.Node{
 		Dir: node.Dir(), Programs: setup.cache, Version: setup.kubernetes,
-		Images: append(archives, filepath.Join(setup.cache, "akv-csi-provider.oci.tar")),
+		Images: append(archives, builder().PluginArchive()),
 	}
 	c.kubeconfig = c.node.Kubeconfig()
 	t.Cleanup(func() {
@@ -185,7 +184,7 @@ func (i issuerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // command runs a program and returns its output; the test fails with it.
 func (c *cluster) command(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := c.run(t.Context(), "", name, args...)
+	out, err := c.run(context.WithoutCancel(t.Context()), "", name, args...) // also when the test is over
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +225,7 @@ func (c *cluster) helm(t *testing.T, args ...string) string {
 // apply applies manifests as a user does.
 func (c *cluster) apply(t *testing.T, manifests ...string) {
 	t.Helper()
-	if err := c.tryApply(t.Context(), manifests...); err != nil {
+	if err := c.tryApply(context.WithoutCancel(t.Context()), manifests...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -234,6 +233,15 @@ func (c *cluster) apply(t *testing.T, manifests ...string) {
 func (c *cluster) tryApply(ctx context.Context, manifests ...string) error {
 	_, err := c.run(ctx, strings.Join(manifests, "\n---\n"), c.kubectlPath(), "apply", "--server-side", "-f", "-")
 	return err
+}
+
+// remove deletes what the manifests name, if it is there.
+func (c *cluster) remove(t *testing.T, manifests ...string) {
+	t.Helper()
+	_, err := c.run(context.Background(), strings.Join(manifests, "\n---\n"), c.kubectlPath(), "delete", "--ignore-not-found", "-f", "-")
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // tryCreate asks the API server what it would say to a new object.
@@ -275,17 +283,9 @@ func (c *cluster) installDriver(t *testing.T) {
 func (c *cluster) clear(t *testing.T, driver []string) {
 	t.Helper()
 	c.noNamespaces(t)
-	if _, err := c.run(context.Background(), "", setup.helm, "uninstall", release, "-n", system, "--ignore-not-found", "--wait"); err != nil {
-		t.Error(err)
-	}
-	for input, args := range map[string][]string{
-		strings.Join(driver, "\n---\n"): {"-f", "-"},
-		"":                              {"configmap/azure-ca", "-n", system},
-	} {
-		if _, err := c.run(context.Background(), input, c.kubectlPath(), append([]string{"delete", "--ignore-not-found"}, args...)...); err != nil {
-			t.Error(err)
-		}
-	}
+	c.helm(t, "uninstall", release, "-n", system, "--ignore-not-found", "--wait")
+	c.kubectl(t, "-n", system, "delete", "--ignore-not-found", "configmap", "azure-ca")
+	c.remove(t, driver...)
 }
 
 // csiDriver is the driver's CSIDriver object, with or without tokens of pods.
@@ -354,7 +354,7 @@ func (c *cluster) installPlugin(t *testing.T, values ...string) {
 // eventually polls until f holds, which says what does not.
 func eventually(t *testing.T, within time.Duration, what string, f func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within) // also when the test is over
 	defer cancel()
 	start, last := time.Now(), error(nil)
 	for {
@@ -395,5 +395,3 @@ func (c *cluster) metric(ctx context.Context, prefix string) (float64, error) {
 	}
 	return sum, nil
 }
-
-var errNoPlugin = errors.New("no plugin pod")

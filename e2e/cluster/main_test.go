@@ -146,8 +146,7 @@ func prepare() error {
 		}
 	}
 	if setup.existing == "" || setup.existing == "kind" {
-		_, err := b.Plugin(ctx, setup.image)
-		return err
+		return b.Plugin(ctx, setup.image)
 	}
 	return nil
 }

@@ -19,13 +19,13 @@ import (
 )
 
 // sound is a place with an application that may read its vault, and a class of one secret.
-func (c *cluster) sound(t *testing.T, objects ...string) *place {
+func (c *cluster) sound(t *testing.T) *place {
 	t.Helper()
 	p := c.newPlace(t)
 	app := p.identity("app")
 	p.vault.Grant(app.ClientID(), azuretest.SecretsGet)
 	p.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
-	p.apply(t, p.account("app", app.ClientID()), p.class("app", append([]string{"password"}, objects...)...))
+	p.apply(t, p.account("app", app.ClientID()), p.class("app", "password"))
 	return p
 }
 
@@ -259,12 +259,7 @@ func (c *cluster) rebooted(t *testing.T) {
 // provider that this one replaces, then under our chart.
 func (c *cluster) replaced(t *testing.T) {
 	c.helm(t, "uninstall", release, "-n", system, "--wait")
-	t.Cleanup(func() {
-		_, err := c.run(context.Background(), c.predecessor(), c.kubectlPath(), "delete", "--ignore-not-found", "-f", "-")
-		if err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { c.remove(t, c.predecessor()) })
 	c.apply(t, c.predecessor())
 	c.rolledOut(t, "csi-secrets-store-provider-azure")
 	p := c.sound(t)
@@ -385,11 +380,7 @@ spec:
 // policies refuse a broken class and a pod that breaks one, and let pass what works.
 func (c *cluster) policies(t *testing.T) {
 	p := c.sound(t)
-	t.Cleanup(func() {
-		if _, err := c.run(context.Background(), "", c.kubectlPath(), "delete", "--ignore-not-found", "-k", "../../deploy/policy"); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { c.kubectl(t, "delete", "--ignore-not-found", "-k", "../../deploy/policy") })
 	c.kubectl(t, "apply", "-k", "../../deploy/policy")
 	broken := p.classWith("broken", map[string]string{"keyvaultName": p.vault.URL(), "tenantID": tenant}, "password")
 	eventually(t, 30*time.Second, "a broken class is refused", func(ctx context.Context) error {
@@ -440,6 +431,14 @@ func (c *cluster) dryRun(t *testing.T) {
 // uninstalled: removing the chart as deploy/README.md says leaves no object and no socket, and
 // pods that have gone left no mount.
 func (c *cluster) uninstalled(t *testing.T) {
+	t.Run("before", func(t *testing.T) {
+		p := c.sound(t)
+		p.apply(t, p.pod("app", "app", "app", stay))
+		p.ready(t, time.Minute, "app")
+		if got := c.onNode(t); !strings.Contains(got, "azure.sock") || !strings.Contains(got, "kubernetes.io~csi") {
+			t.Errorf("not on the node: %s", got)
+		}
+	})
 	c.noNamespaces(t)
 	c.helm(t, "uninstall", release, "-n", system, "--wait")
 	kinds := strings.Fields(c.kubectl(t, "api-resources", "--verbs=list", "-o", "name"))
@@ -459,6 +458,14 @@ func (c *cluster) uninstalled(t *testing.T) {
 		}
 		return nil
 	})
+	if got := c.onNode(t); got != "" {
+		t.Errorf("on the node: %s", got)
+	}
+}
+
+// onNode is what a pod sees of providers' sockets and of CSI volumes on its node.
+func (c *cluster) onNode(t *testing.T) string {
+	t.Helper()
 	name := fmt.Sprint("look-", c.number())
 	c.apply(t, fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -475,8 +482,7 @@ spec:
     - {name: proc, hostPath: {path: /proc}}
 `, name, system))
 	p := &place{cluster: c, namespace: system}
-	if got := strings.TrimSpace(p.output(t, name)); got != "" {
-		t.Errorf("on the node: %s", got)
-	}
+	found := strings.TrimSpace(p.output(t, name))
 	c.kubectl(t, "-n", system, "delete", "pod", name)
+	return found
 }

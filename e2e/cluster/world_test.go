@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,17 +81,13 @@ func (c *cluster) addNamespace(t *testing.T, name string) {
 func (p *place) identity(serviceAccount string) *azuretest.Application {
 	id := fmt.Sprintf("5b1e7a90-0000-4000-8000-%012d", p.number())
 	app := p.box.Tenant(p.tenant).Application(id)
-	p.federate(app, serviceAccount)
+	app.Federate(p.issuer, "system:serviceaccount:"+p.namespace+":"+serviceAccount, azuretest.TokenExchangeAudience)
 	p.apps[serviceAccount] = app
 	return app
 }
 
 // app is the application that was made for a service account.
 func (p *place) app(serviceAccount string) *azuretest.Application { return p.apps[serviceAccount] }
-
-func (p *place) federate(app *azuretest.Application, serviceAccount string) {
-	app.Federate(p.issuer, "system:serviceaccount:"+p.namespace+":"+serviceAccount, azuretest.TokenExchangeAudience)
-}
 
 // account is the manifest of a ServiceAccount that names a client ID, or none if empty.
 func (p *place) account(name, clientID string) string {
@@ -272,7 +269,7 @@ func (c *cluster) pluginPod(ctx context.Context) (string, error) {
 			return p.Name, nil
 		}
 	}
-	return "", errNoPlugin
+	return "", errors.New("no pod of the plugin runs")
 }
 
 // pluginLog is the log of the plugin's present pod.
@@ -288,19 +285,13 @@ func (c *cluster) pluginLog(ctx context.Context) (string, error) {
 // noNamespaces waits until the namespaces of tests are gone, and with them their pods.
 func (c *cluster) noNamespaces(t *testing.T) {
 	t.Helper()
-	within, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	for {
-		list, err := c.client.CoreV1().Namespaces().List(within, metav1.ListOptions{LabelSelector: ours})
-		if err == nil && len(list.Items) == 0 {
-			return
+	eventually(t, 3*time.Minute, "the namespaces of other tests are gone", func(ctx context.Context) error {
+		list, err := c.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: ours})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d are there, such as %s", len(list.Items), list.Items[0].Name)
 		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-within.Done():
-			t.Fatalf("namespaces do not end: %d, %v", len(list.Items), err)
-		}
-	}
+		return err
+	})
 }
 
 // dumpNamespace prints what kubectl tells of a test's pods.

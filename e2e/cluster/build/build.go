@@ -23,7 +23,7 @@ const driverVersion = "v1.6.0"
 
 // Builder builds into a folder.
 type Builder struct {
-	Out      string    // the folder; outlives a run
+	Out      string    // the folder, an absolute path; outlives a run
 	Source   string    // e2e/cluster
 	Progress io.Writer // a line for each thing that takes time
 }
@@ -106,19 +106,18 @@ func newer(file string, than ...string) bool {
 	return true
 }
 
-// Plugin builds the plugin's image as users do, under that name, and returns the archive.
-func (b *Builder) Plugin(ctx context.Context, ref string) (string, error) {
-	out, err := filepath.Abs(b.Out)
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+ref, "--out="+out)
+// Plugin builds the plugin's image as users do, under that name, into [Builder.PluginArchive].
+func (b *Builder) Plugin(ctx context.Context, ref string) error {
+	cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+ref, "--out="+b.Out)
 	cmd.Dir = filepath.Join(b.Source, "../image")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("the plugin's image: %w\n%s", err, text)
+		return fmt.Errorf("the plugin's image: %w\n%s", err, text)
 	}
-	return filepath.Join(out, "akv-csi-provider.oci.tar"), nil
+	return nil
 }
+
+// PluginArchive is the plugin's image.
+func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-provider.oci.tar") }
 
 // DriverManifests copies the driver's own manifests to [Builder.Manifests].
 func (b *Builder) DriverManifests(ctx context.Context) error {
