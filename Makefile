@@ -3,18 +3,23 @@ PLUGIN   := ./cmd/akv-csi-provider
 BIN      := bin/akv-csi-provider
 FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
-STATIC   := CGO_ENABLED=0 go build -trimpath -ldflags='-s -w'
+STATIC   := go build -ldflags='-s -w'
+# Go's build cache tells apart what was built with other flags, or with C: with those of the
+# shipped binary everywhere, a dependency is compiled once for tests, linters and image.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath)
 # The modules beside the plugin's own; see e2e/README.md. The tests of e2e/cluster start a
 # Kubernetes, so they have a target of their own.
 MODULES  := e2e e2e/image e2e/policy e2e/watch
-# Of these the race detector watches the one that runs the plugin. All that is built without
-# it is built without C, so that large libraries are compiled once.
+# Of these the race detector watches the one that runs the plugin. It needs a C compiler.
 WATCHED  := e2e
-CLUSTER  := cd e2e/cluster && CGO_ENABLED=0 go test -count=1 -v -timeout=30m
+RACE     := $(shell command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null && echo -race)
+# go vet looks before, and at more than go test has it look at.
+TEST     := go test -vet=off
+WATCH    := $(if $(RACE),CGO_ENABLED=1) $(TEST) $(RACE)
+CLUSTER  := cd e2e/cluster && $(TEST) -count=1 -v -timeout=30m
 LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
-# The race detector needs a C compiler.
-RACE     := $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 
 .PHONY: build cross test lint fuzz bench demo image chart manifests e2e help
 help: ## show this list
@@ -30,16 +35,16 @@ cross: ## check that it builds for the other platforms
 # Tests outside the root module read files that Go's test cache cannot see: -count=1.
 test: ## vet and test all modules but the cluster's, with the race detector
 	$(if $(RACE),,@echo 'no C compiler: testing without the race detector')
-	CGO_ENABLED=0 go vet ./... && go test $(RACE) ./...
-	@set -e; for m in $(WATCHED); do echo "== $$m"; (cd $$m && CGO_ENABLED=0 go vet ./... && go test -count=1 $(RACE) ./...); done
-	@set -e; export CGO_ENABLED=0; for m in $(filter-out $(WATCHED),$(MODULES)); do echo "== $$m"; (cd $$m && go vet ./... && go test -count=1 ./...); done
+	go vet ./... && $(WATCH) ./...
+	@set -e; for m in $(WATCHED); do echo "== $$m"; (cd $$m && go vet ./... && $(WATCH) -count=1 ./...); done
+	@set -e; for m in $(filter-out $(WATCHED),$(MODULES)); do echo "== $$m"; (cd $$m && go vet ./... && $(TEST) -count=1 ./...); done
 
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
-	cd e2e/tools && CGO_ENABLED=0 go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
-	cd e2e/cluster && CGO_ENABLED=0 go vet ./...
-	@set -e; export CGO_ENABLED=0; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
+	cd e2e/tools && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
+	cd e2e/cluster && go vet ./...
+	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$(go list ./...); do \
@@ -57,10 +62,10 @@ image: ## a multi-arch OCI archive and its bills of materials, in bin/; needs no
 
 chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests against it
 	$(HELM) lint --strict --values e2e/chart/testdata/everything.yaml deploy/chart
-	cd e2e && HELM=$(HELM) go test -count=1 ./chart
+	cd e2e && HELM=$(HELM) $(TEST) -count=1 ./chart
 
 manifests: $(HELM) ## render deploy/manifests from the chart
-	cd e2e && HELM=$(HELM) go test -count=1 -run=TestManifests ./chart -update
+	cd e2e && HELM=$(HELM) $(TEST) -count=1 -run=TestManifests ./chart -update
 
 e2e: $(HELM) ## the plugin in a real Kubernetes that this machine runs (Linux, root)
 ifneq ($(E2E_CLUSTER)$(E2E_KUBERNETES),)
@@ -71,4 +76,4 @@ else
 endif
 
 $(HELM): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
-	cd e2e/tools/helm && CGO_ENABLED=0 go build -ldflags='-s -w' -o $@ helm.sh/helm/v4/cmd/helm && touch $@
+	cd e2e/tools/helm && go build -ldflags='-s -w' -o $@ helm.sh/helm/v4/cmd/helm && touch $@

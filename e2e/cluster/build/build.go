@@ -1,16 +1,20 @@
 // Package build makes what the node of the cluster suite runs: the programs of Kubernetes,
 // etcd and the Secrets Store CSI driver from their Go modules, and images of them from
-// static binaries. What is there already and not older than its sources is kept.
+// static binaries. What is there already and was made from the same sources is kept.
 package build
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 )
@@ -64,7 +68,7 @@ func (b *Builder) Programs(ctx context.Context, kubernetes string, node bool) er
 	return nil
 }
 
-// compile leaves alone what is newer than the module that pins it.
+// compile leaves alone what was built from the same module.
 func (b *Builder) compile(ctx context.Context, p program) error {
 	out, module := filepath.Join(b.Out, p.out), filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
@@ -75,35 +79,51 @@ func (b *Builder) compile(ctx context.Context, p program) error {
 		}
 		sources = append(sources, files...)
 	}
-	if newer(out, sources...) {
+	return once(out, p.pkg+" "+p.flags, sources, func(unfinished string) error {
+		start := time.Now()
+		fmt.Fprintf(b.Progress, "building %s ...", p.out)
+		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", unfinished, p.pkg)
+		cmd.Dir = module
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintln(b.Progress)
+			return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
+		}
+		fmt.Fprintf(b.Progress, " %d s\n", int(time.Since(start).Seconds()))
 		return nil
-	}
-	start := time.Now()
-	fmt.Fprintf(b.Progress, "building %s ...", p.out)
-	unfinished := out + ".new" // what an interrupt leaves is not taken for the program
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", unfinished, p.pkg)
-	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintln(b.Progress)
-		return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
-	}
-	fmt.Fprintf(b.Progress, " %d s\n", int(time.Since(start).Seconds()))
-	return os.Rename(unfinished, out)
+	})
 }
 
-// newer tells whether the file is there and changed after all the others.
-func newer(file string, than ...string) bool {
-	have, err := os.Stat(file)
-	if err != nil {
-		return false
+// once makes the file out unless it was made before from sources of the same content, by
+// the same Go and with the same options. Times of files do not count: in a fresh clone all
+// are new. A digest of it all is kept beside out, and is there only while it is true.
+func once(out, options string, sources []string, make func(unfinished string) error) error {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%s %s/%s %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, options)
+	for _, source := range sources {
+		content, err := os.ReadFile(source)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(sum, "%s %x\n", filepath.Base(source), sha256.Sum256(content))
 	}
-	for _, other := range than {
-		if info, err := os.Stat(other); err != nil || info.ModTime().After(have.ModTime()) {
-			return false
+	digest, made := fmt.Sprintf("%x\n", sum.Sum(nil)), out+".madefrom"
+	if known, err := os.ReadFile(made); err == nil && string(known) == digest {
+		if _, err := os.Stat(out); err == nil {
+			return nil
 		}
 	}
-	return true
+	unfinished := out + ".new" // what an interrupt leaves is not taken for the file
+	if err := make(unfinished); err != nil {
+		return err
+	}
+	if err := os.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(unfinished, out); err != nil {
+		return err
+	}
+	return os.WriteFile(made, []byte(digest), 0o644)
 }
 
 // Plugin builds the plugin's image as users do, under that name, into [Builder.PluginArchive].

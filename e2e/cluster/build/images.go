@@ -58,10 +58,10 @@ func (b *Builder) Images() ([]string, error) {
 		if i.program != "" {
 			sources = append(sources, filepath.Join(b.Out, i.program))
 		}
-		if newer(archive, append(sources, filepath.Join(b.Source, "build/images.go"))...) {
-			continue
-		}
-		if err := i.write(archive, strings.Fields(string(applets)), sources); err != nil {
+		err := once(archive, i.ref, append(sources, filepath.Join(b.Source, "build/images.go")), func(unfinished string) error {
+			return i.write(unfinished, strings.Fields(string(applets)), sources)
+		})
+		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", i.ref, err)
 		}
 	}
@@ -130,8 +130,5 @@ func (i image) write(archive string, applets, sources []string) error {
 	if err != nil {
 		return err
 	}
-	if err := tarball.WriteToFile(archive+".new", ref, img); err != nil {
-		return err
-	}
-	return os.Rename(archive+".new", archive)
+	return tarball.WriteToFile(archive, ref, img)
 }
