@@ -6,7 +6,7 @@ RUN go mod download
 # With .git, from which Go takes the version that it stamps into the binary.
 COPY . .
 ARG TARGETOS TARGETARCH
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags='-s -w' -o /akv-csi-provider ./cmd/akv-csi-provider
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags=grpcnotrace -ldflags='-s -w' -o /akv-csi-provider ./cmd/akv-csi-provider
 
 # Nothing but the binary and the roots of public CAs: no shell, no package manager.
 # It runs as root, because the node's folder of provider sockets belongs to root,

@@ -84,7 +84,7 @@ func (b *Builder) compile(ctx context.Context, p program) error {
 		fmt.Fprintf(b.Progress, "building %s ...", p.out)
 		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", unfinished, p.pkg)
 		cmd.Dir = module
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace")
 		if text, err := cmd.CombinedOutput(); err != nil {
 			fmt.Fprintln(b.Progress)
 			return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
