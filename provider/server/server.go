@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider"
@@ -47,7 +48,8 @@ type Config struct {
 	Mounter Mounter
 	Log     *slog.Logger
 	Observe Observer
-	// MountTimeout bounds one mount; a shorter deadline of the caller goes first.
+	// MountTimeout bounds one mount; a shorter deadline of the caller goes first, and so
+	// does that of 5 s for the mounts beyond the first 64 at a time.
 	MountTimeout time.Duration
 	// ShutdownGrace is how long running mounts may take once Run's context ends.
 	ShutdownGrace time.Duration
@@ -69,6 +71,7 @@ type Server struct {
 	// each pod and volume.
 	volumes *lru.Cache[string, mounted]
 	parser  *request.Parser
+	mounts  atomic.Int64 // under way
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // the one we listen on; nil before the first
@@ -79,11 +82,15 @@ type Server struct {
 // a node at most. One that drops out is mounted as if for the first time.
 const maxVolumes = 8192
 
-// maxCalls bounds the calls under way on one connection, the driver's. What is beyond
-// waits at the driver, so it must be more than the volumes of a pod or two whose vault
-// does not answer: they would keep out all others for as long as a mount may take. A low
-// bound would save memory, some 13 MiB where 500 pods start at once.
-const maxCalls = 1024
+// Bounds of the calls under way. What is beyond maxCalls on one connection, the driver's,
+// waits at the driver, where it costs this process no memory. So that some volumes whose
+// vault does not answer cannot keep out all others for as long as a mount may take, only
+// the first patient of them have all of that time; the others' places are soon free again.
+const (
+	maxCalls     = 128
+	patient      = 64
+	crowdTimeout = 5 * time.Second
+)
 
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -360,6 +361,29 @@ func TestBase(t *testing.T) {
 	}
 	if pool.TLSClientConfig.InsecureSkipVerify || pool.TLSClientConfig.MinVersion != tls.VersionTLS12 {
 		t.Error("TLS is too lax")
+	}
+}
+
+// A connection to a host that was reached before is cheaper than the first.
+func TestSessionsAreResumed(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }))
+	t.Cleanup(srv.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(srv.Certificate())
+	pool := dialling(t, srv.Listener.Addr().String(), roots)
+	for _, resumed := range []bool{false, true} {
+		resp, err := (&http.Client{Transport: pool}).Get("https://example.com/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil { // the ticket comes before it
+			t.Error(err)
+		}
+		_ = resp.Body.Close()
+		if resp.TLS.DidResume != resumed {
+			t.Errorf("resumed: %v", resp.TLS.DidResume)
+		}
+		pool.CloseIdleConnections()
 	}
 }
 
