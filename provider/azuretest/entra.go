@@ -228,5 +228,9 @@ func (b *Box) accessToken(a *Application, c *instance, resource string, lifetime
 		"idtyp": "app", "oid": a.objectID, "sub": a.objectID, "uti": randomHex(22), "ver": "1.0",
 	})
 	token.Header["kid"], token.Header["x5t"] = entraKeyID(), entraKeyID()
-	return token.SignedString(entraSigner())
+	signed, err := token.SignedString(entraSigner())
+	if err == nil {
+		_, _, err = b.tokens.read(signed) // once, and not by each of the requests that come with it at a time
+	}
+	return signed, err
 }

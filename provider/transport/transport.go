@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -103,7 +104,8 @@ func (c *Client) For(p Phase) *Client {
 // Vault and Entra send none, and following one could carry a credential away.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	ctx, progress := traced(req.Context())
-	req = req.Clone(ctx)
+	req = req.WithContext(ctx)
+	req.Header = maps.Clone(req.Header) // the request is the SDK's, which may send it again
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
 	tally.Requested(ctx)
 	resp, err := c.roundTripper.RoundTrip(req)
