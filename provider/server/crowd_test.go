@@ -31,7 +31,7 @@ func (s slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (
 // have all of that time.
 func TestOnePodTakesNotAllPlaces(t *testing.T) {
 	t.Parallel() // it waits for 5 s
-	const places, patient, volumes = 112, 56, 144
+	const places, patient, volumes = 96, 48, 128
 	vault := slowVault{make(chan struct{}, volumes)}
 	cfg := config(t, vault)
 	cfg.MountTimeout = time.Minute

@@ -49,7 +49,7 @@ type Config struct {
 	Log     *slog.Logger
 	Observe Observer
 	// MountTimeout bounds one mount; a shorter deadline of the caller goes first, and so
-	// does that of 5 s for the mounts beyond the first 56 at a time.
+	// does that of 5 s for the mounts beyond the first 48 at a time.
 	MountTimeout time.Duration
 	// ShutdownGrace is how long running mounts may take once Run's context ends.
 	ShutdownGrace time.Duration
@@ -87,8 +87,8 @@ const maxVolumes = 8192
 // vault does not answer cannot keep out all others for as long as a mount may take, only
 // the first patient of them have all of that time; the others' places are soon free again.
 const (
-	maxCalls     = 112
-	patient      = 56
+	maxCalls     = 96
+	patient      = 48
 	crowdTimeout = 5 * time.Second
 )
 
