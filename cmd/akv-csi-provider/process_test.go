@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -239,6 +240,30 @@ func TestProcessPprof(t *testing.T) {
 		if !strings.HasPrefix(line, `{"time":`) || !strings.HasSuffix(line, "}\n") {
 			t.Errorf("no JSON: %q", line)
 		}
+	}
+}
+
+// The ballast counts for the garbage collector, and takes no memory.
+func TestProcessMemory(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a process's memory is read from /proc")
+	}
+	socket := filepath.Join(socketDir(t), "azure.sock")
+	port := freePorts(t, 1)[0]
+	p := startProcess(t, nil, "--endpoint=unix://"+socket, "--healthz-port=0", fmt.Sprintf("--prometheus-port=%d", port))
+	dial(t, socket)
+	_, metrics := fetch(t, port, "/metrics")
+	var heap, resident float64 // bytes
+	for line := range strings.Lines(metrics) {
+		_, _ = fmt.Sscanf(line, "go_memstats_heap_alloc_bytes %g", &heap)
+		_, _ = fmt.Sscanf(line, "process_resident_memory_bytes %g", &resident)
+	}
+	const ballast = 12 << 20
+	if heap < ballast || resident == 0 || resident-heap > 18<<20 || resident > 28<<20 {
+		t.Errorf("%.1f MiB of heap, %.1f MiB resident", heap/(1<<20), resident/(1<<20))
+	}
+	if code, output := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, output)
 	}
 }
 

@@ -98,11 +98,13 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	}
 	// How far garbage may grow is a share of what is in use, and that is little here: the
 	// collector would run dozens of times in a second in which a hundred pods start. Ballast
-	// counts as in use, but is never written to and so takes no memory. The share is less
+	// counts as in use, but is never written to and so takes no memory: it is made before
+	// anything is freed, as Go would have to clear what was used before. The share is less
 	// than Go's own, as the plugin shares its node's memory with those that it serves.
-	ballast := make([]byte, 12<<20)
-	defer runtime.KeepAlive(&ballast)
-	debug.SetGCPercent(40)
+	runtime.KeepAlive(ballast)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
+	}
 	debug.FreeOSMemory() // what reading the CAs and the rest took
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
@@ -113,6 +115,9 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	log.Info("stopped")
 	return nil
 }
+
+// ballast keeps the garbage collector calm; see run.
+var ballast = make([]byte, 12<<20)
 
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics, traces *tracing.Tracing) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -177,6 +179,16 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 	if roots := x509.NewCertPool(); !roots.AppendCertsFromPEM(layer["etc/ssl/certs/ca-certificates.crt 644"]) ||
 		bytes.Count(layer["etc/ssl/certs/ca-certificates.crt 644"], []byte("BEGIN CERTIFICATE")) < 50 {
 		t.Error("few or no CAs")
+	}
+	info, err := buildinfo.Read(bytes.NewReader(layer["akv-csi-provider 755"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []debug.BuildSetting{{Key: "-trimpath", Value: "true"}, {Key: "CGO_ENABLED", Value: "0"},
+		map[string]debug.BuildSetting{"amd64": {Key: "GOAMD64", Value: "v1"}, "arm64": {Key: "GOARM64", Value: "v8.0"}}[d.Platform.Architecture]} {
+		if !slices.Contains(info.Settings, want) {
+			t.Errorf("%s is not built with %s=%s", d.Platform.Architecture, want.Key, want.Value)
+		}
 	}
 	if runtime.GOOS != "linux" || runtime.GOARCH != d.Platform.Architecture {
 		return // it cannot run here

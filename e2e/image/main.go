@@ -179,7 +179,7 @@ func compile(ctx context.Context, source, arch, to string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=auto", "-trimpath", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", to, "./cmd/"+binary)
 	cmd.Dir = source
 	// What the builder's own settings could change, to begin with the processors it needs.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS=linux", "GOARCH="+arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off", "GOWORK=off")
 	return run(cmd)
 }
 

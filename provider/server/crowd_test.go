@@ -14,16 +14,75 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// slowVault never answers for one vault.
-type slowVault struct{ asked chan struct{} }
+// slowVault does not answer for one vault until it is told.
+type slowVault struct{ asked chan question }
+
+// question is a mount that waits for that vault.
+type question struct {
+	left   time.Duration // that it has
+	answer chan<- struct{}
+}
 
 func (s slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (*provider.Volume, error) {
 	if req.Vault == "evil" {
-		s.asked <- struct{}{}
-		<-ctx.Done()
-		return nil, ctx.Err()
+		deadline, _ := ctx.Deadline()
+		answer := make(chan struct{})
+		s.asked <- question{time.Until(deadline), answer}
+		select {
+		case <-answer:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return &provider.Volume{Versions: []provider.Version{{ID: "secret/x", Version: "1"}}}, nil
+}
+
+func fromVault(name string) *v1alpha1.MountRequest {
+	return &v1alpha1.MountRequest{Permission: "420", Secrets: "{}", TargetPath: "/" + name, Attributes: `{"keyvaultName":"` + name + `","objects":"[{objectName: x, objectType: secret}]","csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"n"}`}
+}
+
+// Places with all of a mount's time are had again when they are free, also in a crowd.
+func TestPatienceIsHadAgain(t *testing.T) {
+	const patient, impatient = 48, 10
+	vault := slowVault{make(chan question, patient+impatient)}
+	cfg := config(t, vault)
+	cfg.MountTimeout = time.Minute
+	start(t, cfg)
+	client := dial(t, cfg.Socket)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // the places of the impatient are free again later
+	defer cancel()
+	ended := make(chan error, patient+impatient+1)
+	mount := func() question {
+		t.Helper()
+		go func() {
+			_, err := client.Mount(context.WithoutCancel(ctx), fromVault("evil"))
+			ended <- err
+		}()
+		select {
+		case q := <-vault.asked:
+			return q
+		case <-ctx.Done():
+			t.Fatal("no place is free")
+			return question{}
+		}
+	}
+	var first question
+	for i := range patient + impatient {
+		q := mount()
+		if i == 0 {
+			first = q
+		}
+		if long := q.left > 5*time.Second; long != (i < patient) {
+			t.Fatalf("mount %d has %s", i, q.left)
+		}
+	}
+	close(first.answer)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if q := mount(); q.left <= 5*time.Second {
+		t.Errorf("a mount after that has %s", q.left)
+	}
 }
 
 // A pod with more volumes than there are places, of a vault that does not answer, keeps
@@ -32,15 +91,12 @@ func (s slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (
 func TestOnePodTakesNotAllPlaces(t *testing.T) {
 	t.Parallel() // it waits for 5 s
 	const places, patient, volumes = 96, 48, 128
-	vault := slowVault{make(chan struct{}, volumes)}
+	vault := slowVault{make(chan question, volumes)}
 	cfg := config(t, vault)
 	cfg.MountTimeout = time.Minute
 	start(t, cfg)
 	client := dial(t, cfg.Socket)
-	req := func(vault string) *v1alpha1.MountRequest {
-		return &v1alpha1.MountRequest{Permission: "420", Secrets: "{}", TargetPath: "/" + vault, Attributes: `{"keyvaultName":"` + vault + `","objects":"[{objectName: x, objectType: secret}]","csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"n"}`}
-	}
-	if _, err := client.Mount(t.Context(), req("good")); err != nil {
+	if _, err := client.Mount(t.Context(), fromVault("good")); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +104,7 @@ func TestOnePodTakesNotAllPlaces(t *testing.T) {
 	failed := make(chan error, volumes)
 	for range volumes {
 		go func() {
-			_, err := client.Mount(ctx, req("evil"))
+			_, err := client.Mount(ctx, fromVault("evil"))
 			failed <- err
 		}()
 	}
@@ -68,7 +124,7 @@ func TestOnePodTakesNotAllPlaces(t *testing.T) {
 	if len(vault.asked) > 0 {
 		t.Errorf("more than %d mounts are under way", places)
 	}
-	if _, err := client.Mount(mine, req("good")); err != nil {
+	if _, err := client.Mount(mine, fromVault("good")); err != nil {
 		t.Errorf("another pod's mount: %v", err)
 	}
 	asked(volumes - places)

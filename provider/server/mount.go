@@ -27,8 +27,7 @@ func (s *Server) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.V
 // volume or an error with a status that says what to mend.
 func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
 	start := time.Now()
-	defer s.mounts.Add(-1)
-	ctx, cancel := s.budget(ctx, s.mounts.Add(1))
+	ctx, cancel := s.budget(ctx)
 	defer cancel()
 	ctx, bill := tally.Begin(ctx)
 	last := s.last(in)
@@ -62,19 +61,22 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, last time
 	return req, resp, err
 }
 
-// budget bounds the nth mount at a time by the plugin's own limit and, if the caller
-// waits less long, by a little less than that: kubelet tells of its own deadline with a
-// bare DeadlineExceeded, so our answer must come before it.
-func (s *Server) budget(ctx context.Context, n int64) (context.Context, context.CancelFunc) {
-	timeout := s.cfg.MountTimeout
-	if n > patient {
-		timeout = min(timeout, crowdTimeout)
+// budget bounds a mount by the plugin's own limit and, if the caller waits less long, by
+// a little less than that: kubelet tells of its own deadline with a bare
+// DeadlineExceeded, so our answer must come before it. What the function returned does
+// must be done when the mount is over.
+func (s *Server) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout, leave := s.cfg.MountTimeout, func() { s.patient.Add(-1) }
+	if s.patient.Add(1) > patientCalls {
+		leave()
+		timeout, leave = min(timeout, crowdTimeout), func() {}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
 		timeout = min(timeout, left-min(left/10, time.Second))
 	}
-	return context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return ctx, func() { cancel(); leave() }
 }
 
 // recovered turns a panic of another call than Mount into its error.

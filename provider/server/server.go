@@ -49,7 +49,7 @@ type Config struct {
 	Log     *slog.Logger
 	Observe Observer
 	// MountTimeout bounds one mount; a shorter deadline of the caller goes first, and so
-	// does that of 5 s for the mounts beyond the first 48 at a time.
+	// does that of 5 s for the mounts beyond 48 at a time.
 	MountTimeout time.Duration
 	// ShutdownGrace is how long running mounts may take once Run's context ends.
 	ShutdownGrace time.Duration
@@ -71,7 +71,7 @@ type Server struct {
 	// each pod and volume.
 	volumes *lru.Cache[string, mounted]
 	parser  *request.Parser
-	mounts  atomic.Int64 // under way
+	patient atomic.Int64 // mounts under way that have all of a mount's time
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // the one we listen on; nil before the first
@@ -83,12 +83,12 @@ type Server struct {
 const maxVolumes = 8192
 
 // Bounds of the calls under way. What is beyond maxCalls on one connection, the driver's,
-// waits at the driver, where it costs this process no memory. So that some volumes whose
-// vault does not answer cannot keep out all others for as long as a mount may take, only
-// the first patient of them have all of that time; the others' places are soon free again.
+// waits at the driver, where it costs this process no memory. So that volumes whose vault
+// does not answer cannot keep out all others for as long as a mount may take, only so many
+// at a time have all of that time; the places of the others are soon free again.
 const (
 	maxCalls     = 96
-	patient      = 48
+	patientCalls = 48
 	crowdTimeout = 5 * time.Second
 )
 

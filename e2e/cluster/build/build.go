@@ -35,6 +35,7 @@ type Builder struct {
 // program is a main package of one of the modules below Source.
 type program struct {
 	module, pkg, out, flags string
+	local                   string // folder, from Source, with code of ours that go.mod does not pin
 }
 
 // Programs builds what a node of that Kubernetes runs, or, if the node is not ours, kubectl
@@ -51,14 +52,14 @@ func (b *Builder) Programs(ctx context.Context, kubernetes string, node bool) er
 	if node {
 		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 		all = []program{
-			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", ""},
+			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", ""},
 			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
-				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion},
-			{".", "./sidecars", "sidecars", ""},
+				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, "../mlog"},
+			{".", "./sidecars", "sidecars", "", "sidecars"},
 		}
 	}
 	for _, name := range names {
-		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, flags})
+		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, flags, ""})
 	}
 	for _, p := range all {
 		if err := b.compile(ctx, p); err != nil {
@@ -72,19 +73,22 @@ func (b *Builder) Programs(ctx context.Context, kubernetes string, node bool) er
 func (b *Builder) compile(ctx context.Context, p program) error {
 	out, module := filepath.Join(b.Out, p.out), filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
-	if strings.HasPrefix(p.pkg, "./") {
-		files, err := filepath.Glob(filepath.Join(module, p.pkg, "*.go"))
+	if p.local != "" {
+		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*.go"))
 		if err != nil {
 			return err
 		}
 		sources = append(sources, files...)
 	}
-	return once(out, p.pkg+" "+p.flags, sources, func(unfinished string) error {
+	args := []string{"build", "-ldflags=-s -w " + p.flags, "-o", "", p.pkg}
+	environ := []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
+	return once(out, fmt.Sprint(args, environ), sources, func(unfinished string) error {
 		start := time.Now()
 		fmt.Fprintf(b.Progress, "building %s ...", p.out)
-		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w "+p.flags, "-o", unfinished, p.pkg)
+		args[3] = unfinished
+		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = module
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace")
+		cmd.Env = append(os.Environ(), environ...)
 		if text, err := cmd.CombinedOutput(); err != nil {
 			fmt.Fprintln(b.Progress)
 			return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
