@@ -121,7 +121,7 @@ var ballast = make([]byte, 12<<20)
 
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics, traces *tracing.Tracing) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
-	client := transport.New(instruments.Transport(transport.FewFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
+	client := transport.New(instruments.Transport(transport.FewAtATime(transport.Base(cfg.maxVaultConcurrency))), agent)
 	tries := gate.Config{
 		Max:        cfg.maxVaultConcurrency,
 		Retries:    cfg.retryMax,

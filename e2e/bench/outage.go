@@ -17,6 +17,9 @@ import (
 // mountTimeout is a budget that lets the case of an outage end soon.
 const mountTimeout = 20 * time.Second
 
+// delivery is how long an answer of the plugin may take to its caller on a busy machine.
+const delivery = 100 * time.Millisecond
+
 // firstBackoff is how long kubelet waits before it tries a failed volume again; each
 // time twice as long.
 const firstBackoff = 500 * time.Millisecond
