@@ -84,6 +84,11 @@ func (t *trial) knownPods(ctx context.Context, n int) ([]*v1alpha1.MountRequest,
 // crowd mounts n new pods, so many at a time.
 func crowd(n, parallel int, ownIdentity bool) drive {
 	return func(ctx context.Context, t *trial) error {
+		// Another process before it, so that Entra knows the keys of the cluster's tokens: they
+		// are read for the first pod of a cluster, and would be in the time of these.
+		if _, err := t.knownPods(ctx, 1); err != nil {
+			return err
+		}
 		pods, err := t.pods("crowd", n, ownIdentity)
 		if err != nil {
 			return err
