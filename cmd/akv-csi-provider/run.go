@@ -98,7 +98,7 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	}
 	// How far garbage may grow is a share of what is in use, and that is little here: the
 	// collector would run dozens of times in a second in which a hundred pods start. Ballast
-	// counts as in use, but is never written to and so takes no memory: it is made before
+	// counts as in use, but is never written to and so is not resident: it is made before
 	// anything is freed, as Go would have to clear what was used before. The share is less
 	// than Go's own, as the plugin shares its node's memory with those that it serves.
 	runtime.KeepAlive(ballast)
@@ -121,7 +121,7 @@ var ballast = make([]byte, 12<<20)
 
 func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics, traces *tracing.Tracing) (*provider.Mounter, error) {
 	agent := userAgent(cfg.customUserAgent)
-	client := transport.New(instruments.Transport(transport.FewAtATime(transport.Base(cfg.maxVaultConcurrency))), agent)
+	client := transport.New(instruments.Transport(transport.FewFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
 	tries := gate.Config{
 		Max:        cfg.maxVaultConcurrency,
 		Retries:    cfg.retryMax,

@@ -66,9 +66,10 @@ func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, last time
 // DeadlineExceeded, so our answer must come before it. What the function returned does
 // must be done when the mount is over.
 func (s *Server) budget(ctx context.Context) (context.Context, context.CancelFunc) {
-	timeout, leave := s.cfg.MountTimeout, func() { s.patient.Add(-1) }
-	if s.patient.Add(1) > patientCalls {
-		leave()
+	timeout, leave := s.cfg.MountTimeout, func() { <-s.patient }
+	select {
+	case s.patient <- struct{}{}:
+	default:
 		timeout, leave = min(timeout, crowdTimeout), func() {}
 	}
 	if deadline, ok := ctx.Deadline(); ok {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider"
@@ -71,7 +70,7 @@ type Server struct {
 	// each pod and volume.
 	volumes *lru.Cache[string, mounted]
 	parser  *request.Parser
-	patient atomic.Int64 // mounts under way that have all of a mount's time
+	patient chan struct{} // a place for each mount under way that has all of a mount's time
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // the one we listen on; nil before the first
@@ -106,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remember lists of objects: %w", err)
 	}
-	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser}
+	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser, patient: make(chan struct{}, patientCalls)}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),

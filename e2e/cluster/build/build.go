@@ -74,14 +74,17 @@ func (b *Builder) compile(ctx context.Context, p program) error {
 	out, module := filepath.Join(b.Out, p.out), filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
 	if p.local != "" {
-		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*.go"))
+		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*"))
 		if err != nil {
 			return err
+		}
+		if len(files) == 0 {
+			return fmt.Errorf("no code in %s", p.local)
 		}
 		sources = append(sources, files...)
 	}
 	args := []string{"build", "-ldflags=-s -w " + p.flags, "-o", "", p.pkg}
-	environ := []string{"CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
+	environ := []string{"CGO_ENABLED=0", "GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
 	return once(out, fmt.Sprint(args, environ), sources, func(unfinished string) error {
 		start := time.Now()
 		fmt.Fprintf(b.Progress, "building %s ...", p.out)

@@ -17,7 +17,7 @@ import (
 )
 
 // Of many requests at once to a host that speaks HTTP/2, a few dial.
-func TestFewDial(t *testing.T) {
+func TestFewFirst(t *testing.T) {
 	var conns atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
@@ -35,7 +35,7 @@ func TestFewDial(t *testing.T) {
 	pool := transport.Base(32)
 	pool.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	t.Cleanup(pool.CloseIdleConnections)
-	client := transport.New(transport.FewAtATime(pool), "test")
+	client := transport.New(transport.FewFirst(pool), "test")
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
@@ -53,62 +53,61 @@ func TestFewDial(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if got := conns.Load(); got > 4 {
+	if got := conns.Load(); got > 3 {
 		t.Errorf("%d connections", got)
 	}
 }
 
-// The others wait until one has its connection, not for its answer, or until it fails. Who
-// gives up does not wait, and other hosts are not kept.
-func TestOthersWaitForConnections(t *testing.T) {
+// The others wait for the first one's connection only, not for its answer; they go when
+// it fails, and who gives up does not wait.
+func TestFewFirstWaits(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var asked atomic.Int32
-			rt := transport.FewAtATime(roundTripper(func(req *http.Request) (*http.Response, error) {
+			rt := transport.FewFirst(roundTripper(func(req *http.Request) (*http.Response, error) {
 				asked.Add(1)
 				time.Sleep(10 * time.Millisecond)
 				if fails {
 					return nil, errors.New("no connection")
 				}
-				httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{})
+				if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GotConn != nil {
+					trace.GotConn(httptrace.GotConnInfo{})
+				}
 				time.Sleep(time.Second)
 				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 			}))
-			send := func(ctx context.Context, host string) error {
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/", nil)
+			send := func(ctx context.Context) error {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://host.example/", nil)
 				if err != nil {
 					return err
 				}
 				_, err = rt.RoundTrip(req)
 				return err
 			}
-			for range 2 { // what the first leave behind does not keep the next
-				asked.Store(0)
-				start := time.Now()
-				var group sync.WaitGroup
-				for range 10 {
-					group.Go(func() { _ = send(t.Context(), "host.example") })
-				}
-				synctest.Wait()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-				if err := send(ctx, "host.example"); !errors.Is(err, context.DeadlineExceeded) || asked.Load() != 4 {
-					t.Errorf("got %v after %d requests", err, asked.Load())
-				}
-				cancel()
-				group.Go(func() { _ = send(t.Context(), "other.example") })
-				synctest.Wait()
-				if asked.Load() != 5 {
-					t.Errorf("%d requests, and one to another host", asked.Load())
-				}
-				group.Wait()
-				want := 30 * time.Millisecond // ten, four at a time
-				if !fails {
-					want += time.Second
-				}
-				if took := time.Since(start); asked.Load() != 11 || took != want {
-					t.Errorf("%d requests in %v, want %v", asked.Load(), took, want)
-				}
+			start := time.Now()
+			var group sync.WaitGroup
+			for range 5 {
+				group.Go(func() { _ = send(t.Context()) })
 			}
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if err := send(ctx); !errors.Is(err, context.DeadlineExceeded) || asked.Load() != 3 {
+				t.Errorf("got %v after %d requests", err, asked.Load())
+			}
+			cancel()
+			group.Wait()
+			if took := time.Since(start); asked.Load() != 5 || took > 1100*time.Millisecond {
+				t.Errorf("%d requests in %v", asked.Load(), took)
+			}
+			time.Sleep(time.Hour) // by then the pool has no connection
+			for range 5 {
+				group.Go(func() { _ = send(t.Context()) })
+			}
+			synctest.Wait()
+			if asked.Load() != 5+3 {
+				t.Errorf("%d requests", asked.Load())
+			}
+			group.Wait()
 		})
 	}
 }
