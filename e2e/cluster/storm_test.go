@@ -224,10 +224,10 @@ func (c *cluster) rebooted(t *testing.T) {
 	p := c.sound(t)
 	p.apply(t, p.deployment("app", "app", "app", 3))
 	p.kubectl(t, "-n", p.namespace, "rollout", "status", "deployment/app", "--timeout=60s")
-	p.vault.SetSecret("password", azuretest.Secret{Value: "new"})
 	// The driver (1.6.0) takes a volume whose folder is younger than its poll interval for
 	// mounted, also when the mount went with the power: see TROUBLESHOOTING.md, empty volumes.
 	time.Sleep(pollInterval + 2*time.Second)
+	p.vault.SetSecret("password", azuretest.Secret{Value: "new"})
 	c.stopNode(t)
 	start := time.Now()
 	c.bootNode(t)
