@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -21,8 +22,12 @@ type keep[V any] struct {
 	arm     func(time.Duration)
 }
 
-// room is the bytes that all kinds of answers may take together.
-type room struct{ left int }
+// room is the bytes that all kinds of answers may take together. Its mutex guards the
+// kinds that share it too: an answer that one of them evicts makes room for the others.
+type room struct {
+	mu   sync.Mutex
+	left int
+}
 
 type answered[V any] struct {
 	value V

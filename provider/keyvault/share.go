@@ -41,12 +41,12 @@ type shared[V any] struct {
 	timeout time.Duration // of one read, however many wait for it
 	seen    func(ctx context.Context, answer string)
 
-	mu    sync.Mutex // guards what follows, and the reads
+	mu    *sync.Mutex // the room's; guards what follows, the reads and what is kept
 	pairs map[readKey]*pair[V]
 }
 
 func newShared[V any](cfg Config, room *room, size func(V) int) (s *shared[V], err error) {
-	s = &shared[V]{now: cfg.Now, timeout: cfg.Timeout, seen: cfg.seen, pairs: make(map[readKey]*pair[V])}
+	s = &shared[V]{now: cfg.Now, timeout: cfg.Timeout, seen: cfg.seen, mu: &room.mu, pairs: make(map[readKey]*pair[V])}
 	s.kept, err = newKeep(max(cfg.Keep, cfg.StaleIfError), room, cfg.Now, size, func(d time.Duration) { time.AfterFunc(d, s.sweep) })
 	return s, err
 }
@@ -120,7 +120,7 @@ func (s *shared[V]) begin(ctx context.Context, caller Caller, o Object, need Nee
 		}
 	}
 	r, joined := s.join(key, need, func() *read[V] {
-		return &read[V]{key: key, token: caller, ask: ask, payer: tally.Of(ctx), done: make(chan struct{}), try: &try{mu: &s.mu, now: s.now, away: true}}
+		return &read[V]{key: key, token: caller, ask: ask, payer: tally.Of(ctx), done: make(chan struct{}), try: &try{mu: s.mu, now: s.now, away: true}}
 	})
 	r.waiting++
 	r.try.urgent = r.try.urgent || need.First

@@ -427,3 +427,33 @@ func TestWrongTenantCostsOneRequest(t *testing.T) {
 		t.Errorf("got %v after %d requests", err, requests)
 	}
 }
+
+// Values and lists of versions are retained within one bound. Reads of both kinds, and the
+// sweeps of both, run at the same time; the race detector watches.
+func TestValuesAndListsShareOneBound(t *testing.T) {
+	r := configured(t, func(req *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(req.URL.Path, "/versions") {
+			return answer(http.StatusOK, `{"value":[{"id":"https://v/secrets/x/a","attributes":{"enabled":true}}]}`)
+		}
+		return secret(req, "one")
+	}, func(c *keyvault.Config) { c.Keep, c.KeepBytes = 2*time.Millisecond, 4<<10 })
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			for n := range 50 {
+				o := object(request.TypeSecret, fmt.Sprintf("x%d", n%16))
+				var err error
+				if i%2 == 0 {
+					_, err = r.Get(t.Context(), caller("a"), o, later())()
+				} else {
+					_, err = r.Versions(t.Context(), caller("a"), o, 2, later())()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+}
