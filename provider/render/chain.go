@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+
+	"akv-csi-provider/provider/pkcs12"
 )
 
 // maxSignatureChecks bounds the signatures checked to order the certificates of
@@ -24,7 +26,7 @@ type publicKey interface {
 
 // ordered returns certificates in DER as a chain or, if they are not one, as they are:
 // also where crypto/x509 cannot read one of them, or its key is too big to check with.
-func ordered(stored [][]byte, keys []publicKey) [][]byte {
+func ordered(stored [][]byte, keys []pkcs12.PrivateKey) [][]byte {
 	certs := make([]*x509.Certificate, len(stored))
 	for i, der := range stored {
 		var err error
@@ -35,13 +37,23 @@ func ordered(stored [][]byte, keys []publicKey) [][]byte {
 			return stored
 		}
 	}
-	path := chain(certs, keys)
+	path := chain(certs, publicKeys(keys))
 	if path == nil {
 		return stored
 	}
 	out := make([][]byte, len(path))
 	for i, cert := range path {
 		out[i] = cert.Raw
+	}
+	return out
+}
+
+func publicKeys(keys []pkcs12.PrivateKey) []publicKey {
+	var out []publicKey
+	for _, key := range keys {
+		if public, ok := key.Public.(publicKey); ok {
+			out = append(out, public)
+		}
 	}
 	return out
 }

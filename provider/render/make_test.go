@@ -1,6 +1,7 @@
 package render_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
@@ -21,7 +23,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// An RSA key takes long to make.
+// An RSA key takes long to generate.
 var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 
 var serial atomic.Int64
@@ -95,14 +97,14 @@ func certs(entities ...*entity) (out []*x509.Certificate) {
 	return out
 }
 
-// managed is a secret behind a certificate.
+// managed is a secret that Key Vault stores for a certificate.
 func managed(contentType, text string) keyvault.Value {
 	return keyvault.Value{Version: "v", ContentType: contentType, Text: text, Managed: true}
 }
 
-// secretPFX is a secret that holds the PFX.
+// secretPFX is a managed secret with a PFX.
 func secretPFX(der []byte) keyvault.Value {
-	return managed(pkcs12, base64.StdEncoding.EncodeToString(der))
+	return managed(contentTypePKCS12, base64.StdEncoding.EncodeToString(der))
 }
 
 // rendered returns the one file of a secret.
@@ -116,4 +118,50 @@ func rendered(t testing.TB, v keyvault.Value, opts render.Options) string {
 		t.Fatalf("%d files", len(files))
 	}
 	return string(files[0].Content)
+}
+
+// The following functions write PKCS#12 (RFC 7292) without encryption and with any
+// number of keys and certificates, which go-pkcs12 does not write.
+
+func oid(id ...int) []byte       { return must(asn1.Marshal(asn1.ObjectIdentifier(id))) }
+func integer(n int) []byte       { return must(asn1.Marshal(n)) }
+func octets(b []byte) []byte     { return must(asn1.Marshal(b)) }
+func seq(parts ...[]byte) []byte { return tlv(asn1.ClassUniversal, asn1.TagSequence, parts...) }
+func explicit(b []byte) []byte   { return tlv(asn1.ClassContextSpecific, 0, b) }
+
+func tlv(class, tag int, parts ...[]byte) []byte {
+	return must(asn1.Marshal(asn1.RawValue{Class: class, Tag: tag, IsCompound: true, Bytes: bytes.Join(parts, nil)}))
+}
+
+func data(content []byte) []byte {
+	return seq(oid(1, 2, 840, 113549, 1, 7, 1), explicit(octets(content)))
+}
+
+// pfxFile is a PFX without MAC.
+func pfxFile(bags ...[]byte) []byte {
+	return seq(integer(3), data(seq(data(seq(bags...)))))
+}
+
+func bag(n int, value []byte) []byte {
+	return seq(oid(1, 2, 840, 113549, 1, 12, 10, 1, n), explicit(value))
+}
+
+func keyBag(k crypto.Signer) []byte { return bag(1, must(x509.MarshalPKCS8PrivateKey(k))) }
+
+func certBag(der []byte) []byte {
+	return bag(3, seq(oid(1, 2, 840, 113549, 1, 9, 22, 1), explicit(octets(der))))
+}
+
+func certBags(entities ...*entity) (out [][]byte) {
+	for _, e := range entities {
+		out = append(out, certBag(e.cert.Raw))
+	}
+	return out
+}
+
+// p256KBag has a private key that crypto/x509 does not support, which it returns as well.
+func p256KBag() (b, key []byte) {
+	curve := seq(oid(1, 2, 840, 10045, 2, 1), oid(1, 3, 132, 0, 10))
+	key = seq(integer(0), curve, octets(seq(integer(1), octets(bytes.Repeat([]byte{1}, 32)))))
+	return bag(1, key), key
 }

@@ -4,61 +4,47 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/pkcs12"
 	"akv-csi-provider/provider/request"
 )
 
-// Content types under which Key Vault keeps a certificate's private side.
+// The content types of secrets that Key Vault stores for certificates.
 const (
 	contentTypePEM    = "application/x-pem-file"
 	contentTypePKCS12 = "application/x-pkcs12"
 )
 
-// maxPFXText bounds the text of a PFX that is read. Key Vault keeps 25 KB at most;
-// the time that big numbers take in a key or signature grows faster than they do.
-const maxPFXText = 64 << 10
+// maxPFXText bounds the base64 text of a PFX. Key Vault stores 25 KB at most.
+const maxPFXText = pkcs12.MaxSize / 3 * 4
 
-// bundle is the private side of a certificate as PEM: what goes into .crt and .key.
+// bundle is a certificate with its private key as PEM: the content of .crt and .key.
 type bundle struct {
 	certs, keys []byte
 }
 
-// managed renders a secret behind a certificate.
+// managed renders a secret that Key Vault stores for a certificate.
 func managed(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	var (
 		content []byte
-		parts   bundle
+		parts   bundle // only read with SeparateFiles
 		err     error
 	)
 	switch mediaType(v.ContentType) {
 	case contentTypePEM:
-		if content, err = decode(o, v); err == nil && opts.SeparateFiles {
-			parts = splitPEM(content)
-		}
+		content, parts, err = managedPEM(o, v, opts)
 	case contentTypePKCS12:
-		if o.Format == request.FormatPFX {
-			if content, err = decode(o, v); err == nil && opts.SeparateFiles {
-				parts, err = openPKCS12(o, v, opts)
-			}
-			break
-		}
-		if o.Encoding == request.EncodingBase64 || o.Encoding == request.EncodingHex {
-			return nil, &Error{Object: o,
-				cause: fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
-				fix:   "remove its objectEncoding, or set objectFormat: pfx to mount the PFX"}
-		}
-		if parts, err = openPKCS12(o, v, opts); err == nil {
-			content = bytes.Join([][]byte{parts.keys, parts.certs}, nil)
-		}
+		content, parts, err = managedPKCS12(o, v, opts)
 	default:
 		kind := "no content type"
 		if v.ContentType != "" {
 			kind = fmt.Sprintf("content type %.64q", v.ContentType)
 		}
-		return nil, &Error{Object: o,
+		err = &Error{Object: o,
 			cause: fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
 			fix:   fmt.Sprintf("those that can be mounted are %s and %s", contentTypePEM, contentTypePKCS12)}
 	}
@@ -75,6 +61,35 @@ func managed(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	return append(files, File{Path: o.Path, Mode: o.Mode, Content: content}), nil
 }
 
+// managedPEM returns a secret in PEM as stored and, with SeparateFiles, its parts.
+func managedPEM(o request.Object, v keyvault.Value, opts Options) ([]byte, bundle, error) {
+	content, err := decode(o, v)
+	if err != nil || !opts.SeparateFiles {
+		return content, bundle{}, err
+	}
+	return content, splitPEM(content), nil
+}
+
+// managedPKCS12 returns a secret in PKCS#12 as PEM or as stored and, with SeparateFiles,
+// its parts. A PFX that is written as stored alone is not decoded.
+func managedPKCS12(o request.Object, v keyvault.Value, opts Options) ([]byte, bundle, error) {
+	if o.Format == request.FormatPFX {
+		content, err := decode(o, v)
+		if err != nil || !opts.SeparateFiles {
+			return content, bundle{}, err
+		}
+		parts, err := pfxToPEM(o, v, opts)
+		return content, parts, err
+	}
+	if o.Encoding == request.EncodingBase64 || o.Encoding == request.EncodingHex {
+		return nil, bundle{}, &Error{Object: o,
+			cause: fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
+			fix:   "remove its objectEncoding, or set objectFormat: pfx to mount the PFX"}
+	}
+	parts, err := pfxToPEM(o, v, opts)
+	return bytes.Join([][]byte{parts.keys, parts.certs}, nil), parts, err
+}
+
 // mediaType is a content type without its parameters, in lower case (RFC 9110
 // section 8.3.1).
 func mediaType(contentType string) string {
@@ -82,8 +97,8 @@ func mediaType(contentType string) string {
 	return strings.ToLower(strings.TrimSpace(media))
 }
 
-// splitPEM sorts the blocks of a PEM text. What is not a certificate goes with the
-// keys, because parameters of a key stand in blocks of their own.
+// splitPEM separates the blocks of a PEM text. A block that is not a certificate goes
+// with the keys, because the parameters of a key are in a block of their own.
 func splitPEM(text []byte) bundle {
 	var b bundle
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -96,22 +111,22 @@ func splitPEM(text []byte) bundle {
 	return b
 }
 
-// openPKCS12 turns a PFX into PEM: the private keys, and the certificates as a chain if
-// they are one.
-func openPKCS12(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
-	stored, err := readPFX(v.Text)
+// pfxToPEM returns the private keys of a PFX, and its certificates as a chain if they
+// are one.
+func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
+	contents, err := decodePFX(v.Text)
 	if err != nil {
 		return bundle{}, &Error{Object: o,
-			cause: fmt.Sprintf("%s (content type %.64q) %v", o, v.ContentType, err),
+			cause: fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCause(err)),
 			fix:   "import the certificate into the vault again"}
 	}
-	certs := stored.certs
+	certs := contents.Certificates
 	if !opts.StoredOrder {
-		certs = ordered(certs, stored.public)
+		certs = ordered(certs, contents.PrivateKeys)
 	}
 	var out bundle
-	for _, key := range stored.keys {
-		out.keys = append(out.keys, encodePEM(labelPrivateKey, key)...)
+	for _, key := range contents.PrivateKeys {
+		out.keys = append(out.keys, encodePEM(labelPrivateKey, key.PKCS8)...)
 	}
 	for _, cert := range certs {
 		out.certs = append(out.certs, encodePEM(labelCertificate, cert)...)
@@ -119,14 +134,35 @@ func openPKCS12(o request.Object, v keyvault.Value, opts Options) (bundle, error
 	return out, nil
 }
 
-// readPFX reads the text under which Key Vault returns a PFX.
-func readPFX(text string) (pfx, error) {
+var errNotBase64 = errors.New("not base64")
+
+// decodePFX decodes the base64 text of a PFX. Its error is errNotBase64 or one of package
+// pkcs12.
+func decodePFX(text string) (*pkcs12.Contents, error) {
 	if len(text) > maxPFXText {
-		return pfx{}, errTooLong
+		return nil, pkcs12.ErrTooLarge
 	}
 	der, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return pfx{}, errNotBase64
+	if err != nil { // its text quotes a byte of the value
+		return nil, errNotBase64
 	}
-	return parsePFX(der)
+	return pkcs12.Decode(der)
+}
+
+// pfxCause says why decodePFX failed. The text does not depend on the value.
+func pfxCause(err error) string {
+	switch {
+	case errors.Is(err, errNotBase64):
+		return "is not base64 text"
+	case errors.Is(err, pkcs12.ErrTooLarge):
+		return fmt.Sprintf("is longer than %d bytes", maxPFXText)
+	case errors.Is(err, pkcs12.ErrPassword):
+		return "is damaged or under a password"
+	case errors.Is(err, pkcs12.ErrAlgorithm):
+		return "is protected by an algorithm that is not supported"
+	case errors.Is(err, pkcs12.ErrRounds):
+		return fmt.Sprintf("asks for more than %d hash rounds to derive its keys", pkcs12.MaxRounds)
+	default: // pkcs12.ErrMalformed
+		return "is not PKCS#12 with private keys or certificates"
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/pkcs12"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
 
@@ -24,7 +26,7 @@ func TestManaged(t *testing.T) {
 	pfx := base64.StdEncoding.EncodeToString(der)
 	keys, chain := keyPEM(leaf.key), certPEM(leaf, root)
 	both := keys + chain
-	// The stored order and line ends of a PEM stay in the file and not in its parts.
+	// The file has the stored order and line ends of a PEM, its parts do not.
 	stored := strings.ReplaceAll(certPEM(root), "\n", "\r\n") + "note\n" + keys + certPEM(leaf)
 	ec := string(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 1, 1}})) +
 		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: must(x509.MarshalECPrivateKey(leaf.key.(*ecdsa.PrivateKey)))}))
@@ -37,16 +39,16 @@ func TestManaged(t *testing.T) {
 		value          keyvault.Value
 		file, crt, key string
 	}{
-		{"PFX as PEM", pemFormat, utf8, managed(pkcs12, pfx), both, chain, keys},
+		{"PFX as PEM", pemFormat, utf8, managed(contentTypePKCS12, pfx), both, chain, keys},
 		{"media type in another case", pemFormat, utf8, managed(" Application/X-PKCS12 ; charset=utf-8", pfx), both, chain, keys},
-		{"PFX as stored", pfxFormat, utf8, managed(pkcs12, pfx), pfx, chain, keys},
-		{"PFX as bytes", pfxFormat, b64, managed(pkcs12, pfx), string(der), chain, keys},
-		{"PEM", pemFormat, utf8, managed(pemFile, stored), stored, certPEM(root, leaf), keys},
-		{"PEM with parameters", pemFormat, utf8, managed(pemFile+";a=b", ec+chain), ec + chain, chain, ec},
-		{"PEM asked for as PFX", pfxFormat, utf8, managed(pemFile, both), both, chain, keys},
-		{"PEM without a key", pemFormat, utf8, managed(pemFile, chain), chain, chain, ""},
-		{"no PEM", pemFormat, utf8, managed(pemFile, "text"), "text", "", ""},
-		{"base64 of PEM", pemFormat, b64, managed(pemFile, base64.StdEncoding.EncodeToString([]byte(both))), both, chain, keys},
+		{"PFX as stored", pfxFormat, utf8, managed(contentTypePKCS12, pfx), pfx, chain, keys},
+		{"PFX as bytes", pfxFormat, b64, managed(contentTypePKCS12, pfx), string(der), chain, keys},
+		{"PEM", pemFormat, utf8, managed(contentTypePEM, stored), stored, certPEM(root, leaf), keys},
+		{"PEM with parameters", pemFormat, utf8, managed(contentTypePEM+";a=b", ec+chain), ec + chain, chain, ec},
+		{"PEM asked for as PFX", pfxFormat, utf8, managed(contentTypePEM, both), both, chain, keys},
+		{"PEM without a key", pemFormat, utf8, managed(contentTypePEM, chain), chain, chain, ""},
+		{"no PEM", pemFormat, utf8, managed(contentTypePEM, "text"), "text", "", ""},
+		{"base64 of PEM", pemFormat, b64, managed(contentTypePEM, base64.StdEncoding.EncodeToString([]byte(both))), both, chain, keys},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			o := object(r.encoding)
@@ -79,11 +81,11 @@ func TestManaged(t *testing.T) {
 	}
 }
 
-// A plain secret stays one file, and its format means nothing.
+// A plain secret is one file, and its format is ignored.
 func TestPlainIsOneFile(t *testing.T) {
 	o := object(request.EncodingUTF8)
 	o.Format = request.FormatPFX
-	for _, contentType := range []string{"", pemFile, pkcs12} {
+	for _, contentType := range []string{"", contentTypePEM, contentTypePKCS12} {
 		v := keyvault.Value{Text: "text", ContentType: contentType}
 		files, err := render.Files(o, v, render.Options{SeparateFiles: true})
 		if err != nil || len(files) != 1 || files[0].Path != o.Path || string(files[0].Content) != "text" {
@@ -104,11 +106,11 @@ func TestManagedRefused(t *testing.T) {
 		separate bool
 		says     []string
 	}{
-		{"PEM as base64", request.FormatPEM, request.EncodingBase64, managed(pkcs12, pfx), false, []string{"base64", "objectFormat: pfx"}},
-		{"PEM as hex", request.FormatPEM, request.EncodingHex, managed(pkcs12, pfx), false, []string{"hex", pkcs12}},
-		{"PFX as hex", request.FormatPFX, request.EncodingHex, managed(pkcs12, pfx), false, []string{"hex", pkcs12}},
-		{"PFX of no base64", request.FormatPFX, request.EncodingBase64, managed(pkcs12, canary), false, []string{"base64", pkcs12}},
-		{"separate files of no PFX", request.FormatPFX, request.EncodingUTF8, managed(pkcs12, canary), true, []string{"base64", pkcs12}},
+		{"PEM as base64", request.FormatPEM, request.EncodingBase64, managed(contentTypePKCS12, pfx), false, []string{"base64", "objectFormat: pfx"}},
+		{"PEM as hex", request.FormatPEM, request.EncodingHex, managed(contentTypePKCS12, pfx), false, []string{"hex", contentTypePKCS12}},
+		{"PFX as hex", request.FormatPFX, request.EncodingHex, managed(contentTypePKCS12, pfx), false, []string{"hex", contentTypePKCS12}},
+		{"PFX of no base64", request.FormatPFX, request.EncodingBase64, managed(contentTypePKCS12, canary), false, []string{"base64", contentTypePKCS12}},
+		{"separate files of no PFX", request.FormatPFX, request.EncodingUTF8, managed(contentTypePKCS12, canary), true, []string{"base64", contentTypePKCS12}},
 		{"no content type", request.FormatPEM, request.EncodingUTF8, managed("", canary), true, []string{"no content type"}},
 		{"unknown content type", request.FormatPFX, request.EncodingUTF8, managed("application/x-new\r\n", canary), true, []string{`x-new\r\n`}},
 	} {
@@ -124,6 +126,64 @@ func TestManagedRefused(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), r.value.Text) {
 				t.Errorf("shows the value: %v", err)
+			}
+		})
+	}
+}
+
+// Each cause for which a PFX is rejected has its text.
+func TestPKCS12Refused(t *testing.T) {
+	leaf := line("canary")[0]
+	encode := func(encoder *gopkcs12.Encoder, password string) string {
+		return base64.StdEncoding.EncodeToString(must(encoder.Encode(leaf.key, leaf.cert, nil, password)))
+	}
+	signed := seq(integer(3), seq(oid(1, 2, 840, 113549, 1, 7, 2), explicit(octets(seq()))))
+	for _, r := range []struct{ text, cause string }{
+		{strings.Repeat("A", 64<<10), "is not PKCS#12 with private keys or certificates"},
+		{strings.Repeat("A", 64<<10+1), "is longer than 65536 bytes"},
+		{"canary!", "is not base64 text"},
+		{"", "is not PKCS#12 with private keys or certificates"},
+		{base64.StdEncoding.EncodeToString(pfxFile()), "is not PKCS#12 with private keys or certificates"},
+		{encode(gopkcs12.Modern2023, "canary"), "is damaged or under a password"},
+		{base64.StdEncoding.EncodeToString(signed), "is protected by an algorithm that is not supported"},
+		{encode(gopkcs12.Modern2023.WithIterations(pkcs12.MaxRounds/5+1), ""), "asks for more than 1000000 hash rounds to derive its keys"},
+	} {
+		o := object(request.EncodingUTF8)
+		files, err := render.Files(o, managed(contentTypePKCS12, r.text), render.Options{})
+		refused(t, o, files, err)
+		if got, want := err.Error(), pfxText(o, r.cause); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// A PFX can have any number of keys and certificates. Keys stay in stored order.
+func TestPKCS12Contents(t *testing.T) {
+	c := line("leaf", "root")
+	leaf, root, other := c[0], c[1], newKey(elliptic.P384())
+	odd := seq(integer(1))
+	p256K, p256KDER := p256KBag()
+	toPEM := func(label string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
+	}
+	oddPEM, p256KPEM := toPEM("CERTIFICATE", odd), toPEM("PRIVATE KEY", p256KDER)
+	for _, r := range []struct {
+		name string
+		bags [][]byte
+		want string
+	}{
+		{"no key", certBags(root, leaf), certPEM(leaf, root)},
+		{"no certificates", [][]byte{keyBag(leaf.key)}, keyPEM(leaf.key)},
+		{"two keys", append(certBags(root, leaf), keyBag(other), keyBag(leaf.key)), keyPEM(other, leaf.key) + certPEM(leaf, root)},
+		{"keys of leaf and root", append(certBags(root, leaf), keyBag(root.key), keyBag(leaf.key)), keyPEM(root.key, leaf.key) + certPEM(leaf, root)},
+		{"the same key twice", append(certBags(leaf), keyBag(leaf.key), keyBag(leaf.key)), keyPEM(leaf.key, leaf.key) + certPEM(leaf)},
+		{"P-256K", append(certBags(leaf), p256K), p256KPEM + certPEM(leaf)},
+		{"P-256K and another", append(certBags(root, leaf), p256K, keyBag(leaf.key)), p256KPEM + keyPEM(leaf.key) + certPEM(leaf, root)},
+		{"a certificate that crypto/x509 cannot read", append(certBags(root, leaf), certBag(odd), keyBag(leaf.key)), keyPEM(leaf.key) + certPEM(root, leaf) + oddPEM},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			if got := rendered(t, secretPFX(pfxFile(r.bags...)), render.Options{}); got != r.want {
+				t.Errorf("got %s\nwant %s", got, r.want)
 			}
 		})
 	}

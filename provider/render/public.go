@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math"
@@ -34,6 +35,16 @@ func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
 			fix:   "issue or import the certificate again"}
 	}
 	return encodePEM(labelCertificate, v.CER), nil
+}
+
+// isSequence reports whether the bytes are one SEQUENCE in DER, as every certificate is.
+// Its content is not checked: crypto/x509 rejects curves and serial numbers that Key
+// Vault accepts.
+func isSequence(der []byte) bool {
+	var v asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &v)
+	return err == nil && len(rest) == 0 &&
+		v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
 }
 
 // curves are those of RFC 7518 section 6.2.1.1. P-256K (RFC 8812), which Key Vault

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	pemFile = "application/x-pem-file"
-	pkcs12  = "application/x-pkcs12"
+	contentTypePEM    = "application/x-pem-file"
+	contentTypePKCS12 = "application/x-pkcs12"
 )
 
 func object(encoding request.Encoding) request.Object {
@@ -39,14 +39,14 @@ func TestSecret(t *testing.T) {
 		{"any bytes", utf8, keyvault.Value{Text: "\x00\xff\ufeffé"}, "\x00\xff\ufeffé"},
 		{"looks like base64", utf8, keyvault.Value{Text: "SGVsbG8="}, "SGVsbG8="},
 		{"content types are informational", utf8, keyvault.Value{Text: "{}", ContentType: "application/json"}, "{}"},
-		{"PKCS#12 that is a plain secret", utf8, keyvault.Value{Text: "MIIK", ContentType: pkcs12}, "MIIK"},
+		{"PKCS#12 that is a plain secret", utf8, keyvault.Value{Text: "MIIK", ContentType: contentTypePKCS12}, "MIIK"},
 		{"base64", b64, keyvault.Value{Text: "SGVsbG8="}, "Hello"},
 		{"base64 of bytes", b64, keyvault.Value{Text: "AP/+"}, "\x00\xff\xfe"},
 		{"base64 in lines", b64, keyvault.Value{Text: "SGVs\r\nbG8=\n"}, "Hello"},
 		{"empty base64", b64, keyvault.Value{}, ""},
 		{"hex", hx, keyvault.Value{Text: "00fFfe"}, "\x00\xff\xfe"},
 		{"empty hex", hx, keyvault.Value{}, ""},
-		{"PEM behind a certificate", utf8, keyvault.Value{Text: block, ContentType: pemFile, Managed: true}, block},
+		{"PEM behind a certificate", utf8, keyvault.Value{Text: block, ContentType: contentTypePEM, Managed: true}, block},
 		{"content type in another case", utf8, keyvault.Value{Text: block, ContentType: "Application/X-PEM-File", Managed: true}, block},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -77,11 +77,11 @@ func TestSecretRefused(t *testing.T) {
 		{"odd hex", request.EncodingHex, keyvault.Value{Text: "abc"}, []string{"hex"}},
 		{"hex with a prefix", request.EncodingHex, keyvault.Value{Text: "0xab"}, []string{"hex"}},
 		{"hex with a line end", request.EncodingHex, keyvault.Value{Text: "ab\n"}, []string{"hex"}},
-		{"PEM as base64", request.EncodingBase64, keyvault.Value{Text: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"base64", pemFile}},
-		{"PEM as hex", request.EncodingHex, keyvault.Value{Text: "-----BEGIN", ContentType: pemFile, Managed: true}, []string{"hex", pemFile}},
+		{"PEM as base64", request.EncodingBase64, keyvault.Value{Text: "-----BEGIN", ContentType: contentTypePEM, Managed: true}, []string{"base64", contentTypePEM}},
+		{"PEM as hex", request.EncodingHex, keyvault.Value{Text: "-----BEGIN", ContentType: contentTypePEM, Managed: true}, []string{"hex", contentTypePEM}},
 		{"certificate without content type", request.EncodingUTF8, keyvault.Value{Text: value, Managed: true}, []string{"certificate", "no content type"}},
 		{"certificate of another kind", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: "application/x-new\n", Managed: true}, []string{"certificate", `application/x-new\n`}},
-		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: pkcs12, Managed: true}, []string{"not base64", pkcs12}},
+		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: contentTypePKCS12, Managed: true}, []string{"not base64", contentTypePKCS12}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := object(c.encoding)
@@ -99,7 +99,7 @@ func TestSecretRefused(t *testing.T) {
 	}
 }
 
-// refused checks what every error of Secret must be.
+// refused checks the properties of every error.
 func refused(t *testing.T, o request.Object, files []render.File, err error) {
 	t.Helper()
 	if err == nil {
@@ -122,26 +122,26 @@ func FuzzSecret(f *testing.F) {
 	for _, value := range []string{"", "Hello!", "SGVsbG8=", "00fFfe", "SGVs\r\nbG8=", "0", "\x00\xff", "-----BEGIN PRIVATE KEY-----\n", "secret is not base64 text"} {
 		for i := range byte(3) {
 			f.Add(value, "", i, false)
-			f.Add(value, pemFile, i, true)
-			f.Add(value, pkcs12, i, true)
+			f.Add(value, contentTypePEM, i, true)
+			f.Add(value, contentTypePKCS12, i, true)
 		}
 	}
 	encodings := []request.Encoding{request.EncodingUTF8, request.EncodingBase64, request.EncodingHex}
 	f.Fuzz(func(t *testing.T, value, contentType string, encoding byte, managed bool) {
-		if managed && strings.Contains(strings.ToLower(contentType), pkcs12) {
-			return // FuzzFiles and FuzzPKCS12 are for those
+		if managed && strings.Contains(strings.ToLower(contentType), contentTypePKCS12) {
+			return // see FuzzFiles and FuzzPKCS12
 		}
 		o := object(encodings[int(encoding)%len(encodings)])
 		files, err := render.Files(o, keyvault.Value{Text: value, Version: "v", ContentType: contentType, Managed: managed}, render.Options{})
 		if err != nil {
 			refused(t, o, files, err)
-			// Nothing of the value can be in words that are the same for another one.
+			// A text that is the same for another value contains nothing of this one.
 			other := "\x00!"
 			if value == other {
 				other = "\x00?"
 			}
 			if _, same := render.Files(o, keyvault.Value{Text: other, ContentType: contentType, Managed: managed}, render.Options{}); same == nil || same.Error() != err.Error() {
-				t.Errorf("the words depend on the value: %v and %v", err, same)
+				t.Errorf("the text depends on the value: %v and %v", err, same)
 			}
 			return
 		}
@@ -166,7 +166,7 @@ func FuzzSecret(f *testing.F) {
 	})
 }
 
-// canonical clears the bits that padding leaves over and decoders ignore.
+// canonical clears the bits before the padding, which decoders ignore.
 func canonical(value string) string {
 	raw, err := base64.StdEncoding.DecodeString(value)
 	if err != nil {
@@ -175,7 +175,7 @@ func canonical(value string) string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// What was encoded comes back, whatever the bytes.
+// Encoded content is decoded to the same bytes.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("Hello!"))
 	f.Add([]byte{0, 255, 10, 13})

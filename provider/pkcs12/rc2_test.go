@@ -1,4 +1,4 @@
-package render_test
+package pkcs12_test
 
 import (
 	"bytes"
@@ -9,10 +9,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/pkcs12"
 )
 
-// Those of RFC 2268 section 5 in which all bits of the key are effective.
+// The test vectors of RFC 2268 section 5 in which all bits of the key are effective.
 func TestRC2(t *testing.T) {
 	for _, r := range []struct{ key, plain, data string }{
 		{"ffffffffffffffff", "ffffffffffffffff", "278b27e42e2f0d49"},
@@ -20,22 +20,22 @@ func TestRC2(t *testing.T) {
 		{"88bca90e90875a7f0f79c384627bafb2", "0000000000000000", "2269552ab0f85ca6"},
 	} {
 		got := make([]byte, 8)
-		must(render.NewRC2(must(hex.DecodeString(r.key)))).Decrypt(got, must(hex.DecodeString(r.data)))
+		must(pkcs12.NewRC2(must(hex.DecodeString(r.key)))).Decrypt(got, must(hex.DecodeString(r.data)))
 		if hex.EncodeToString(got) != r.plain {
 			t.Errorf("%s under %s: got %x, want %s", r.data, r.key, got, r.plain)
 		}
 	}
 }
 
-// encrypting is RC2 that encrypts (RFC 2268 section 3).
+// encrypting adds encryption to RC2 (RFC 2268 section 3).
 type encrypting struct {
 	cipher.Block
 	words [64]uint16
 }
 
 func newRC2(key []byte) (cipher.Block, error) {
-	block, err := render.NewRC2(key)
-	return encrypting{block, render.RC2Words(key)}, err
+	block, err := pkcs12.NewRC2(key)
+	return encrypting{block, pkcs12.RC2Words(key)}, err
 }
 
 func (e encrypting) Encrypt(dst, src []byte) {

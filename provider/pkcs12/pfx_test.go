@@ -1,4 +1,4 @@
-package render_test
+package pkcs12_test
 
 import (
 	"bytes"
@@ -11,14 +11,13 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"hash"
 	"slices"
 
-	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/pkcs12"
 )
 
-// What follows writes PKCS#12 (RFC 7292) that no encoder at hand would.
+// The functions of this file write PKCS#12 (RFC 7292) that go-pkcs12 does not write.
 
 var (
 	oidData      = []int{1, 2, 840, 113549, 1, 7, 1}
@@ -59,13 +58,13 @@ var (
 	huge = []byte{asn1.TagInteger, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0} // 2⁶⁴
 )
 
-// kdf is PBKDF2 with HMAC-SHA-256 and such parameters after the salt.
+// kdf is PBKDF2 with HMAC-SHA-256 and these parameters after the salt.
 func kdf(parameters ...[]byte) []byte {
 	parameters = slices.Concat([][]byte{octets(salt)}, parameters, [][]byte{seq(oid(oidSHA256MAC), null)})
 	return seq(oid(oidPBKDF2), seq(parameters...))
 }
 
-// claim names AES-256 under so many iterations, whether made or not.
+// claim is the algorithm of AES-256 with a number of iterations, which need not be run.
 func claim(iterations int) []byte { return claimKDF(kdf(integer(iterations))) }
 
 func claimKDF(kdf []byte) []byte {
@@ -83,10 +82,10 @@ func encryptCBC(block cipher.Block, iv, plain []byte) []byte {
 	return data
 }
 
-// pbe1 encrypts as RFC 7292 appendix C has it, under a way to write the empty password.
+// pbe1 encrypts by RFC 7292 appendix C, under one encoding of the empty password.
 func pbe1(n, keySize int, newCipher func([]byte) (cipher.Block, error), password []byte, iterations int, plain []byte) (algorithm, data []byte) {
-	key := must(render.DerivePKCS12(sha1.New, render.ForKey, password, salt, iterations, keySize))
-	iv := must(render.DerivePKCS12(sha1.New, render.ForIV, password, salt, iterations, 8))
+	key := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDKey, password, salt, iterations, keySize))
+	iv := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDIV, password, salt, iterations, 8))
 	return claimPBE1(n, integer(iterations)), encryptCBC(must(newCipher(key)), iv, plain)
 }
 
@@ -94,12 +93,12 @@ func claimPBE1(n int, count []byte) []byte {
 	return seq(oid([]int{1, 2, 840, 113549, 1, 12, 1, n}), seq(octets(salt), count))
 }
 
-// hostileKey asks for more iterations than a node can spare.
+// hostileKey asks for more iterations than anybody can run.
 func hostileKey() []byte {
 	return bag(oidShrouded, seq(claim(1<<62), octets(make([]byte, 64))))
 }
 
-// nested puts bags so deep into one another.
+// nested puts bags into safe bags of this depth.
 func nested(depth int, bags ...[]byte) []byte {
 	contents := seq(bags...)
 	for range depth - 1 {
@@ -108,14 +107,10 @@ func nested(depth int, bags ...[]byte) []byte {
 	return bag(oidNested, contents)
 }
 
-// p256K is a private key that crypto/x509 does not know.
+// p256K is a private key that crypto/x509 does not support.
 func p256K() []byte {
 	curve := seq(oid([]int{1, 2, 840, 10045, 2, 1}), oid([]int{1, 3, 132, 0, 10}))
 	return seq(integer(0), curve, octets(seq(integer(1), octets(bytes.Repeat([]byte{1}, 32)))))
-}
-
-func derPEM(label string, der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
 }
 
 func bag(id []int, value []byte, attributes ...[]byte) []byte {
@@ -126,12 +121,12 @@ func bag(id []int, value []byte, attributes ...[]byte) []byte {
 	return seq(b...)
 }
 
-// attribute is one that no reader knows.
+// attribute is an attribute that no decoder knows.
 func attribute() []byte {
 	return seq(oid([]int{1, 3, 6, 1, 4, 1, 311, 17, 2}), tlv(asn1.ClassUniversal, asn1.TagSet, true, null))
 }
 
-func keyBag(k crypto.Signer) []byte {
+func keyBag(k any) []byte {
 	return bag(oidKey, must(x509.MarshalPKCS8PrivateKey(k)), attribute())
 }
 
@@ -165,14 +160,14 @@ func pfxWithMAC(mac, safe []byte) []byte {
 	return seq(integer(3), seq(oid(oidData), explicit(octets(safe))), mac)
 }
 
-// macOf is a MAC that claims so many iterations and fits nothing.
+// macOf is a MAC with this iteration count that is wrong for every message.
 func macOf(count []byte) []byte {
 	return seq(seq(seq(oid(oidSHA1), null), octets(make([]byte, sha1.Size))), octets(salt), count)
 }
 
-// macFor is the MAC of the parts.
+// macFor is the right MAC.
 func macFor(digest []int, newHash func() hash.Hash, password, safe []byte) []byte {
-	key := must(render.DerivePKCS12(newHash, render.ForMAC, password, salt, 10, newHash().Size()))
+	key := must(pkcs12.DerivePKCS12(newHash, pkcs12.IDMAC, password, salt, 10, newHash().Size()))
 	return seq(seq(seq(oid(digest), null), octets(hmacSum(newHash, key, safe))), octets(salt), integer(10))
 }
 
@@ -182,7 +177,7 @@ func hmacSum(newHash func() hash.Hash, key, message []byte) []byte {
 	return h.Sum(nil)
 }
 
-// pbmac1 is a MAC by RFC 9579 with such parameters after the salt.
+// pbmac1 is a MAC of RFC 9579 with these parameters after the salt.
 func pbmac1(sum []byte, parameters ...[]byte) []byte {
 	algorithm := seq(oid([]int{1, 2, 840, 113549, 1, 5, 14}), seq(kdf(parameters...), seq(oid(oidSHA256MAC), null)))
 	return seq(seq(algorithm, octets(sum)), octets(salt), integer(1))

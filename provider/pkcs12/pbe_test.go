@@ -1,4 +1,4 @@
-package render_test
+package pkcs12_test
 
 import (
 	"crypto/aes"
@@ -14,10 +14,9 @@ import (
 	"hash"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 
-	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/pkcs12"
 
 	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
@@ -45,6 +44,7 @@ func newTwoKeyDES(key []byte) (cipher.Block, error) {
 func TestPBE1(t *testing.T) {
 	leaf := line("leaf")[0]
 	key := must(x509.MarshalPKCS8PrivateKey(leaf.key))
+	want := contents{keys: [][]byte{key}, certs: raw(leaf)}
 	for _, r := range []struct {
 		name    string
 		n, size int
@@ -59,9 +59,7 @@ func TestPBE1(t *testing.T) {
 			for name, mac := range map[string][]byte{"no MAC": nil, "MAC": macFor(oidSHA1, sha1.New, password, safe)} {
 				t.Run(r.name+"/"+way+"/"+name, func(t *testing.T) {
 					der := pfxWithMAC(mac, safe)
-					if got, want := rendered(t, secretPFX(der), render.Options{}), keyPEM(leaf.key)+certPEM(leaf); got != want {
-						t.Errorf("got %s\nwant %s", got, want)
-					}
+					want.check(t, der)
 					// The library knows no 3DES of two keys and needs a MAC for the second way.
 					if _, _, err := gopkcs12.Decode(der, ""); err != nil && r.n != 4 && (mac != nil || password != nil) {
 						t.Errorf("the library does not read it: %v", err)
@@ -99,9 +97,7 @@ func TestPBES2(t *testing.T) {
 					iv := make([]byte, block.BlockSize())
 					algorithm := seq(oid(oidPBES2), seq(seq(oid(oidPBKDF2), parameters), seq(oid(r.id), octets(iv))))
 					der := pfxFile(encryptedPart(algorithm, encryptCBC(block, iv, seq(certBags(leaf)...))))
-					if got := rendered(t, secretPFX(der), render.Options{}); got != certPEM(leaf) {
-						t.Errorf("got %s", got)
-					}
+					contents{certs: raw(leaf)}.check(t, der)
 				})
 			}
 		}
@@ -121,11 +117,9 @@ func TestMAC(t *testing.T) {
 	}
 	for name, mac := range macs {
 		t.Run(name, func(t *testing.T) {
-			if got := rendered(t, secretPFX(pfxWithMAC(mac, safe)), render.Options{}); got != certPEM(leaf) {
-				t.Errorf("got %s", got)
-			}
+			contents{certs: raw(leaf)}.check(t, pfxWithMAC(mac, safe))
 			other := seq(plainPart(certBags(leaf, leaf)...))
-			if _, err := render.Charged(pfxWithMAC(mac, other)); err == nil || !strings.Contains(err.Error(), "password") {
+			if _, err := pkcs12.Decode(pfxWithMAC(mac, other)); !errors.Is(err, pkcs12.ErrPassword) {
 				t.Errorf("of another file: %v", err)
 			}
 		})
@@ -143,60 +137,67 @@ func TestCharges(t *testing.T) {
 		prf := seq(oid(hashes[4].hmac), null)
 		return claimKDF(seq(oid(oidPBKDF2), seq(octets(salt), integer(n), prf)))
 	}
-	most := render.MaxRounds
-	type row struct {
-		name, says string
-		der        []byte
-		charged    int
+	most := pkcs12.MaxRounds
+	for _, r := range []struct {
+		name    string
+		want    error
+		der     []byte
+		charged int
+	}{
+		{"a key of PBKDF2", nil, pfxFile(twice), 20},
+		{"two keys", nil, pfxFile(twice, twice), 40},
+		{"a key in an encrypted part", nil, pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(7, leaf.key))))), 34},
+		{"hidden rounds", pkcs12.ErrRounds, pfxFile(encryptedPart(pbes2(10, seq(hostileKey())))), 20},
+		{"hidden rounds, deeper", pkcs12.ErrRounds, pfxFile(encryptedPart(pbes2(10, seq(nested(3, hostileKey()))))), 20},
+		{"hidden rounds in sum", pkcs12.ErrRounds, pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(100, leaf.key), bag(oidShrouded, seq(claim(most/2-100), octets(make([]byte, 16)))))))), 220},
+		{"the last round", pkcs12.ErrPassword, pfxFile(twice, encryptedPart(claim(most/2-10), make([]byte, 16))), most},
+		{"one more", pkcs12.ErrRounds, pfxFile(twice, encryptedPart(claim(most/2-9), make([]byte, 16))), 20},
+		{"a bigger hash", pkcs12.ErrPassword, part(sha512(1000)), 4000},
+		{"a bigger hash, too often", pkcs12.ErrRounds, part(sha512(most/4 + 1)), 0},
+		{"two blocks and one, for two passwords", pkcs12.ErrPassword, part(claimPBE1(3, integer(100))), 600},
+		{"one block and one, for two passwords", pkcs12.ErrPassword, part(claimPBE1(6, integer(100))), 400},
+		{"no vector left", pkcs12.ErrRounds, part(claimPBE1(3, integer(most/3+1))), 2 * (most/3 + 1)},
+		{"a MAC for two passwords", pkcs12.ErrPassword, pfxWithMAC(macOf(integer(1000)), safe), 2000},
+		{"a MAC for one password", pkcs12.ErrRounds, pfxWithMAC(macOf(integer(most/2+1)), safe), most/2 + 1},
+		{"PBMAC1", pkcs12.ErrPassword, pbmac(integer(100), integer(32)), 200},
+		{"PBMAC1 of two blocks", pkcs12.ErrPassword, pbmac(integer(100), integer(64)), 400},
+		{"the length of PBMAC1", pkcs12.ErrMalformed, pbmac(integer(100), huge), 0},
+		{"the length of a key", pkcs12.ErrMalformed, part(claimKDF(kdf(integer(10), integer(1<<40)))), 0},
+		{"another length of a key", pkcs12.ErrMalformed, part(claimKDF(kdf(integer(10), integer(16)))), 0},
+	} {
+		t.Run(r.name, func(t *testing.T) { checkCharge(t, r.der, r.want, r.charged) })
 	}
-	rows := []row{
-		{"a key of PBKDF2", "", pfxFile(twice), 20},
-		{"two keys", "", pfxFile(twice, twice), 40},
-		{"a key in an encrypted part", "", pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(7, leaf.key))))), 34},
-		{"hidden rounds", "rounds", pfxFile(encryptedPart(pbes2(10, seq(hostileKey())))), 20},
-		{"hidden rounds, deeper", "rounds", pfxFile(encryptedPart(pbes2(10, seq(nested(3, hostileKey()))))), 20},
-		{"hidden rounds in sum", "rounds", pfxFile(encryptedPart(pbes2(10, seq(shroudedBag(100, leaf.key), bag(oidShrouded, seq(claim(most/2-100), octets(make([]byte, 16)))))))), 220},
-		{"the last round", "password", pfxFile(twice, encryptedPart(claim(most/2-10), make([]byte, 16))), most},
-		{"one more", "rounds", pfxFile(twice, encryptedPart(claim(most/2-9), make([]byte, 16))), 20},
-		{"a bigger hash", "password", part(sha512(1000)), 4000},
-		{"a bigger hash, too often", "rounds", part(sha512(most/4 + 1)), 0},
-		{"two blocks and one, for two passwords", "password", part(claimPBE1(3, integer(100))), 600},
-		{"one block and one, for two passwords", "password", part(claimPBE1(6, integer(100))), 400},
-		{"no vector left", "rounds", part(claimPBE1(3, integer(most/3+1))), 2 * (most/3 + 1)},
-		{"a MAC for two passwords", "password", pfxWithMAC(macOf(integer(1000)), safe), 2000},
-		{"a MAC for one password", "rounds", pfxWithMAC(macOf(integer(most/2+1)), safe), most/2 + 1},
-		{"PBMAC1", "password", pbmac(integer(100), integer(32)), 200},
-		{"PBMAC1 of two blocks", "password", pbmac(integer(100), integer(64)), 400},
-		{"the length of PBMAC1", "not PKCS#12", pbmac(integer(100), huge), 0},
-		{"the length of a key", "not PKCS#12", part(claimKDF(kdf(integer(10), integer(1<<40)))), 0},
-		{"another length of a key", "not PKCS#12", part(claimKDF(kdf(integer(10), integer(16)))), 0},
-	}
+}
+
+// Impossible counts and lengths are rejected at no cost.
+func TestCountsRejected(t *testing.T) {
+	safe := seq(plainPart(certBags(line("leaf")...)...))
+	pbmac := func(parameters ...[]byte) []byte { return pfxWithMAC(pbmac1(make([]byte, 32), parameters...), safe) }
 	for _, n := range []int{math.MinInt, -1, 0, 19, 65, 1 << 40, math.MaxInt} {
-		rows = append(rows, row{fmt.Sprint("PBMAC1 of bytes ", n), "algorithm", pbmac(integer(100), integer(n)), 0})
+		t.Run(fmt.Sprint("PBMAC1 of bytes ", n), func(t *testing.T) {
+			checkCharge(t, pbmac(integer(100), integer(n)), pkcs12.ErrAlgorithm, 0)
+		})
 	}
-	rows = append(rows, row{"PBMAC1 without a length", "algorithm", pbmac(integer(100)), 0})
-	for _, n := range []int{math.MinInt, -1 << 40, -1, 0, most + 1, 1 << 62, math.MaxInt} {
-		says := "not PKCS#12"
+	t.Run("PBMAC1 without a length", func(t *testing.T) { checkCharge(t, pbmac(integer(100)), pkcs12.ErrAlgorithm, 0) })
+	for _, n := range []int{math.MinInt, -1 << 40, -1, 0, pkcs12.MaxRounds + 1, 1 << 62, math.MaxInt} {
+		want := pkcs12.ErrMalformed
 		if n > 0 {
-			says = "rounds"
+			want = pkcs12.ErrRounds
 		}
 		for name, der := range allCounts(integer(n), safe) {
-			rows = append(rows, row{fmt.Sprintf("%s of %d", name, n), says, der, 0})
+			t.Run(fmt.Sprintf("%s of %d", name, n), func(t *testing.T) { checkCharge(t, der, want, 0) })
 		}
 	}
 	for name, der := range allCounts(huge, safe) {
-		rows = append(rows, row{name + " of 2⁶⁴", "not PKCS#12", der, 0})
+		t.Run(name+" of 2⁶⁴", func(t *testing.T) { checkCharge(t, der, pkcs12.ErrMalformed, 0) })
 	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			charged, err := render.Charged(r.der)
-			if charged != r.charged {
-				t.Errorf("charged %d, want %d", charged, r.charged)
-			}
-			if (err == nil) != (r.says == "") || err != nil && (!slices.ContainsFunc(render.PFXErrors, func(e error) bool { return errors.Is(err, e) }) || !strings.Contains(err.Error(), r.says)) {
-				t.Errorf("does not say %q: %v", r.says, err)
-			}
-		})
+}
+
+func checkCharge(t *testing.T, der []byte, want error, charge int) {
+	t.Helper()
+	charged, err := pkcs12.Charged(der)
+	if charged != charge || !errors.Is(err, want) {
+		t.Errorf("charged %d, got %v, want %d and %v", charged, err, charge, want)
 	}
 }
 
@@ -224,30 +225,31 @@ func TestAlgorithmRefused(t *testing.T) {
 	}
 	part := func(algorithm ...[]byte) []byte { return pfxFile(encryptedPart(seq(algorithm...), make([]byte, 16))) }
 	for _, r := range []struct {
-		name, says string
-		der        []byte
+		name string
+		want error
+		der  []byte
 	}{
-		{"scheme", "algorithm", part(unknown)},
-		{"RC4", "algorithm", part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 1}), seq(octets(salt), integer(10)))},
-		{"no parameters", "not PKCS#12", part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 3}))},
-		{"no parameters of PBES2", "not PKCS#12", part(oid(oidPBES2))},
-		{"cipher", "algorithm", part(oid(oidPBES2), seq(ten, seq(unknown, octets(salt))))},
-		{"scrypt", "algorithm", part(oid(oidPBES2), seq(seq(unknown, seq()), aes256))},
-		{"no parameters of PBKDF2", "not PKCS#12", part(oid(oidPBES2), seq(seq(oid(oidPBKDF2)), aes256))},
-		{"PRF", "algorithm", part(oid(oidPBES2), seq(seq(oid(oidPBKDF2), seq(octets(salt), integer(10), seq(unknown, null))), aes256))},
-		{"no vector", "not PKCS#12", part(oid(oidPBES2), seq(ten, seq(oid(oidAES256))))},
-		{"MAC", "algorithm", pfxWithMAC(seq(seq(seq(unknown, null), octets(nil)), octets(salt), integer(10)), safe)},
-		{"no parameters of PBMAC1", "not PKCS#12", pbmac()},
-		{"KDF of PBMAC1", "algorithm", pbmac(seq(unknown, seq()), seq(oid(oidSHA256MAC), null))},
-		{"HMAC of PBMAC1", "algorithm", pbmac(ten, seq(unknown, null))},
-		{"short vector", "not PKCS#12", part(oid(oidPBES2), seq(ten, seq(oid(oidAES256), octets(salt))))},
-		{"cut block", "not PKCS#12", pfxFile(encryptedPart(claim(10), make([]byte, 17)))},
-		{"no data", "not PKCS#12", pfxFile(encryptedPart(claim(10), nil))},
+		{"scheme", pkcs12.ErrAlgorithm, part(unknown)},
+		{"RC4", pkcs12.ErrAlgorithm, part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 1}), seq(octets(salt), integer(10)))},
+		{"no parameters", pkcs12.ErrMalformed, part(oid([]int{1, 2, 840, 113549, 1, 12, 1, 3}))},
+		{"no parameters of PBES2", pkcs12.ErrMalformed, part(oid(oidPBES2))},
+		{"cipher", pkcs12.ErrAlgorithm, part(oid(oidPBES2), seq(ten, seq(unknown, octets(salt))))},
+		{"scrypt", pkcs12.ErrAlgorithm, part(oid(oidPBES2), seq(seq(unknown, seq()), aes256))},
+		{"no parameters of PBKDF2", pkcs12.ErrMalformed, part(oid(oidPBES2), seq(seq(oid(oidPBKDF2)), aes256))},
+		{"PRF", pkcs12.ErrAlgorithm, part(oid(oidPBES2), seq(seq(oid(oidPBKDF2), seq(octets(salt), integer(10), seq(unknown, null))), aes256))},
+		{"no vector", pkcs12.ErrMalformed, part(oid(oidPBES2), seq(ten, seq(oid(oidAES256))))},
+		{"MAC", pkcs12.ErrAlgorithm, pfxWithMAC(seq(seq(seq(unknown, null), octets(nil)), octets(salt), integer(10)), safe)},
+		{"no parameters of PBMAC1", pkcs12.ErrMalformed, pbmac()},
+		{"KDF of PBMAC1", pkcs12.ErrAlgorithm, pbmac(seq(unknown, seq()), seq(oid(oidSHA256MAC), null))},
+		{"HMAC of PBMAC1", pkcs12.ErrAlgorithm, pbmac(ten, seq(unknown, null))},
+		{"short vector", pkcs12.ErrMalformed, part(oid(oidPBES2), seq(ten, seq(oid(oidAES256), octets(salt))))},
+		{"cut block", pkcs12.ErrMalformed, pfxFile(encryptedPart(claim(10), make([]byte, 17)))},
+		{"no data", pkcs12.ErrMalformed, pfxFile(encryptedPart(claim(10), nil))},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			charged, err := render.Charged(r.der)
-			if err == nil || !strings.Contains(err.Error(), r.says) || charged > 20 {
-				t.Errorf("charged %d, does not say %q: %v", charged, r.says, err)
+			charged, err := pkcs12.Charged(r.der)
+			if !errors.Is(err, r.want) || charged > 20 {
+				t.Errorf("charged %d, got %v, want %v", charged, err, r.want)
 			}
 		})
 	}

@@ -1,27 +1,85 @@
-package render
+// Package pkcs12 reads PKCS#12 files (PFX, RFC 7292) at a bounded cost. It is pure: no
+// network, no clock, no file system.
+//
+// No library does this. A PFX states the iteration count of each of its key derivations,
+// and an encrypted part can contain a private key that is encrypted once more: its
+// iteration count is visible only after the part has been decrypted. Libraries such as
+// go-pkcs12 decode the file as a whole and do not limit these counts. A PFX of less than
+// 500 bytes keeps them busy forever, and a caller cannot detect it beforehand. They also
+// reject files that Key Vault returns: with several private keys, without any, in many
+// parts.
+//
+// This decoder charges every derivation to one budget before it runs. It supports the
+// empty password only, under which Key Vault returns every PFX.
+package pkcs12
 
 import (
+	"crypto"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
-	"fmt"
 )
 
-// The decoder of PKCS#12 (RFC 7292) is our own so that no file costs more than it may.
-// The key of a shrouded bag inside an encrypted part is derived once that part is open,
-// and nobody can see before how many rounds it asks for: a library that takes the file
-// as a whole may run for ever. It also reads what Key Vault keeps and go-pkcs12 refuses:
-// several keys, no key, many parts.
+// Bounds of one PFX.
+const (
+	// MaxSize is the number of bytes in DER. The time of a key check or a signature check
+	// grows faster than the numbers in it.
+	MaxSize = 48 << 10
 
-// Why a PFX cannot be read. The words are the same whatever it holds.
+	// MaxRounds is the number of hash rounds that all key derivations may cost together:
+	// half a second at most. A round is one hash over a block of 64 bytes (SHA-1,
+	// SHA-256); one of SHA-384 or SHA-512 counts twice, and PBKDF2 takes two for each
+	// iteration. OpenSSL writes 2,048 iterations for each key, Java 10,000; a PFX can ask
+	// for 2⁶².
+	MaxRounds = 1_000_000
+
+	// MaxPrivateKeySize is the number of bytes of one private key, whose check takes time
+	// by the square of its length. RSA with 16,384 bits, more than Key Vault supports,
+	// takes 9 KB.
+	MaxPrivateKeySize = 16 << 10
+
+	// MaxNesting is the depth of safe bags within safe bags.
+	MaxNesting = 4
+)
+
+// The errors of Decode. None of them contains a part of the file.
 var (
-	errTooLong   = fmt.Errorf("is longer than %d bytes", maxPFXText)
-	errNotBase64 = errors.New("is not base64 text")
-	errNotPFX    = errors.New("is not PKCS#12 with private keys or certificates")
-	errPassword  = errors.New("is damaged or under a password")
-	errAlgorithm = errors.New("is protected by an algorithm that is not supported")
-	errRounds    = fmt.Errorf("asks for more than %d hash rounds to derive its keys", maxRounds)
+	ErrTooLarge  = errors.New("pkcs12: file is larger than MaxSize")
+	ErrMalformed = errors.New("pkcs12: not PKCS#12 with private keys or certificates")
+	ErrPassword  = errors.New("pkcs12: damaged, or protected by a password")
+	ErrAlgorithm = errors.New("pkcs12: unsupported algorithm")
+	ErrRounds    = errors.New("pkcs12: key derivations cost more than MaxRounds")
 )
+
+// Contents are the private keys and certificates of a PFX, both in stored order. One of
+// them may be empty: for a certificate whose policy makes the key non-exportable, Key
+// Vault returns no private key.
+type Contents struct {
+	PrivateKeys []PrivateKey
+	// Certificates are in DER. Decode checks only that each is one SEQUENCE: crypto/x509
+	// rejects curves and serial numbers that Key Vault accepts.
+	Certificates [][]byte
+}
+
+// PrivateKey is one private key of a PFX.
+type PrivateKey struct {
+	// PKCS8 is the PrivateKeyInfo of RFC 5958 in DER, without attributes. A key on P-256K,
+	// which crypto/x509 does not support, is returned as stored.
+	PKCS8 []byte
+	// Public is the public key of a key that can sign, or nil for any other key and for
+	// one on P-256K.
+	Public crypto.PublicKey
+}
+
+// Decode reads a PFX in DER that has no password. Its error is one of the errors of this
+// package, compared by identity or errors.Is.
+func Decode(der []byte) (*Contents, error) {
+	d := newDecoder()
+	if err := d.file(der); err != nil {
+		return nil, err
+	}
+	return &d.out, nil
+}
 
 // Types of what a part (RFC 7292 section 4.1) and a bag (section 4.2) hold.
 const (
@@ -70,45 +128,28 @@ type (
 	}
 )
 
-// maxNesting bounds the bags within bags.
-const maxNesting = 4
-
-// pfx is what a PKCS#12 file holds, in the order of the file. What belongs into it is
-// the vault's to say: where the policy makes a private key not exportable, it has none.
-type pfx struct {
-	certs  [][]byte    // in DER
-	keys   [][]byte    // as PKCS#8 in DER
-	public []publicKey // of those keys that the standard library knows
-}
-
-// parsePFX reads a PKCS#12 file under an empty password, as Key Vault returns it.
-func parsePFX(der []byte) (pfx, error) {
-	d := newDecoder()
-	if err := d.file(der); err != nil {
-		return pfx{}, err
-	}
-	return d.out, nil
-}
-
 // decoder reads one file.
 type decoder struct {
 	lock lock
-	out  pfx
+	out  Contents
 }
 
 func newDecoder() *decoder { return &decoder{lock: newLock()} }
 
 func (d *decoder) file(der []byte) error {
+	if len(der) > MaxSize {
+		return ErrTooLarge
+	}
 	var pdu pfxPDU
 	if !unmarshal(der, &pdu) || pdu.Version != 3 {
-		return errNotPFX
+		return ErrMalformed
 	}
 	if pdu.AuthSafe.Type.String() != oidData { // signed by a public key (section 4)
-		return errAlgorithm
+		return ErrAlgorithm
 	}
 	var safe []byte
 	if !unmarshal(pdu.AuthSafe.Content.Bytes, &safe) {
-		return errNotPFX
+		return ErrMalformed
 	}
 	if len(pdu.MAC.Digest.Algorithm.Algorithm) > 0 {
 		if err := d.lock.verify(pdu.MAC, safe); err != nil {
@@ -117,15 +158,15 @@ func (d *decoder) file(der []byte) error {
 	}
 	var parts []contentInfo
 	if !unmarshal(safe, &parts) {
-		return errNotPFX
+		return ErrMalformed
 	}
 	for _, part := range parts {
 		if err := d.part(part); err != nil {
 			return err
 		}
 	}
-	if len(d.out.keys) == 0 && len(d.out.certs) == 0 {
-		return errNotPFX
+	if len(d.out.PrivateKeys) == 0 && len(d.out.Certificates) == 0 {
+		return ErrMalformed
 	}
 	return nil
 }
@@ -135,13 +176,13 @@ func (d *decoder) part(part contentInfo) error {
 	case oidData:
 		var contents []byte
 		if !unmarshal(part.Content.Bytes, &contents) {
-			return errNotPFX
+			return ErrMalformed
 		}
 		return d.bags(contents, 0)
 	case oidEncryptedData:
 		var encrypted encryptedData
 		if !unmarshal(part.Content.Bytes, &encrypted) {
-			return errNotPFX
+			return ErrMalformed
 		}
 		contents, err := d.lock.open(encrypted.Info.Algorithm, encrypted.Info.Data)
 		if err != nil {
@@ -149,13 +190,13 @@ func (d *decoder) part(part contentInfo) error {
 		}
 		return d.bags(contents, 0)
 	}
-	return errAlgorithm // EnvelopedData: for the holder of another private key
+	return ErrAlgorithm // EnvelopedData: for the holder of another private key
 }
 
 func (d *decoder) bags(contents []byte, depth int) error {
 	var bags []safeBag
-	if depth > maxNesting || !unmarshal(contents, &bags) {
-		return errNotPFX
+	if depth > MaxNesting || !unmarshal(contents, &bags) {
+		return ErrMalformed
 	}
 	for _, bag := range bags {
 		if err := d.bag(bag, depth); err != nil {
@@ -173,7 +214,7 @@ func (d *decoder) bag(bag safeBag, depth int) error {
 	case oidShroudedBag:
 		var key shroudedKey
 		if !unmarshal(value, &key) {
-			return errNotPFX
+			return ErrMalformed
 		}
 		der, err := d.lock.open(key.Algorithm, key.Data)
 		if err != nil {
@@ -191,15 +232,15 @@ func (d *decoder) bag(bag safeBag, depth int) error {
 func (d *decoder) cert(value []byte) error {
 	var cert certBag
 	if !unmarshal(value, &cert) {
-		return errNotPFX
+		return ErrMalformed
 	}
 	if cert.Type.String() != oidX509Certificate { // SDSI, which PEM has no label for
 		return nil
 	}
 	if !isSequence(cert.Data) {
-		return errNotPFX
+		return ErrMalformed
 	}
-	d.out.certs = append(d.out.certs, cert.Data)
+	d.out.Certificates = append(d.out.Certificates, cert.Data)
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package render
+package pkcs12
 
 import (
 	"crypto/cipher"
@@ -35,7 +35,7 @@ func newRC2(key []byte) (cipher.Block, error) {
 func (c *rc2) BlockSize() int { return rc2BlockSize }
 
 // Encrypt implements cipher.Block for CBC, which does not call it to decrypt.
-func (c *rc2) Encrypt(_, _ []byte) { panic("render: RC2 only decrypts") }
+func (c *rc2) Encrypt(_, _ []byte) { panic("pkcs12: RC2 only decrypts") }
 
 // Decrypt implements cipher.Block (section 4): five rounds of mixing, six and five,
 // and one of mashing between them.

@@ -1,4 +1,4 @@
-package render
+package pkcs12
 
 import (
 	"bytes"
@@ -75,7 +75,7 @@ type lock struct {
 // newLock knows both ways to write an empty password for RFC 7292 appendix B: with the
 // two zero bytes that end every other one, as the RFC has it and OpenSSL does, and as
 // no bytes at all, as Windows may.
-func newLock() lock { return lock{left: maxRounds, passwords: [][]byte{{0, 0}, nil}} }
+func newLock() lock { return lock{left: MaxRounds, passwords: [][]byte{{0, 0}, nil}} }
 
 // verify checks the MAC over the message. It has the password fitted, if its kind tells
 // the ways to write it apart.
@@ -86,7 +86,7 @@ func (l *lock) verify(mac macData, message []byte) error {
 	}
 	newHash := digests[algorithm.Algorithm.String()]
 	if newHash == nil {
-		return errAlgorithm
+		return ErrAlgorithm
 	}
 	for _, password := range l.passwords {
 		key, err := l.left.derivePKCS12(newHash, forMAC, password, mac.Salt, mac.Rounds, newHash().Size())
@@ -98,7 +98,7 @@ func (l *lock) verify(mac macData, message []byte) error {
 			return nil
 		}
 	}
-	return errPassword
+	return ErrPassword
 }
 
 func fits(newHash func() hash.Hash, key []byte, mac macData, message []byte) bool {
@@ -112,11 +112,11 @@ func fits(newHash func() hash.Hash, key []byte, mac macData, message []byte) boo
 func (l *lock) verifyPBMAC1(mac macData, message []byte) error {
 	var p struct{ KDF, MAC pkix.AlgorithmIdentifier }
 	if !unmarshal(mac.Digest.Algorithm.Parameters.FullBytes, &p) {
-		return errNotPFX
+		return ErrMalformed
 	}
 	newHash := hmacs[p.MAC.Algorithm.String()]
 	if newHash == nil {
-		return errAlgorithm
+		return ErrAlgorithm
 	}
 	kdf, kdfHash, err := readPBKDF2(p.KDF)
 	if err != nil {
@@ -124,14 +124,14 @@ func (l *lock) verifyPBMAC1(mac macData, message []byte) error {
 	}
 	// The RFC wants keys below 20 bytes refused; none need be longer than a hash.
 	if kdf.KeyLength < sha1.Size || kdf.KeyLength > sha512.Size {
-		return errAlgorithm
+		return ErrAlgorithm
 	}
 	key, err := l.left.derivePBKDF2(kdfHash, kdf, kdf.KeyLength)
 	if err != nil {
 		return err
 	}
 	if !fits(newHash, key, mac, message) {
-		return errPassword
+		return ErrPassword
 	}
 	return nil
 }
@@ -144,14 +144,14 @@ func (l *lock) open(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
 	}
 	scheme, ok := pbe1[a.Algorithm.String()]
 	if !ok {
-		return nil, errAlgorithm
+		return nil, ErrAlgorithm
 	}
 	var p struct { // PBEParameter, and pkcs-12PbeParams of RFC 7292
 		Salt   []byte
 		Rounds int
 	}
 	if !unmarshal(a.Parameters.FullBytes, &p) {
-		return nil, errNotPFX
+		return nil, ErrMalformed
 	}
 	for _, password := range l.passwords {
 		key, err := l.left.derivePKCS12(sha1.New, forKey, password, p.Salt, p.Rounds, scheme.keySize)
@@ -171,18 +171,18 @@ func (l *lock) open(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
 			return plain, nil
 		}
 	}
-	return nil, errPassword
+	return nil, ErrPassword
 }
 
 // openPBES2 decrypts by RFC 8018 section 6.2.
 func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
 	var p struct{ KDF, Scheme pkix.AlgorithmIdentifier }
 	if !unmarshal(a.Parameters.FullBytes, &p) {
-		return nil, errNotPFX
+		return nil, ErrMalformed
 	}
 	scheme, ok := pbes2[p.Scheme.Algorithm.String()]
 	if !ok {
-		return nil, errAlgorithm
+		return nil, ErrAlgorithm
 	}
 	kdf, kdfHash, err := readPBKDF2(p.KDF)
 	if err != nil {
@@ -190,7 +190,7 @@ func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error
 	}
 	var iv []byte
 	if !unmarshal(p.Scheme.Parameters.FullBytes, &iv) || kdf.KeyLength != 0 && kdf.KeyLength != scheme.keySize {
-		return nil, errNotPFX
+		return nil, ErrMalformed
 	}
 	key, err := l.left.derivePBKDF2(kdfHash, kdf, scheme.keySize)
 	if err != nil {
@@ -201,7 +201,7 @@ func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error
 		return nil, err
 	}
 	if !isSequence(plain) {
-		return nil, errPassword
+		return nil, ErrPassword
 	}
 	return plain, nil
 }
@@ -211,11 +211,11 @@ func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error
 func (c blockCipher) decrypt(key, iv, data []byte) ([]byte, error) {
 	block, err := c.make(key)
 	if err != nil { // only a build for FIPS 140 refuses any
-		return nil, errAlgorithm
+		return nil, ErrAlgorithm
 	}
 	size := block.BlockSize()
 	if len(iv) != size || len(data) == 0 || len(data)%size != 0 {
-		return nil, errNotPFX
+		return nil, ErrMalformed
 	}
 	out := make([]byte, len(data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, data)

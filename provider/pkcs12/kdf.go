@@ -1,4 +1,4 @@
-package render
+package pkcs12
 
 import (
 	"bytes"
@@ -10,11 +10,6 @@ import (
 	"hash"
 )
 
-// maxRounds bounds the hash rounds that one PFX may cost in all its key derivations
-// together: half a second at most. OpenSSL asks for 2,048 in each, Java for 10,000; a
-// PFX can ask for 2⁶².
-const maxRounds = 1_000_000
-
 // budget are the hash rounds that are left.
 type budget int
 
@@ -22,12 +17,12 @@ type budget int
 // bytes in a block, for each block of the key. RFC 8018 lets counts begin at one.
 func (b *budget) charge(rounds, blocks, hashes int, h hash.Hash) error {
 	if rounds < 1 || blocks < 1 {
-		return errNotPFX
+		return ErrMalformed
 	}
 	const smallBlock = 64 // of SHA-1 and SHA-256; SHA-512 takes twice the bytes and time
 	each := hashes * h.BlockSize() / smallBlock
-	if blocks > maxRounds || rounds > int(*b)/(blocks*each) {
-		return errRounds
+	if blocks > MaxRounds || rounds > int(*b)/(blocks*each) {
+		return ErrRounds
 	}
 	*b -= budget(rounds * blocks * each)
 	return nil
@@ -113,17 +108,17 @@ type kdfParameters struct {
 func readPBKDF2(a pkix.AlgorithmIdentifier) (kdfParameters, func() hash.Hash, error) {
 	var p kdfParameters
 	if a.Algorithm.String() != oidPBKDF2 {
-		return p, nil, errAlgorithm
+		return p, nil, ErrAlgorithm
 	}
 	if !unmarshal(a.Parameters.FullBytes, &p) {
-		return p, nil, errNotPFX
+		return p, nil, ErrMalformed
 	}
 	newHash := sha1.New // by default
 	if len(p.PRF.Algorithm) > 0 {
 		newHash = hmacs[p.PRF.Algorithm.String()]
 	}
 	if newHash == nil {
-		return p, nil, errAlgorithm
+		return p, nil, ErrAlgorithm
 	}
 	return p, newHash, nil
 }
@@ -137,7 +132,7 @@ func (b *budget) derivePBKDF2(newHash func() hash.Hash, p kdfParameters, size in
 	}
 	key, err := pbkdf2.Key(newHash, "", p.Salt, p.Rounds, size)
 	if err != nil { // only a build for FIPS 140 refuses any
-		return nil, errAlgorithm
+		return nil, ErrAlgorithm
 	}
 	return key, nil
 }

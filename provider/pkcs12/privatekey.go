@@ -1,4 +1,4 @@
-package render
+package pkcs12
 
 import (
 	"crypto"
@@ -7,34 +7,28 @@ import (
 	"encoding/asn1"
 )
 
-// maxKey bounds a private key, whose check takes time by the square of its length. RSA of
-// 16,384 bits, more than Key Vault has, takes 9 KB.
-const maxKey = 16 << 10
-
 // key takes a private key, written anew: without the attributes that Windows puts beside
 // it, as by the provider we replace. One on P-256K stays as it is stored.
 func (d *decoder) key(der []byte) error {
-	if len(der) > maxKey {
-		return errNotPFX
+	if len(der) > MaxPrivateKeySize {
+		return ErrMalformed
 	}
 	if isP256K(der) {
-		d.out.keys = append(d.out.keys, der)
+		d.out.PrivateKeys = append(d.out.PrivateKeys, PrivateKey{PKCS8: der})
 		return nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil { // whose text may quote the content
-		return errNotPFX
+		return ErrMalformed
 	}
-	out, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return errNotPFX
+	var out PrivateKey
+	if out.PKCS8, err = x509.MarshalPKCS8PrivateKey(key); err != nil {
+		return ErrMalformed
 	}
-	d.out.keys = append(d.out.keys, out)
 	if signer, ok := key.(crypto.Signer); ok {
-		if public, ok := signer.Public().(publicKey); ok {
-			d.out.public = append(d.out.public, public)
-		}
+		out.Public = signer.Public()
 	}
+	d.out.PrivateKeys = append(d.out.PrivateKeys, out)
 	return nil
 }
 

@@ -1,0 +1,32 @@
+package pkcs12
+
+import "hash"
+
+// For tests.
+const (
+	IDKey = forKey
+	IDIV  = forIV
+	IDMAC = forMAC
+)
+
+// NewRC2 makes the cipher.
+var NewRC2 = newRC2
+
+// RC2Words returns the expanded key.
+func RC2Words(key []byte) [64]uint16 {
+	block, _ := newRC2(key)
+	return block.(*rc2).k
+}
+
+// DerivePKCS12 derives bytes from a new budget.
+func DerivePKCS12(newHash func() hash.Hash, id byte, password, salt []byte, iterations, size int) ([]byte, error) {
+	b := budget(MaxRounds)
+	return b.derivePKCS12(newHash, id, password, salt, iterations, size)
+}
+
+// Charged returns the rounds that a PFX was charged for, which are all that it costs.
+func Charged(der []byte) (int, error) {
+	d := newDecoder()
+	err := d.file(der)
+	return MaxRounds - int(d.lock.left), err
+}
