@@ -4,9 +4,9 @@ import "hash"
 
 // For tests.
 const (
-	IDKey = forKey
-	IDIV  = forIV
-	IDMAC = forMAC
+	IDKey = idKey
+	IDIV  = idIV
+	IDMAC = idMAC
 )
 
 // NewRC2 makes the cipher.
@@ -27,6 +27,6 @@ func DerivePKCS12(newHash func() hash.Hash, id byte, password, salt []byte, iter
 // Charged returns the rounds that a PFX was charged for, which are all that it costs.
 func Charged(der []byte) (int, error) {
 	d := newDecoder()
-	err := d.file(der)
-	return MaxRounds - int(d.lock.left), err
+	err := d.decode(der)
+	return MaxRounds - int(d.decrypter.budget), err
 }

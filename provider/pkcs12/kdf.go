@@ -10,39 +10,39 @@ import (
 	"hash"
 )
 
-// budget are the hash rounds that are left.
+// budget is the number of hash rounds that a file may still cost.
 type budget int
 
-// charge takes the price of a derivation before it runs: rounds of hashes of so many
-// bytes in a block, for each block of the key. RFC 8018 lets counts begin at one.
-func (b *budget) charge(rounds, blocks, hashes int, h hash.Hash) error {
-	if rounds < 1 || blocks < 1 {
+// charge pays for a derivation before it runs: so many iterations for each block of the
+// key, each with a number of hashes. RFC 8018 lets iteration counts begin at one.
+func (b *budget) charge(iterations, blocks, hashes int, h hash.Hash) error {
+	if iterations < 1 || blocks < 1 {
 		return ErrMalformed
 	}
 	const smallBlock = 64 // of SHA-1 and SHA-256; SHA-512 takes twice the bytes and time
 	each := hashes * h.BlockSize() / smallBlock
-	if blocks > MaxRounds || rounds > int(*b)/(blocks*each) {
+	if blocks > MaxRounds || iterations > int(*b)/(blocks*each) {
 		return ErrRounds
 	}
-	*b -= budget(rounds * blocks * each)
+	*b -= budget(iterations * blocks * each)
 	return nil
 }
 
-// Uses of what is derived (RFC 7292 appendix B.3).
+// The ID bytes of RFC 7292 appendix B.3: the purpose of the derived bytes.
 const (
-	forKey byte = 1
-	forIV  byte = 2
-	forMAC byte = 3
+	idKey byte = 1
+	idIV  byte = 2
+	idMAC byte = 3
 )
 
-// derivePKCS12 derives bytes by RFC 7292 appendix B.2, whose letters it takes.
-func (b *budget) derivePKCS12(newHash func() hash.Hash, use byte, password, salt []byte, rounds, size int) ([]byte, error) {
+// derivePKCS12 derives bytes by RFC 7292 appendix B.2, with the variable names used there.
+func (b *budget) derivePKCS12(newHash func() hash.Hash, id byte, password, salt []byte, iterations, size int) ([]byte, error) {
 	h := newHash()
 	u, v := h.Size(), h.BlockSize()
-	if err := b.charge(rounds, (size+u-1)/u, 1, h); err != nil {
+	if err := b.charge(iterations, (size+u-1)/u, 1, h); err != nil {
 		return nil, err
 	}
-	D := bytes.Repeat([]byte{use}, v)
+	D := bytes.Repeat([]byte{id}, v)
 	I := append(fill(salt, v), fill(password, v)...)
 	var out []byte
 	for {
@@ -50,7 +50,7 @@ func (b *budget) derivePKCS12(newHash func() hash.Hash, use byte, password, salt
 		h.Write(D)
 		h.Write(I)
 		A := h.Sum(nil)
-		for range rounds - 1 {
+		for range iterations - 1 {
 			h.Reset()
 			h.Write(A)
 			A = h.Sum(A[:0])
@@ -66,16 +66,16 @@ func (b *budget) derivePKCS12(newHash func() hash.Hash, use byte, password, salt
 	}
 }
 
-// fill repeats the bytes until they fill blocks of a size; none fill none.
-func fill(pattern []byte, size int) []byte {
-	out := make([]byte, (len(pattern)+size-1)/size*size)
+// fill repeats a pattern until it fills whole blocks. An empty pattern fills no block.
+func fill(pattern []byte, blockSize int) []byte {
+	out := make([]byte, (len(pattern)+blockSize-1)/blockSize*blockSize)
 	for n := 0; n < len(out); {
 		n += copy(out[n:], pattern)
 	}
 	return out
 }
 
-// addOne sets x to x + y + 1, as numbers of one length that wrap.
+// addOne sets x to x + y + 1, as big-endian numbers of one length that wrap around.
 func addOne(x, y []byte) {
 	carry := 1
 	for i := len(x) - 1; i >= 0; i-- {
@@ -87,8 +87,8 @@ func addOne(x, y []byte) {
 
 const oidPBKDF2 = "1.2.840.113549.1.5.12"
 
-// hmacs are those that PBKDF2 and PBMAC1 may use (RFC 8018 appendix B).
-var hmacs = map[string]func() hash.Hash{
+// prfs are the hashes of the HMACs that PBKDF2 and PBMAC1 may use (RFC 8018 appendix B).
+var prfs = map[string]func() hash.Hash{
 	"1.2.840.113549.2.7":  sha1.New,
 	"1.2.840.113549.2.8":  sha256.New224,
 	"1.2.840.113549.2.9":  sha256.New,
@@ -96,42 +96,42 @@ var hmacs = map[string]func() hash.Hash{
 	"1.2.840.113549.2.11": sha512.New,
 }
 
-// kdfParameters are the PBKDF2-params of RFC 8018 appendix A.2.
-type kdfParameters struct {
-	Salt      []byte // no algorithm to make it instead has been defined
-	Rounds    int
-	KeyLength int                      `asn1:"optional"`
-	PRF       pkix.AlgorithmIdentifier `asn1:"optional"`
+// pbkdf2Params are the PBKDF2-params of RFC 8018 appendix A.2.
+type pbkdf2Params struct {
+	Salt       []byte // the RFC allows an algorithm instead, but none has been defined
+	Iterations int
+	KeyLength  int                      `asn1:"optional"`
+	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 }
 
-// readPBKDF2 returns the parameters and the hash of a PBKDF2.
-func readPBKDF2(a pkix.AlgorithmIdentifier) (kdfParameters, func() hash.Hash, error) {
-	var p kdfParameters
-	if a.Algorithm.String() != oidPBKDF2 {
-		return p, nil, ErrAlgorithm
+// parsePBKDF2 returns the parameters of PBKDF2 and the hash of its PRF.
+func parsePBKDF2(algorithm pkix.AlgorithmIdentifier) (pbkdf2Params, func() hash.Hash, error) {
+	var params pbkdf2Params
+	if algorithm.Algorithm.String() != oidPBKDF2 {
+		return params, nil, ErrAlgorithm
 	}
-	if !unmarshal(a.Parameters.FullBytes, &p) {
-		return p, nil, ErrMalformed
+	if !unmarshal(algorithm.Parameters.FullBytes, &params) {
+		return params, nil, ErrMalformed
 	}
-	newHash := sha1.New // by default
-	if len(p.PRF.Algorithm) > 0 {
-		newHash = hmacs[p.PRF.Algorithm.String()]
+	prf := sha1.New // the default
+	if len(params.PRF.Algorithm) > 0 {
+		prf = prfs[params.PRF.Algorithm.String()]
 	}
-	if newHash == nil {
-		return p, nil, ErrAlgorithm
+	if prf == nil {
+		return params, nil, ErrAlgorithm
 	}
-	return p, newHash, nil
+	return params, prf, nil
 }
 
 // derivePBKDF2 derives a key from the empty password, which is no bytes in UTF-8.
-func (b *budget) derivePBKDF2(newHash func() hash.Hash, p kdfParameters, size int) ([]byte, error) {
-	h := newHash()
-	const hashes = 2 // an HMAC hashes within and without
-	if err := b.charge(p.Rounds, (size+h.Size()-1)/h.Size(), hashes, h); err != nil {
+func (b *budget) derivePBKDF2(prf func() hash.Hash, params pbkdf2Params, size int) ([]byte, error) {
+	h := prf()
+	const hashes = 2 // the inner and the outer hash of an HMAC
+	if err := b.charge(params.Iterations, (size+h.Size()-1)/h.Size(), hashes, h); err != nil {
 		return nil, err
 	}
-	key, err := pbkdf2.Key(newHash, "", p.Salt, p.Rounds, size)
-	if err != nil { // only a build for FIPS 140 refuses any
+	key, err := pbkdf2.Key(prf, "", params.Salt, params.Iterations, size)
+	if err != nil { // only a build for FIPS 140 rejects a hash
 		return nil, ErrAlgorithm
 	}
 	return key, nil

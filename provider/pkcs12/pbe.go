@@ -15,12 +15,12 @@ import (
 
 // macData is the MacData of RFC 7292 section 4.
 type macData struct {
-	Digest struct {
+	Mac struct { // DigestInfo
 		Algorithm pkix.AlgorithmIdentifier
-		Value     []byte
+		Digest    []byte
 	}
-	Salt   []byte
-	Rounds int `asn1:"optional,default:1"`
+	Salt       []byte
+	Iterations int `asn1:"optional,default:1"`
 }
 
 const (
@@ -28,8 +28,8 @@ const (
 	oidPBMAC1 = "1.2.840.113549.1.5.14"
 )
 
-// digests are those of a MAC (RFC 7292 appendix A, RFC 9879).
-var digests = map[string]func() hash.Hash{
+// macHashes are the hashes of a MAC (RFC 7292 appendix A, RFC 9879).
+var macHashes = map[string]func() hash.Hash{
 	"1.3.14.3.2.26":          sha1.New,
 	"2.16.840.1.101.3.4.2.4": sha256.New224,
 	"2.16.840.1.101.3.4.2.1": sha256.New,
@@ -37,128 +37,132 @@ var digests = map[string]func() hash.Hash{
 	"2.16.840.1.101.3.4.2.3": sha512.New,
 }
 
-// blockCipher is one to use in CBC mode.
-type blockCipher struct {
-	keySize int
-	make    func(key []byte) (cipher.Block, error)
+// cbcCipher is a block cipher in CBC mode.
+type cbcCipher struct {
+	keySize  int
+	newBlock func(key []byte) (cipher.Block, error)
 }
 
-// pbe1 are the ciphers of RFC 7292 appendix C. The two with RC4 are not: a stream
-// cipher shows no wrong password, and no writer of PFX is known that takes them.
-var pbe1 = map[string]blockCipher{
+// pbeCiphers are the ciphers of RFC 7292 appendix C, without the two that use RC4: a
+// stream cipher does not reveal a wrong password, and no known software writes them.
+var pbeCiphers = map[string]cbcCipher{
 	"1.2.840.113549.1.12.1.3": {24, des.NewTripleDESCipher},
-	"1.2.840.113549.1.12.1.4": {16, newTwoKeyDES},
+	"1.2.840.113549.1.12.1.4": {16, newTwoKeyTripleDES},
 	"1.2.840.113549.1.12.1.5": {16, newRC2},
 	"1.2.840.113549.1.12.1.6": {5, newRC2},
 }
 
-// pbes2 are ciphers of RFC 8018 appendix B.2.
-var pbes2 = map[string]blockCipher{
+// pbes2Ciphers are the ciphers of RFC 8018 appendix B.2.
+var pbes2Ciphers = map[string]cbcCipher{
 	"2.16.840.1.101.3.4.1.2":  {16, aes.NewCipher},
 	"2.16.840.1.101.3.4.1.22": {24, aes.NewCipher},
 	"2.16.840.1.101.3.4.1.42": {32, aes.NewCipher},
 	"1.2.840.113549.3.7":      {24, des.NewTripleDESCipher},
 }
 
-// newTwoKeyDES makes a triple DES whose third key is the first again.
-func newTwoKeyDES(key []byte) (cipher.Block, error) {
+// newTwoKeyTripleDES makes a triple DES whose third key is the first one.
+func newTwoKeyTripleDES(key []byte) (cipher.Block, error) {
 	return des.NewTripleDESCipher(append(bytes.Clone(key), key[:des.BlockSize]...))
 }
 
-// lock opens what a file keeps under an empty password. Its errors are the causes that
-// pkcs12.go lists.
-type lock struct {
-	left      budget
-	passwords [][]byte // that may be the file's; as soon as one has fitted, the only one
+// decrypter checks and decrypts the parts of one file under the empty password.
+type decrypter struct {
+	budget budget
+	// passwords are the possible encodings of the password. The first one that works
+	// becomes the only one.
+	passwords [][]byte
 }
 
-// newLock knows both ways to write an empty password for RFC 7292 appendix B: with the
-// two zero bytes that end every other one, as the RFC has it and OpenSSL does, and as
-// no bytes at all, as Windows may.
-func newLock() lock { return lock{left: MaxRounds, passwords: [][]byte{{0, 0}, nil}} }
+// newDecrypter uses both encodings of the empty password for RFC 7292 appendix B: the two
+// zero bytes that end every password, as in the RFC and OpenSSL, and no bytes at all,
+// which Windows may use.
+func newDecrypter() decrypter {
+	return decrypter{budget: MaxRounds, passwords: [][]byte{{0, 0}, nil}}
+}
 
-// verify checks the MAC over the message. It has the password fitted, if its kind tells
-// the ways to write it apart.
-func (l *lock) verify(mac macData, message []byte) error {
-	algorithm := mac.Digest.Algorithm
+// verify checks the MAC of a message. It also selects the encoding of the password, unless
+// the MAC is a PBMAC1, which has only one.
+func (d *decrypter) verify(mac macData, message []byte) error {
+	algorithm := mac.Mac.Algorithm
 	if algorithm.Algorithm.String() == oidPBMAC1 {
-		return l.verifyPBMAC1(mac, message)
+		return d.verifyPBMAC1(mac, message)
 	}
-	newHash := digests[algorithm.Algorithm.String()]
+	newHash := macHashes[algorithm.Algorithm.String()]
 	if newHash == nil {
 		return ErrAlgorithm
 	}
-	for _, password := range l.passwords {
-		key, err := l.left.derivePKCS12(newHash, forMAC, password, mac.Salt, mac.Rounds, newHash().Size())
+	for _, password := range d.passwords {
+		key, err := d.budget.derivePKCS12(newHash, idMAC, password, mac.Salt, mac.Iterations, newHash().Size())
 		if err != nil {
 			return err
 		}
-		if fits(newHash, key, mac, message) {
-			l.passwords = [][]byte{password}
+		if validMAC(newHash, key, mac, message) {
+			d.passwords = [][]byte{password}
 			return nil
 		}
 	}
 	return ErrPassword
 }
 
-func fits(newHash func() hash.Hash, key []byte, mac macData, message []byte) bool {
+func validMAC(newHash func() hash.Hash, key []byte, mac macData, message []byte) bool {
 	h := hmac.New(newHash, key)
 	h.Write(message)
-	return hmac.Equal(h.Sum(nil), mac.Digest.Value)
+	return hmac.Equal(h.Sum(nil), mac.Mac.Digest)
 }
 
-// verifyPBMAC1 checks a MAC by RFC 9579, which has its salt and rounds in its
-// parameters and must say how long its key is.
-func (l *lock) verifyPBMAC1(mac macData, message []byte) error {
-	var p struct{ KDF, MAC pkix.AlgorithmIdentifier }
-	if !unmarshal(mac.Digest.Algorithm.Parameters.FullBytes, &p) {
+// verifyPBMAC1 checks a MAC of RFC 9579, whose salt, iterations and key length are in the
+// parameters of its algorithm.
+func (d *decrypter) verifyPBMAC1(mac macData, message []byte) error {
+	var params struct{ KeyDerivationFunc, MessageAuthScheme pkix.AlgorithmIdentifier }
+	if !unmarshal(mac.Mac.Algorithm.Parameters.FullBytes, &params) {
 		return ErrMalformed
 	}
-	newHash := hmacs[p.MAC.Algorithm.String()]
+	newHash := prfs[params.MessageAuthScheme.Algorithm.String()]
 	if newHash == nil {
 		return ErrAlgorithm
 	}
-	kdf, kdfHash, err := readPBKDF2(p.KDF)
+	kdf, prf, err := parsePBKDF2(params.KeyDerivationFunc)
 	if err != nil {
 		return err
 	}
-	// The RFC wants keys below 20 bytes refused; none need be longer than a hash.
+	// The RFC demands that keys below 20 bytes are rejected. No key needs more bytes than
+	// the longest hash.
 	if kdf.KeyLength < sha1.Size || kdf.KeyLength > sha512.Size {
 		return ErrAlgorithm
 	}
-	key, err := l.left.derivePBKDF2(kdfHash, kdf, kdf.KeyLength)
+	key, err := d.budget.derivePBKDF2(prf, kdf, kdf.KeyLength)
 	if err != nil {
 		return err
 	}
-	if !fits(newHash, key, mac, message) {
+	if !validMAC(newHash, key, mac, message) {
 		return ErrPassword
 	}
 	return nil
 }
 
-// open decrypts data, which holds one SEQUENCE: bags or a private key. That tells a
-// password that fits from one that does not, where there is no MAC.
-func (l *lock) open(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
-	if a.Algorithm.String() == oidPBES2 {
-		return l.openPBES2(a, data)
+// decrypt decrypts data that contains one SEQUENCE: safe bags or a private key. Where
+// there is no MAC, this shows whether the password is right.
+func (d *decrypter) decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
+	if algorithm.Algorithm.String() == oidPBES2 {
+		return d.decryptPBES2(algorithm, data)
 	}
-	scheme, ok := pbe1[a.Algorithm.String()]
+	scheme, ok := pbeCiphers[algorithm.Algorithm.String()]
 	if !ok {
 		return nil, ErrAlgorithm
 	}
-	var p struct { // PBEParameter, and pkcs-12PbeParams of RFC 7292
-		Salt   []byte
-		Rounds int
+	var params struct { // pkcs-12PbeParams
+		Salt       []byte
+		Iterations int
 	}
-	if !unmarshal(a.Parameters.FullBytes, &p) {
+	if !unmarshal(algorithm.Parameters.FullBytes, &params) {
 		return nil, ErrMalformed
 	}
-	for _, password := range l.passwords {
-		key, err := l.left.derivePKCS12(sha1.New, forKey, password, p.Salt, p.Rounds, scheme.keySize)
+	for _, password := range d.passwords {
+		key, err := d.budget.derivePKCS12(sha1.New, idKey, password, params.Salt, params.Iterations, scheme.keySize)
 		if err != nil {
 			return nil, err
 		}
-		iv, err := l.left.derivePKCS12(sha1.New, forIV, password, p.Salt, p.Rounds, des.BlockSize)
+		iv, err := d.budget.derivePKCS12(sha1.New, idIV, password, params.Salt, params.Iterations, des.BlockSize)
 		if err != nil {
 			return nil, err
 		}
@@ -167,32 +171,32 @@ func (l *lock) open(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
 			return nil, err
 		}
 		if isSequence(plain) {
-			l.passwords = [][]byte{password}
+			d.passwords = [][]byte{password}
 			return plain, nil
 		}
 	}
 	return nil, ErrPassword
 }
 
-// openPBES2 decrypts by RFC 8018 section 6.2.
-func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
-	var p struct{ KDF, Scheme pkix.AlgorithmIdentifier }
-	if !unmarshal(a.Parameters.FullBytes, &p) {
+// decryptPBES2 decrypts by RFC 8018 section 6.2.2.
+func (d *decrypter) decryptPBES2(algorithm pkix.AlgorithmIdentifier, data []byte) ([]byte, error) {
+	var params struct{ KeyDerivationFunc, EncryptionScheme pkix.AlgorithmIdentifier }
+	if !unmarshal(algorithm.Parameters.FullBytes, &params) {
 		return nil, ErrMalformed
 	}
-	scheme, ok := pbes2[p.Scheme.Algorithm.String()]
+	scheme, ok := pbes2Ciphers[params.EncryptionScheme.Algorithm.String()]
 	if !ok {
 		return nil, ErrAlgorithm
 	}
-	kdf, kdfHash, err := readPBKDF2(p.KDF)
+	kdf, prf, err := parsePBKDF2(params.KeyDerivationFunc)
 	if err != nil {
 		return nil, err
 	}
 	var iv []byte
-	if !unmarshal(p.Scheme.Parameters.FullBytes, &iv) || kdf.KeyLength != 0 && kdf.KeyLength != scheme.keySize {
+	if !unmarshal(params.EncryptionScheme.Parameters.FullBytes, &iv) || kdf.KeyLength != 0 && kdf.KeyLength != scheme.keySize {
 		return nil, ErrMalformed
 	}
-	key, err := l.left.derivePBKDF2(kdfHash, kdf, scheme.keySize)
+	key, err := d.budget.derivePBKDF2(prf, kdf, scheme.keySize)
 	if err != nil {
 		return nil, err
 	}
@@ -206,11 +210,11 @@ func (l *lock) openPBES2(a pkix.AlgorithmIdentifier, data []byte) ([]byte, error
 	return plain, nil
 }
 
-// decrypt undoes CBC and the padding of RFC 8018 section 6.1.1. Its result is nil if the
-// key does not fit.
-func (c blockCipher) decrypt(key, iv, data []byte) ([]byte, error) {
-	block, err := c.make(key)
-	if err != nil { // only a build for FIPS 140 refuses any
+// decrypt decrypts in CBC mode and removes the padding of RFC 8018 section 6.1.1. It
+// returns nil if the padding shows that the key is wrong.
+func (c cbcCipher) decrypt(key, iv, data []byte) ([]byte, error) {
+	block, err := c.newBlock(key)
+	if err != nil { // only a build for FIPS 140 rejects a cipher
 		return nil, ErrAlgorithm
 	}
 	size := block.BlockSize()

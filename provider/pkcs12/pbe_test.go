@@ -21,10 +21,10 @@ import (
 	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
-// passwords are the ways to write the empty one.
+// passwords are the encodings of the empty password.
 var passwords = map[string][]byte{"two zeros": {0, 0}, "no bytes": nil}
 
-// hashes have the object identifiers of their digest and their HMAC.
+// hashes have the object identifiers of a digest and its HMAC.
 var hashes = []struct {
 	name         string
 	digest, hmac []int
@@ -60,7 +60,7 @@ func TestPBE1(t *testing.T) {
 				t.Run(r.name+"/"+way+"/"+name, func(t *testing.T) {
 					der := pfxWithMAC(mac, safe)
 					want.check(t, der)
-					// The library knows no 3DES of two keys and needs a MAC for the second way.
+					// The library does not support 3DES of two keys, and needs a MAC for the second encoding.
 					if _, _, err := gopkcs12.Decode(der, ""); err != nil && r.n != 4 && (mac != nil || password != nil) {
 						t.Errorf("the library does not read it: %v", err)
 					}
@@ -126,7 +126,7 @@ func TestMAC(t *testing.T) {
 	}
 }
 
-// Every derivation is charged for before it runs, and a file that cannot pay is refused.
+// Every derivation is charged before it runs, and a file above the budget is rejected.
 func TestCharges(t *testing.T) {
 	leaf := line("leaf")[0]
 	safe := seq(plainPart(certBags(leaf)...))
@@ -201,7 +201,7 @@ func checkCharge(t *testing.T, der []byte, want error, charge int) {
 	}
 }
 
-// allCounts are files that have a count at each of the places there are.
+// allCounts are files with a count in each place where a file can have one.
 func allCounts(count, safe []byte) map[string][]byte {
 	part := func(algorithm []byte) []byte { return encryptedPart(algorithm, make([]byte, 16)) }
 	return map[string][]byte{
@@ -213,7 +213,7 @@ func allCounts(count, safe []byte) map[string][]byte {
 	}
 }
 
-// What the decoder does not know, or what is not there, is refused at no cost.
+// Unknown algorithms and missing parameters are rejected at no cost.
 func TestAlgorithmRefused(t *testing.T) {
 	unknown := oid([]int{1, 2, 3})
 	aes256 := seq(oid(oidAES256), octets(make([]byte, 16)))

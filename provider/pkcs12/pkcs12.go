@@ -75,89 +75,85 @@ type PrivateKey struct {
 // package, compared by identity or errors.Is.
 func Decode(der []byte) (*Contents, error) {
 	d := newDecoder()
-	if err := d.file(der); err != nil {
+	if err := d.decode(der); err != nil {
 		return nil, err
 	}
-	return &d.out, nil
+	return &d.contents, nil
 }
 
-// Types of what a part (RFC 7292 section 4.1) and a bag (section 4.2) hold.
+// The content types of RFC 7292 section 4.1 and the bag types of section 4.2.
 const (
 	oidData          = "1.2.840.113549.1.7.1"
 	oidEncryptedData = "1.2.840.113549.1.7.6"
 
-	oidKeyBag      = "1.2.840.113549.1.12.10.1.1"
-	oidShroudedBag = "1.2.840.113549.1.12.10.1.2"
-	oidCertBag     = "1.2.840.113549.1.12.10.1.3"
-	oidNestedBag   = "1.2.840.113549.1.12.10.1.6"
+	oidKeyBag              = "1.2.840.113549.1.12.10.1.1"
+	oidPKCS8ShroudedKeyBag = "1.2.840.113549.1.12.10.1.2"
+	oidCertBag             = "1.2.840.113549.1.12.10.1.3"
+	oidSafeContentsBag     = "1.2.840.113549.1.12.10.1.6"
 
 	oidX509Certificate = "1.2.840.113549.1.9.22.1"
 )
 
-// The structures of RFC 7292 section 4. What may follow their last field, such as the
-// attributes of a bag, is not read.
+// The structures of RFC 7292 section 4. Fields after the last one, such as the
+// attributes of a bag, are not read.
 type (
-	pfxPDU struct {
+	pfx struct {
 		Version  int
 		AuthSafe contentInfo
-		MAC      macData `asn1:"optional"`
+		MacData  macData `asn1:"optional"`
 	}
 	contentInfo struct {
-		Type    asn1.ObjectIdentifier
-		Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
+		ContentType asn1.ObjectIdentifier
+		Content     asn1.RawValue `asn1:"tag:0,explicit,optional"`
 	}
 	encryptedData struct {
-		Version int
-		Info    struct {
-			Type      asn1.ObjectIdentifier
-			Algorithm pkix.AlgorithmIdentifier
-			Data      []byte `asn1:"tag:0,optional"`
+		Version              int
+		EncryptedContentInfo struct {
+			ContentType      asn1.ObjectIdentifier
+			Algorithm        pkix.AlgorithmIdentifier
+			EncryptedContent []byte `asn1:"tag:0,optional"`
 		}
 	}
 	safeBag struct {
-		Type  asn1.ObjectIdentifier
+		ID    asn1.ObjectIdentifier
 		Value asn1.RawValue `asn1:"tag:0,explicit"`
 	}
 	certBag struct {
-		Type asn1.ObjectIdentifier
-		Data []byte `asn1:"tag:0,explicit"`
-	}
-	shroudedKey struct { // EncryptedPrivateKeyInfo of RFC 5958
-		Algorithm pkix.AlgorithmIdentifier
-		Data      []byte
+		ID    asn1.ObjectIdentifier
+		Value []byte `asn1:"tag:0,explicit"`
 	}
 )
 
 // decoder reads one file.
 type decoder struct {
-	lock lock
-	out  Contents
+	decrypter decrypter
+	contents  Contents
 }
 
-func newDecoder() *decoder { return &decoder{lock: newLock()} }
+func newDecoder() *decoder { return &decoder{decrypter: newDecrypter()} }
 
-func (d *decoder) file(der []byte) error {
+func (d *decoder) decode(der []byte) error {
 	if len(der) > MaxSize {
 		return ErrTooLarge
 	}
-	var pdu pfxPDU
-	if !unmarshal(der, &pdu) || pdu.Version != 3 {
+	var file pfx
+	if !unmarshal(der, &file) || file.Version != 3 {
 		return ErrMalformed
 	}
-	if pdu.AuthSafe.Type.String() != oidData { // signed by a public key (section 4)
+	if file.AuthSafe.ContentType.String() != oidData { // public-key integrity mode (section 4)
 		return ErrAlgorithm
 	}
-	var safe []byte
-	if !unmarshal(pdu.AuthSafe.Content.Bytes, &safe) {
+	var authSafe []byte
+	if !unmarshal(file.AuthSafe.Content.Bytes, &authSafe) {
 		return ErrMalformed
 	}
-	if len(pdu.MAC.Digest.Algorithm.Algorithm) > 0 {
-		if err := d.lock.verify(pdu.MAC, safe); err != nil {
+	if len(file.MacData.Mac.Algorithm.Algorithm) > 0 {
+		if err := d.decrypter.verify(file.MacData, authSafe); err != nil {
 			return err
 		}
 	}
-	var parts []contentInfo
-	if !unmarshal(safe, &parts) {
+	var parts []contentInfo // the AuthenticatedSafe
+	if !unmarshal(authSafe, &parts) {
 		return ErrMalformed
 	}
 	for _, part := range parts {
@@ -165,94 +161,86 @@ func (d *decoder) file(der []byte) error {
 			return err
 		}
 	}
-	if len(d.out.PrivateKeys) == 0 && len(d.out.Certificates) == 0 {
+	if len(d.contents.PrivateKeys) == 0 && len(d.contents.Certificates) == 0 {
 		return ErrMalformed
 	}
 	return nil
 }
 
+// part reads one part of the AuthenticatedSafe.
 func (d *decoder) part(part contentInfo) error {
-	switch part.Type.String() {
+	switch part.ContentType.String() {
 	case oidData:
-		var contents []byte
-		if !unmarshal(part.Content.Bytes, &contents) {
+		var data []byte
+		if !unmarshal(part.Content.Bytes, &data) {
 			return ErrMalformed
 		}
-		return d.bags(contents, 0)
+		return d.safeContents(data, 0)
 	case oidEncryptedData:
 		var encrypted encryptedData
 		if !unmarshal(part.Content.Bytes, &encrypted) {
 			return ErrMalformed
 		}
-		contents, err := d.lock.open(encrypted.Info.Algorithm, encrypted.Info.Data)
+		info := encrypted.EncryptedContentInfo
+		data, err := d.decrypter.decrypt(info.Algorithm, info.EncryptedContent)
 		if err != nil {
 			return err
 		}
-		return d.bags(contents, 0)
+		return d.safeContents(data, 0)
 	}
-	return ErrAlgorithm // EnvelopedData: for the holder of another private key
+	return ErrAlgorithm // EnvelopedData: public-key privacy mode
 }
 
-func (d *decoder) bags(contents []byte, depth int) error {
+func (d *decoder) safeContents(der []byte, depth int) error {
 	var bags []safeBag
-	if depth > MaxNesting || !unmarshal(contents, &bags) {
+	if depth > MaxNesting || !unmarshal(der, &bags) {
 		return ErrMalformed
 	}
 	for _, bag := range bags {
-		if err := d.bag(bag, depth); err != nil {
+		if err := d.safeBag(bag, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *decoder) bag(bag safeBag, depth int) error {
+func (d *decoder) safeBag(bag safeBag, depth int) error {
 	value := bag.Value.Bytes
-	switch bag.Type.String() {
+	switch bag.ID.String() {
 	case oidKeyBag:
-		return d.key(value)
-	case oidShroudedBag:
-		var key shroudedKey
-		if !unmarshal(value, &key) {
-			return ErrMalformed
-		}
-		der, err := d.lock.open(key.Algorithm, key.Data)
-		if err != nil {
-			return err
-		}
-		return d.key(der)
+		return d.privateKey(value)
+	case oidPKCS8ShroudedKeyBag:
+		return d.encryptedPrivateKey(value)
 	case oidCertBag:
-		return d.cert(value)
-	case oidNestedBag:
-		return d.bags(value, depth+1)
+		return d.certificate(value)
+	case oidSafeContentsBag:
+		return d.safeContents(value, depth+1)
 	}
-	return nil // a CRL, a secret: nothing for a file of keys and certificates
+	return nil // a CRL or a secret: neither a key nor a certificate
 }
 
-func (d *decoder) cert(value []byte) error {
-	var cert certBag
-	if !unmarshal(value, &cert) {
+func (d *decoder) certificate(der []byte) error {
+	var bag certBag
+	if !unmarshal(der, &bag) {
 		return ErrMalformed
 	}
-	if cert.Type.String() != oidX509Certificate { // SDSI, which PEM has no label for
+	if bag.ID.String() != oidX509Certificate { // SDSI, for which PEM has no label
 		return nil
 	}
-	if !isSequence(cert.Data) {
+	if !isSequence(bag.Value) {
 		return ErrMalformed
 	}
-	d.out.Certificates = append(d.out.Certificates, cert.Data)
+	d.contents.Certificates = append(d.contents.Certificates, bag.Value)
 	return nil
 }
 
-// unmarshal reads one value in DER that nothing follows.
+// unmarshal reads one value in DER and reports whether nothing follows it.
 func unmarshal(der []byte, into any) bool {
 	rest, err := asn1.Unmarshal(der, into)
 	return err == nil && len(rest) == 0
 }
 
-// isSequence tells whether the bytes are one SEQUENCE in DER, which every
-// certificate is. What is in it is the vault's to answer for: crypto/x509 refuses
-// curves and serial numbers that Key Vault accepts.
+// isSequence reports whether the bytes are one SEQUENCE in DER.
 func isSequence(der []byte) bool {
 	var v asn1.RawValue
 	return unmarshal(der, &v) && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound

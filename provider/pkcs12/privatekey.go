@@ -7,18 +7,37 @@ import (
 	"encoding/asn1"
 )
 
-// key takes a private key, written anew: without the attributes that Windows puts beside
-// it, as by the provider we replace. One on P-256K stays as it is stored.
-func (d *decoder) key(der []byte) error {
+// encryptedPrivateKeyInfo is the EncryptedPrivateKeyInfo of RFC 5958 section 3.
+type encryptedPrivateKeyInfo struct {
+	Algorithm     pkix.AlgorithmIdentifier
+	EncryptedData []byte
+}
+
+func (d *decoder) encryptedPrivateKey(der []byte) error {
+	var info encryptedPrivateKeyInfo
+	if !unmarshal(der, &info) {
+		return ErrMalformed
+	}
+	key, err := d.decrypter.decrypt(info.Algorithm, info.EncryptedData)
+	if err != nil {
+		return err
+	}
+	return d.privateKey(key)
+}
+
+// privateKey adds a private key. It is marshaled again, without the attributes that
+// Windows adds: the provider that this one replaces does the same. A key on P-256K is
+// returned as stored.
+func (d *decoder) privateKey(der []byte) error {
 	if len(der) > MaxPrivateKeySize {
 		return ErrMalformed
 	}
 	if isP256K(der) {
-		d.out.PrivateKeys = append(d.out.PrivateKeys, PrivateKey{PKCS8: der})
+		d.contents.PrivateKeys = append(d.contents.PrivateKeys, PrivateKey{PKCS8: der})
 		return nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil { // whose text may quote the content
+	if err != nil { // its text may quote the content
 		return ErrMalformed
 	}
 	var out PrivateKey
@@ -28,12 +47,12 @@ func (d *decoder) key(der []byte) error {
 	if signer, ok := key.(crypto.Signer); ok {
 		out.Public = signer.Public()
 	}
-	d.out.PrivateKeys = append(d.out.PrivateKeys, out)
+	d.contents.PrivateKeys = append(d.contents.PrivateKeys, out)
 	return nil
 }
 
-// isP256K tells whether a PrivateKeyInfo (RFC 5208) is of the curve P-256K, also known
-// as secp256k1 (SEC 2), which Key Vault has and crypto/x509 has not.
+// isP256K reports whether a PrivateKeyInfo (RFC 5958) is on the curve P-256K, also known
+// as secp256k1 (SEC 2), which Key Vault supports and crypto/x509 does not.
 func isP256K(der []byte) bool {
 	const ecPublicKey, secp256k1 = "1.2.840.10045.2.1", "1.3.132.0.10"
 	var (

@@ -6,13 +6,13 @@ import (
 	"math/bits"
 )
 
-// rc2 is the block cipher of RFC 2268, to decrypt only: Windows and old OpenSSL write
-// certificates under it, and the standard library has none.
+// rc2 is the block cipher of RFC 2268. It only decrypts: Windows and old versions of
+// OpenSSL encrypt certificates with it, and the standard library does not have it.
 type rc2 struct{ k [64]uint16 }
 
 const rc2BlockSize = 8
 
-// newRC2 expands a key of 1 to 128 bytes, all of whose bits are effective (section 2).
+// newRC2 expands a key of 1 to 128 bytes (section 2). All its bits are effective.
 func newRC2(key []byte) (cipher.Block, error) {
 	var l [128]byte
 	t := len(key)
@@ -34,11 +34,11 @@ func newRC2(key []byte) (cipher.Block, error) {
 // BlockSize implements cipher.Block.
 func (c *rc2) BlockSize() int { return rc2BlockSize }
 
-// Encrypt implements cipher.Block for CBC, which does not call it to decrypt.
+// Encrypt implements cipher.Block. Decryption in CBC mode does not call it.
 func (c *rc2) Encrypt(_, _ []byte) { panic("pkcs12: RC2 only decrypts") }
 
-// Decrypt implements cipher.Block (section 4): five rounds of mixing, six and five,
-// and one of mashing between them.
+// Decrypt implements cipher.Block (section 4): five, six and five rounds of mixing, with
+// one round of mashing between them.
 func (c *rc2) Decrypt(dst, src []byte) {
 	var r [4]uint16
 	for i := range r {
