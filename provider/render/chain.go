@@ -11,21 +11,22 @@ import (
 	"akv-csi-provider/provider/pkcs12"
 )
 
-// maxSignatureChecks bounds the signatures checked to order the certificates of
-// one PFX. A chain takes one for each certificate, and more only where several
-// certificates have one subject.
+// maxSignatureChecks bounds the signature checks that order the certificates of one PFX.
+// A chain takes one check for each certificate, and more only where several certificates
+// have the same subject.
 const maxSignatureChecks = 64
 
-// maxRSABits bounds the keys that check them, as crypto/tls does.
+// maxRSABits bounds the keys of these checks, as crypto/tls does.
 const maxRSABits = 8192
 
-// publicKey is what every public key of the standard library can do.
+// publicKey is implemented by every public key of the standard library.
 type publicKey interface {
 	Equal(crypto.PublicKey) bool
 }
 
-// ordered returns certificates in DER as a chain or, if they are not one, as they are:
-// also where crypto/x509 cannot read one of them, or its key is too big to check with.
+// ordered returns certificates in DER as a chain. If they are not one, it returns them in
+// stored order, also if crypto/x509 cannot parse one of them or its key is too large to
+// check signatures with.
 func ordered(stored [][]byte, keys []pkcs12.PrivateKey) [][]byte {
 	certs := make([]*x509.Certificate, len(stored))
 	for i, der := range stored {
@@ -58,11 +59,12 @@ func publicKeys(keys []pkcs12.PrivateKey) []publicKey {
 	return out
 }
 
-// chain returns the certificates leaf first, then each issuer up to the root, every
-// one once; or nil if they are not one chain. The leaf is the certificate of one of the
-// keys or, if they have none, the one that all others lead up from.
+// chain returns the certificates leaf first, then each issuer up to the root, each of
+// them once. It returns nil if they are not one chain. The leaf is the certificate of one
+// of the keys or, if the keys have no certificate, the one that the chain of all others
+// starts from.
 //
-// Order is all that it finds out: a chain from it may be expired or not trusted.
+// It only finds the order: the chain may be expired or not trusted.
 func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
 	var certs []*x509.Certificate
 	for _, cert := range stored {
@@ -89,8 +91,8 @@ func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
 	return nil
 }
 
-// leaves returns where a chain may begin: the certificates of the keys or, if there are
-// none, anywhere.
+// leaves returns the indexes of the certificates that a chain may start from: those of
+// the keys or, if there are none, all.
 func leaves(certs []*x509.Certificate, keys []publicKey) []int {
 	var ofKeys, all []int
 	for i, cert := range certs {
@@ -105,8 +107,8 @@ func leaves(certs []*x509.Certificate, keys []publicKey) []int {
 	return all
 }
 
-// climb goes from issuer to issuer, up to the root or to where it has been before:
-// two authorities may have signed one another.
+// climb follows the issuers up to the root, or until it reaches a certificate again: two
+// authorities may have signed each other.
 func climb(issuers []int, leaf int) []int {
 	var path []int
 	for at := leaf; at != noIssuer && !slices.Contains(path, at); at = issuers[at] {
@@ -117,17 +119,17 @@ func climb(issuers []int, leaf int) []int {
 
 const noIssuer = -1
 
-// findIssuers returns for each certificate which of the others issued it, or
-// noIssuer: it is a root, or its issuer is missing. It returns nil if one has two
-// issuers, as after cross-signing, for then more than one way leads up; and if that
-// would take too many signature checks to find out.
+// findIssuers returns the index of the issuer of each certificate, or noIssuer for a root
+// and where the issuer is missing. It returns nil if a certificate has two issuers, as
+// after cross-signing, because then there is more than one chain. It also returns nil if
+// this takes too many signature checks.
 func findIssuers(certs []*x509.Certificate) []int {
 	issuers := make([]int, len(certs))
 	checks := maxSignatureChecks
 	for i, cert := range certs {
 		issuers[i] = noIssuer
 		for n := range certs {
-			j := (i + n) % len(certs) // itself first: what it issued is a root
+			j := (i + n) % len(certs) // itself first: a self-signed certificate is a root
 			if !mayIssue(certs[j], cert) {
 				continue
 			}
@@ -149,9 +151,9 @@ func findIssuers(certs []*x509.Certificate) []int {
 	return issuers
 }
 
-// mayIssue tells whether the names of the certificates (RFC 5280 section 6.1.3) or
-// their key identifiers (section 4.2.1.1) fit. The provider we replace goes by the
-// latter alone.
+// mayIssue reports whether the names of the certificates (RFC 5280 section 6.1.3) or their
+// key identifiers (section 4.2.1.1) match. The provider that this one replaces compares
+// only the key identifiers.
 func mayIssue(parent, child *x509.Certificate) bool {
 	return bytes.Equal(parent.RawSubject, child.RawIssuer) || sameKeyID(parent, child)
 }
@@ -160,9 +162,9 @@ func sameKeyID(parent, child *x509.Certificate) bool {
 	return len(child.AuthorityKeyId) > 0 && bytes.Equal(parent.SubjectKeyId, child.AuthorityKeyId)
 }
 
-// signed tells whether the parent's key signed the child. It does not ask whether
-// the parent may do so, as old authorities do not say. Where the standard library
-// does not know the algorithm any more (MD5, DSA), the key identifiers must do.
+// signed reports whether the parent's key signed the child. It does not check whether the
+// parent is an authority, because old ones do not state it. Where the standard library no
+// longer supports the algorithm (MD5, DSA), the key identifiers decide.
 func signed(parent, child *x509.Certificate) bool {
 	err := parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature)
 	if _, insecure := errors.AsType[x509.InsecureAlgorithmError](err); insecure || errors.Is(err, x509.ErrUnsupportedAlgorithm) {

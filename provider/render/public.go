@@ -47,8 +47,8 @@ func isSequence(der []byte) bool {
 		v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
 }
 
-// curves are those of RFC 7518 section 6.2.1.1. P-256K (RFC 8812), which Key Vault
-// has too, is not in the standard library.
+// curves are the curves of RFC 7518 section 6.2.1.1. The standard library does not have
+// P-256K (RFC 8812), which Key Vault supports as well.
 var curves = map[string]elliptic.Curve{
 	"P-256": elliptic.P256(),
 	"P-384": elliptic.P384(),
@@ -91,9 +91,9 @@ func key(o request.Object, v keyvault.Value) ([]byte, error) {
 	return encodePEM(labelPublicKey, der), nil
 }
 
-// rsaKey returns an *rsa.PublicKey, or nil if the numbers are not of one: an odd
-// modulus and a smaller odd exponent (RFC 8017 section 3.1), which is at most what
-// crypto/rsa and Windows can use.
+// rsaKey returns an *rsa.PublicKey, or nil if the numbers are not valid: the modulus must
+// be odd, and the exponent odd and smaller (RFC 8017 section 3.1), up to the largest
+// exponent that crypto/rsa and Windows support.
 func rsaKey(k *keyvault.Key) any {
 	n, e := new(big.Int).SetBytes(k.N), new(big.Int).SetBytes(k.E)
 	switch {
@@ -104,10 +104,10 @@ func rsaKey(k *keyvault.Key) any {
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}
 }
 
-// ecKey returns an *ecdsa.PublicKey, or nil if the coordinates are not of a point on
-// the curve. RFC 7518 section 6.2.1.2 wants them at full length. Fewer or more
-// leading zeros are let pass all the same: software makes that mistake with one
-// key in 128, the number is no other for it, and the provider we replace reads it.
+// ecKey returns an *ecdsa.PublicKey, or nil if the coordinates are not a point on the
+// curve. RFC 7518 section 6.2.1.2 requires coordinates of full length. Missing or extra
+// leading zeros are accepted nevertheless: some software makes this mistake with one key
+// in 128, the number is the same, and the provider that this one replaces reads it.
 func ecKey(curve elliptic.Curve, k *keyvault.Key) any {
 	size := (curve.Params().BitSize + 7) / 8
 	x, y := new(big.Int).SetBytes(k.X), new(big.Int).SetBytes(k.Y)

@@ -21,7 +21,7 @@ func publicObject(kind request.Type) request.Object {
 	return request.Object{Type: kind, Name: "pub", Path: "p/pub", History: 1, Format: request.FormatPEM, Encoding: request.EncodingUTF8, Mode: 0o400}
 }
 
-// jwk writes an elliptic-curve key as RFC 7518 has it.
+// jwk returns the public key as in RFC 7518.
 func jwk(kty, crv string, k *ecdsa.PrivateKey) *keyvault.Key {
 	point := must(k.PublicKey.Bytes())[1:]
 	return &keyvault.Key{Type: kty, Curve: crv, X: point[:len(point)/2], Y: point[len(point)/2:]}
@@ -115,7 +115,7 @@ func TestKeyRefused(t *testing.T) {
 func TestCertificate(t *testing.T) {
 	leaf := line("leaf")[0]
 	cer := bytes.Clone(leaf.cert.Raw)
-	strange := seq(seq(integer(-1))) // crypto/x509 knows no such certificate
+	strange := seq(seq(integer(-1))) // crypto/x509 cannot parse it
 	for _, c := range []struct {
 		cer  []byte
 		want string

@@ -1,5 +1,5 @@
-// Package render turns what Key Vault holds into the content of files. It is pure:
-// no network, no clock, no file system.
+// Package render turns values of Key Vault into the content of files. It is pure: no
+// network, no clock, no file system.
 package render
 
 import (
@@ -22,8 +22,8 @@ type File struct {
 	Content []byte
 }
 
-// Error says that a value is not what its object promises. Its text is one line
-// and never holds a part of the value.
+// Error reports a value that does not match its object. Its text is one line and never
+// contains a part of the value.
 type Error struct {
 	Object request.Object
 	cause  string
@@ -33,20 +33,20 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.cause + "; " + e.fix }
 
-// Reason is the stable word users search for.
+// Reason returns the stable word that users search for.
 func (e *Error) Reason() string { return ReasonContentInvalid }
 
-// Options are the plugin's choices for private keys with their certificates.
+// Options configure how certificates with their private keys are rendered.
 type Options struct {
-	// StoredOrder leaves certificates as they are stored, instead of leaf first.
+	// StoredOrder writes certificates in stored order, instead of leaf first.
 	StoredOrder bool
-	// SeparateFiles puts <path>.crt with the certificates and <path>.key with the
-	// private keys before the file itself.
+	// SeparateFiles adds <path>.crt with the certificates and <path>.key with the private
+	// keys, before the file itself.
 	SeparateFiles bool
 }
 
-// Files renders a value as the object asks for: one file, at the object's path, or
-// three with Options.SeparateFiles. Its error is an *Error.
+// Files renders a value as its object requests: one file at the object's path, or three
+// with Options.SeparateFiles. Its error is an *Error.
 func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	var (
 		content []byte
@@ -59,7 +59,7 @@ func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 		content, err = key(o, v)
 	case v.Managed:
 		return managed(o, v, opts)
-	default: // objectFormat is for certificates: the provider we replace ignores it here
+	default: // objectFormat is for certificates: the provider that this one replaces ignores it here
 		content, err = decode(o, v)
 	}
 	if err != nil {
@@ -68,7 +68,7 @@ func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, nil
 }
 
-// decode returns the bytes that the secret's text stands for.
+// decode decodes the text of a secret by its objectEncoding.
 func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	var (
 		content []byte
@@ -85,7 +85,7 @@ func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	if err == nil {
 		return content, nil
 	}
-	// The decoder's own words quote a byte of the value.
+	// The decoder's error is not used: it quotes a byte of the value.
 	kind := ""
 	if v.ContentType != "" {
 		kind = fmt.Sprintf(" (content type %.64q)", v.ContentType)
