@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// collector takes spans by OTLP over HTTP.
+// collector receives spans by OTLP over HTTP.
 type collector struct {
 	*httptest.Server
 
@@ -53,8 +53,8 @@ func newCollector(t *testing.T) *collector {
 	return c
 }
 
-// A mount is a trace: the call, the sign-in, the reads and their requests. No secret, no
-// token and no answer of a service is in it, also where a service fails.
+// A mount is a trace: the call, the sign-in, the reads and their requests. It contains no
+// secret, no token and no response of a service, even if a service fails.
 func TestTraces(t *testing.T) {
 	w, c, dir := newWorld(t), newCollector(t), socketDir(t)
 	env, err := w.Environ(dir)
@@ -93,7 +93,7 @@ func TestTraces(t *testing.T) {
 	}
 	for _, never := range []string{canary, "eyJ", "Bearer", "client_assertion", "Authorization", "ResponseError", "RESPONSE", "AADSTS", "Trace ID"} {
 		if bytes.Contains(c.raw.Bytes(), []byte(never)) {
-			t.Errorf("the spans hold %q", never)
+			t.Errorf("the spans contain %q", never)
 		}
 	}
 	if !bytes.Contains(c.raw.Bytes(), []byte("node-7")) {
@@ -102,7 +102,7 @@ func TestTraces(t *testing.T) {
 	checkTree(t, c.spans)
 }
 
-// checkTree checks that the first mount's spans are one tree, with what they are for.
+// checkTree checks that the spans of each mount are one tree, with the expected names and reasons.
 func checkTree(t *testing.T, all []*spans.Span) {
 	t.Helper()
 	var mounts int
@@ -140,14 +140,15 @@ func checkTree(t *testing.T, all []*spans.Span) {
 	}
 }
 
-// A collector that is away costs a warning, and no mount.
+// A collector that is unavailable costs one warning, which does not quote the API key in its
+// URL, and no mount.
 func TestTracesAreLost(t *testing.T) {
 	w, dir := newWorld(t), socketDir(t)
 	env, err := w.Environ(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append(env, fmt.Sprintf("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:%d", freePorts(t, 1)[0]),
+	env = append(env, fmt.Sprintf("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:%d/%s?key=%[2]s", freePorts(t, 1)[0], canary),
 		"OTEL_EXPORTER_OTLP_HEADERS=authorization="+canary, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=1", "NO_PROXY=127.0.0.1")
 	socket := filepath.Join(dir, "azure.sock")
 	p := startProcess(t, env, "--endpoint=unix://"+socket, "--healthz-port=0", "--prometheus-port=0")
@@ -160,7 +161,7 @@ func TestTracesAreLost(t *testing.T) {
 	}
 }
 
-// What cannot be a collector ends the start in one line that does not repeat it.
+// An invalid collector ends the start with one line that does not quote the setting.
 func TestTracesMisconfigured(t *testing.T) {
 	socket := filepath.Join(socketDir(t), "azure.sock")
 	for _, c := range []struct {

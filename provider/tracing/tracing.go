@@ -1,5 +1,5 @@
 // Package tracing sends the spans of mounts to an OpenTelemetry collector, if the
-// environment names one. What leaves the process is chosen by name: see keep.
+// environment names one. Only an allow-list of attributes leaves the process: see allowed.
 package tracing
 
 import (
@@ -23,27 +23,27 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The variables that are heeded beside those of the OpenTelemetry SDK for sampling
+// The environment variables of this package. The OpenTelemetry SDK reads those for sampling
 // (OTEL_TRACES_SAMPLER), batches (OTEL_BSP_*) and the resource (OTEL_RESOURCE_ATTRIBUTES,
 // OTEL_SERVICE_NAME).
 const (
-	EndpointVariable = "OTEL_EXPORTER_OTLP_ENDPOINT" // without it nothing is traced
+	EndpointVariable = "OTEL_EXPORTER_OTLP_ENDPOINT" // without it, nothing is traced
 	headersVariable  = "OTEL_EXPORTER_OTLP_HEADERS"
 	protocolVariable = "OTEL_EXPORTER_OTLP_PROTOCOL"
 	disabledVariable = "OTEL_SDK_DISABLED"
 )
 
-// stopTime bounds how long the last spans may take to be sent.
-const stopTime = 3 * time.Second
+// stopTimeout limits how long sending the last spans may take.
+const stopTimeout = 3 * time.Second
 
-// Tracing makes and sends spans. A nil Tracing makes none. It is safe for concurrent use.
+// Tracing creates and sends spans. A nil Tracing creates none. It is safe for concurrent use.
 type Tracing struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 }
 
-// Start reads the environment and returns nil if it names no collector; then nothing
-// runs. Otherwise Stop must be called.
+// Start reads the environment. It returns nil, and starts nothing, if no collector is
+// configured. Otherwise the caller must call Stop.
 func Start(getenv func(string) string, version string, log *slog.Logger) (*Tracing, error) {
 	if getenv(EndpointVariable) == "" || strings.EqualFold(getenv(disabledVariable), "true") {
 		return nil, nil
@@ -52,29 +52,29 @@ func Start(getenv func(string) string, version string, log *slog.Logger) (*Traci
 	if err != nil {
 		return nil, err
 	}
-	about, err := resource.New(context.Background(),
+	res, err := resource.New(context.Background(),
 		resource.WithAttributes(attribute.String("service.name", "akv-csi-provider"), attribute.String("service.version", version)),
-		resource.WithFromEnv()) // which may name the node, and the service otherwise
+		resource.WithFromEnv()) // may add the node's name or replace that of the service
 	if err != nil {
-		return nil, errors.New("OTEL_RESOURCE_ATTRIBUTES: not a list of key=value") // its own words quote the text
+		return nil, errors.New("OTEL_RESOURCE_ATTRIBUTES: not a list of key=value") // the SDK's error quotes the value
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {})) // the collector tells
-	provider := sdk.NewTracerProvider(sdk.WithResource(about), sdk.WithBatcher(otlptrace.NewUnstarted(to)))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {})) // the collector logs failures
+	provider := sdk.NewTracerProvider(sdk.WithResource(res), sdk.WithBatcher(otlptrace.NewUnstarted(to)))
 	log.Info("sending traces", "host", to.url.Host)
 	return &Tracing{provider: provider, tracer: provider.Tracer("akv-csi-provider", trace.WithInstrumentationVersion(version))}, nil
 }
 
-// Stop sends what is left, for a few seconds at the most.
+// Stop sends the remaining spans. It takes at most a few seconds.
 func (t *Tracing) Stop() {
 	if t == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	_ = t.provider.Shutdown(ctx) // the collector has told
+	_ = t.provider.Shutdown(ctx) // the collector has logged it
 }
 
-// SDK is for the clients of Azure's SDK.
+// SDK returns the tracing provider for the clients of Azure's SDK.
 func (t *Tracing) SDK() tracing.Provider {
 	if t == nil {
 		return tracing.Provider{}
@@ -82,9 +82,9 @@ func (t *Tracing) SDK() tracing.Provider {
 	return azotel.NewTracingProvider(t.provider, nil)
 }
 
-// Interceptors make a span of each mount; none without tracing. That of otelgrpc would
-// make one of each health check too, and links the metrics of OpenTelemetry beside
-// those of Prometheus.
+// Interceptors create a span for each mount. Without tracing there are none. The one of
+// otelgrpc would also create spans for health checks, and it links OpenTelemetry's metrics
+// in addition to those of Prometheus.
 func (t *Tracing) Interceptors() []grpc.UnaryServerInterceptor {
 	if t == nil {
 		return nil

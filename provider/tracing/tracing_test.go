@@ -15,8 +15,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Without the variable, or with tracing disabled, there is nothing: no goroutine, no
-// interceptor and no spans of the SDK.
+// Without the variable, or with tracing disabled, nothing is started: no goroutine, no
+// interceptor, and the SDK creates no spans.
 func TestOff(t *testing.T) {
 	for _, env := range []map[string]string{{}, {EndpointVariable: ""}, {EndpointVariable: "http://127.0.0.1:1", disabledVariable: "true"}} {
 		before := runtime.NumGoroutine()
@@ -31,9 +31,8 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// Of a span only what is chosen by name is sent, wherever else a text may be.
+// Only the allowed attributes of a span are sent, wherever else it may contain text.
 func TestOnlyChosenAttributesAreSent(t *testing.T) {
-	const canary = "CANARY"
 	var sent strings.Builder
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(&sent, r.Body)
