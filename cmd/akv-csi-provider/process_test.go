@@ -243,7 +243,7 @@ func TestProcessPprof(t *testing.T) {
 	}
 }
 
-// The ballast counts for the garbage collector, and takes no memory.
+// The ballast counts as live heap for the garbage collector, but takes no memory.
 func TestProcessMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a process's memory is read from /proc")
