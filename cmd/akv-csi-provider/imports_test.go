@@ -44,6 +44,7 @@ func TestLinked(t *testing.T) {
 var siblings = map[string][]string{
 	"provider/request":   {},
 	"provider/cloud":     {},
+	"provider/throttle":  {},
 	"provider/fault":     {},
 	"provider/tally":     {},
 	"provider/transport": {"tally"}, // where all requests pass

@@ -1,0 +1,141 @@
+package throttle
+
+import (
+	"net/http"
+	"slices"
+	"time"
+)
+
+// waiter is an attempt that may not leave yet.
+type waiter struct {
+	trace    Trace
+	admitted chan admission // capacity 1
+}
+
+// admission ends a wait: with a place, or with an answer in its stead.
+type admission struct {
+	probe  bool    // the place is for the one request that goes through an open circuit
+	answer *answer // of another's attempt, as if it had been one's own
+	final  bool    // there is no time for an attempt
+}
+
+// enter waits for a place. Its error is the context's.
+func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
+	ctx := req.Context()
+	if ctx.Err() != nil {
+		return admission{}, ctx.Err()
+	}
+	t.mu.Lock()
+	open := !t.open.IsZero()
+	if deadline, ok := ctx.Deadline(); ok && open && deadline.Before(t.open) {
+		defer t.mu.Unlock()
+		return admission{answer: t.latest, final: true}, nil
+	}
+	w := &waiter{trace: trace, admitted: make(chan admission, 1)}
+	t.waiters = append(t.waiters, w)
+	latest := t.latest
+	t.admit()
+	t.mu.Unlock()
+	if open {
+		trace.Retrying(latest.failure(req))
+	}
+	select {
+	case a := <-w.admitted:
+		return a, nil
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case a := <-w.admitted: // at the same moment: the place is given back
+		if a.answer == nil {
+			t.release(a.probe)
+		}
+	default:
+		t.remove(w)
+	}
+	return admission{}, ctx.Err()
+}
+
+func (t *Throttle) remove(w *waiter) {
+	if i := slices.Index(t.waiters, w); i >= 0 {
+		t.waiters = slices.Delete(t.waiters, i, i+1) // which also forgets its trace, and what that keeps
+	}
+}
+
+// admit gives places to those that wait: urgent ones first, else in the order in which they
+// came. The lock is held.
+func (t *Throttle) admit() {
+	for len(t.waiters) > 0 {
+		probe := !t.open.IsZero()
+		switch {
+		case probe && (t.probing || time.Now().Before(t.open)), !probe && t.inUse >= t.cfg.Max:
+			return
+		}
+		next := 0
+		for i, w := range t.waiters {
+			if w.trace.Urgent() {
+				next = i
+				break
+			}
+		}
+		w := t.waiters[next]
+		t.waiters = slices.Delete(t.waiters, next, next+1)
+		t.inUse++
+		t.probing = probe
+		w.admitted <- admission{probe: probe}
+	}
+}
+
+// release gives back a place. The lock is held.
+func (t *Throttle) release(probe bool) {
+	t.inUse--
+	if probe {
+		t.probing = false
+	}
+	t.admit()
+}
+
+// leave gives back the place of an attempt, with what it says of the service.
+func (t *Throttle) leave(r Result, probe bool, last *answer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch r.Outcome {
+	case OK:
+		t.failures = 0
+		if probe {
+			t.open, t.backoff, t.latest = time.Time{}, 0, nil
+		}
+	case Throttled:
+		if t.open.IsZero() || probe {
+			t.openCircuit(r.RetryAfter, probe, last.copied())
+		}
+	case Unavailable:
+		if t.failures++; probe || t.open.IsZero() && t.failures >= failureThreshold {
+			t.openCircuit(r.RetryAfter, probe, last.copied())
+		}
+	}
+	t.release(probe)
+}
+
+// openCircuit admits nobody for a while. If a probe failed, those that wait have failed
+// with it. The lock is held.
+func (t *Throttle) openCircuit(after time.Duration, probe bool, latest *answer) {
+	t.backoff = min(max(minBackoff, 2*t.backoff), maxBackoff)
+	pause := jitter(max(t.backoff, min(after, maxRetryAfter)))
+	t.open, t.latest = time.Now().Add(pause), latest
+	if t.cfg.OnOpen != nil {
+		t.cfg.OnOpen(pause)
+	}
+	if probe {
+		for _, w := range t.waiters {
+			w.admitted <- admission{answer: latest}
+		}
+		t.waiters = nil
+	}
+	time.AfterFunc(pause, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.admit()
+	})
+}

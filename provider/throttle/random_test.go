@@ -1,0 +1,141 @@
+package throttle_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"path"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"akv-csi-provider/provider/throttle"
+)
+
+// moody is a service whose answers are random. It checks that nothing comes while the
+// circuit is open, and never more at a time than may.
+type moody struct {
+	t   *testing.T
+	max int
+
+	mu           sync.Mutex // guards what follows
+	random       *rand.Rand
+	mood         int // how many of ten attempts fail
+	underWay     int
+	opened, open time.Time // when the circuit opened, and until when
+}
+
+func (m *moody) number(n int) int { m.mu.Lock(); defer m.mu.Unlock(); return m.random.IntN(n) }
+
+func (m *moody) onOpen(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened = time.Now()
+	m.open = m.opened.Add(d)
+}
+
+func (m *moody) arrived() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.underWay++; m.underWay > m.max {
+		m.t.Errorf("%d requests at a time", m.underWay)
+	}
+	if now := time.Now(); now.After(m.opened) && now.Before(m.open) {
+		m.t.Error("a request while the circuit is open")
+	}
+	if m.random.IntN(20) == 0 {
+		m.mood = m.random.IntN(11)
+	}
+}
+
+// Do implements policy.Transporter.
+func (m *moody) Do(req *http.Request) (*http.Response, error) {
+	m.arrived()
+	defer func() { m.mu.Lock(); defer m.mu.Unlock(); m.underWay-- }()
+	select {
+	case <-time.After(time.Duration(m.number(3000)) * time.Millisecond):
+	case <-req.Context().Done():
+		if m.number(2) == 0 { // the response comes at the same moment
+			break
+		}
+		return nil, req.Context().Err()
+	}
+	name := path.Base(req.URL.Path)
+	if m.number(10) >= m.mood {
+		return reply{body: "secret of " + name}.response(req), nil
+	}
+	switch m.number(7) {
+	case 0:
+		panic("a bug")
+	case 1:
+		return nil, errReset
+	case 2:
+		return nil, errPermanent
+	case 3:
+		return reply{status: 429, retryAfter: fmt.Sprint(m.number(100))}.response(req), nil
+	case 4:
+		return reply{status: 503, body: away}.response(req), nil
+	case 5:
+		return reply{status: 404}.response(req), nil
+	}
+	return reply{status: 500, body: "x"}.response(req), nil
+}
+
+// Whatever happens to requests and their callers, no place and no request is lost, and a
+// success is that of the request itself.
+func TestRandomRequests(t *testing.T) {
+	for seed := range uint64(100) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &moody{t: t, max: 1 + int(seed%4), random: rand.New(rand.NewPCG(seed, 0))}
+				th := throttle.New(throttle.Config{Max: m.max, Retries: int(seed % 3), AttemptTimeout: 2 * time.Second, OnOpen: m.onOpen})
+				c := newClient(th, m)
+				var group sync.WaitGroup
+				for i := range 60 {
+					group.Go(func() { m.call(c, fmt.Sprint("s", i)) })
+				}
+				group.Wait()
+				checkFree(t, th)
+				time.Sleep(time.Hour)
+				newClient(th, newService(reply{})).must(t, "x") // the service is back
+				checkFree(t, th)
+			})
+		})
+	}
+}
+
+// call sends a request at some moment, with some patience.
+func (m *moody) call(c client, name string) {
+	time.Sleep(time.Duration(m.number(60_000)) * time.Millisecond)
+	ctx, cancel := context.WithCancel(m.t.Context())
+	defer cancel()
+	switch m.number(4) {
+	case 0:
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(m.number(20_000))*time.Millisecond)
+		defer cancel()
+	case 1:
+		timer := time.AfterFunc(time.Duration(m.number(20_000))*time.Millisecond, cancel)
+		defer timer.Stop()
+	}
+	urgent := m.number(2) == 0
+	ctx = throttle.WithTrace(ctx, urgency(func() bool { return urgent }), nil)
+	defer func() {
+		if v := recover(); v != nil && v != "a bug" {
+			m.t.Errorf("recovered %v", v)
+		}
+	}()
+	resp, err := c.send(ctx, name, "")
+	switch {
+	case err != nil && resp != nil:
+		m.t.Errorf("%s got a response and %v", name, err)
+	case err != nil:
+	default:
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode == http.StatusOK && string(body) != "secret of "+name || path.Base(resp.Request.URL.Path) != name {
+			m.t.Errorf("%s got %d %q, %v", name, resp.StatusCode, body, err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package throttle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+)
+
+// Outcome is what an attempt tells of the service.
+type Outcome int
+
+// The outcomes.
+const (
+	OK          Outcome = iota // it answered
+	Throttled                  // it answered that it wants fewer requests: 429, or 503 with Retry-After
+	Unavailable                // it gave no answer, or a 5xx
+	Unknown                    // nothing is known: the caller left, or the answer is not the service's
+)
+
+// Result is what follows from an attempt.
+type Result struct {
+	Outcome Outcome
+	// RetryAfter is how long the service asks to be left alone; 0 if it does not say.
+	RetryAfter time.Duration
+	// Retry says that another attempt may succeed. It follows from Throttled and Unavailable.
+	Retry bool
+}
+
+func (r Result) again() bool {
+	return r.Retry || r.Outcome == Throttled || r.Outcome == Unavailable
+}
+
+// Classify is the result of an attempt by its status alone, or by its error: one that
+// implements azcore's NonRetriable says nothing of the service, nor does a cancellation,
+// which is the caller's. Any other error, also that the time is over, says that the service
+// gave no answer.
+func Classify(resp *http.Response, err error) Result {
+	var final interface{ NonRetriable() }
+	switch {
+	case errors.Is(err, context.Canceled), errors.As(err, &final):
+		return Result{Outcome: Unknown}
+	case err != nil:
+		return Result{Outcome: Unavailable}
+	}
+	after := RetryAfter(resp.Header)
+	switch status := resp.StatusCode; {
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && after > 0:
+		return Result{Outcome: Throttled, RetryAfter: after}
+	case status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
+		return Result{Outcome: Unavailable}
+	}
+	return Result{Outcome: OK}
+}
+
+// RetryAfter reads how long a server wants to be left alone (RFC 9110, section 10.2.3), at
+// most an hour; 0 if it does not say.
+func RetryAfter(h http.Header) time.Duration {
+	const most = time.Hour
+	text := h.Get("Retry-After")
+	seconds, err := strconv.ParseUint(text, 10, 32)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // which makes it the largest number
+		return min(time.Duration(seconds)*time.Second, most)
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	return max(0, min(time.Until(at), most))
+}
+
+// answer is what one attempt brought: a response or an error. It is immutable once others
+// can have it; see copied.
+type answer struct {
+	resp *http.Response
+	err  error
+	body []byte // of resp, if this is a copy
+}
+
+// maxCopied bounds the body of a copy. Error bodies of Azure are below 2 KiB.
+const maxCopied = 16 << 10
+
+// copied is the answer for other requests than the one it was sent for, which does with its
+// response as it likes. It contains nothing of that request, and never the body of a
+// success, which may be a secret.
+func (a *answer) copied() *answer {
+	if a == nil || a.resp == nil {
+		return a
+	}
+	if a.resp.StatusCode < http.StatusBadRequest {
+		return &answer{err: fmt.Errorf("the service is unavailable, although it answers %d", a.resp.StatusCode)}
+	}
+	body, err := runtime.Payload(a.resp)
+	if err != nil {
+		return &answer{err: err}
+	}
+	return &answer{
+		resp: &http.Response{
+			Status: a.resp.Status, StatusCode: a.resp.StatusCode,
+			Proto: a.resp.Proto, ProtoMajor: a.resp.ProtoMajor, ProtoMinor: a.resp.ProtoMinor,
+			Header: a.resp.Header.Clone(),
+		},
+		body: append([]byte{}, body[:min(len(body), maxCopied)]...),
+	}
+}
+
+// to returns the answer as that of the request.
+func (a *answer) to(req *policy.Request) (*http.Response, error) {
+	if a.body == nil {
+		return a.resp, a.err
+	}
+	return a.response(req.Raw()), nil
+}
+
+// response makes a response that nobody else reads, of a copy.
+func (a *answer) response(req *http.Request) *http.Response {
+	resp := *a.resp
+	resp.Header = resp.Header.Clone()
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(a.body)), int64(len(a.body))
+	resp.Request = req
+	return &resp
+}
+
+// failure is the answer as the error that the SDK makes of it for the request.
+func (a *answer) failure(req *http.Request) error {
+	if a.body == nil {
+		a = a.copied()
+	}
+	if a.err != nil {
+		return a.err
+	}
+	return runtime.NewResponseError(a.response(req))
+}

@@ -1,0 +1,155 @@
+// Package throttle stands between the Azure SDK's clients and one service: it limits the
+// requests that are under way, lets those of pods that start go first, retries with
+// back-off, honors Retry-After, and opens a circuit while the service is unavailable or
+// asks for less.
+//
+// It is a policy for azcore's PerCallPolicies, with the SDK's own retries off
+// (MaxRetries -1): what it sends again is a clone of one request. So whoever uses the
+// client makes a plain call and knows nothing of it. One [Throttle] is for all clients of
+// one service, whichever caller they send for.
+package throttle
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// Config says how a [Throttle] works. The zero value of a duration is its default.
+type Config struct {
+	// Max bounds the attempts under way; required.
+	Max int
+	// Retries is how often a request that failed is sent again.
+	Retries int
+	// AttemptTimeout bounds one attempt; 0 for none.
+	AttemptTimeout time.Duration
+	// Classify says what an attempt tells of the service; nil is [Classify]. Of the response
+	// and the error, one is nil. The body can be read with azcore's runtime.Payload.
+	Classify func(*http.Response, error) Result
+	// OnOpen, if not nil, is called with the time for which the circuit opens, each time it
+	// does. It must not block.
+	OnOpen func(time.Duration)
+}
+
+// How a Throttle behaves when a service does not say when to come back.
+const (
+	quickRetry    = 100 * time.Millisecond // an isolated reset or 5xx is over by then
+	minBackoff    = time.Second
+	maxBackoff    = 10 * time.Second // doubled from minBackoff up to it
+	maxRetryAfter = time.Minute      // of what a service may ask for; mounts do not live longer
+	// failureThreshold opens the circuit: so many failures in a row, with no answer between.
+	// Of responses of which one in twenty fails, five in a row are one in three million.
+	failureThreshold = 5
+)
+
+// Throttle is one service's. It is safe for concurrent use.
+type Throttle struct {
+	cfg Config
+
+	mu       sync.Mutex // guards what follows
+	inUse    int
+	failures int       // in a row
+	open     time.Time // the circuit is open until then; zero while it is closed
+	probing  bool      // one request goes through the open circuit, to decide what follows
+	backoff  time.Duration
+	latest   *answer   // for which the circuit opened
+	waiters  []*waiter // in the order in which they came
+}
+
+// New makes a Throttle.
+func New(cfg Config) *Throttle {
+	if cfg.Classify == nil {
+		cfg.Classify = Classify
+	}
+	return &Throttle{cfg: cfg}
+}
+
+// Do implements policy.Policy: it sends the request until an attempt succeeds or fails for
+// good, or the retries are used up, and returns the last response or error. While the
+// circuit is open one request probes for all: its failure counts as an attempt of each that
+// waits, and so may be what Do returns without an attempt of its own. So is the failure that
+// opened the circuit, if the request's deadline comes before the circuit closes.
+func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
+	ctx := req.Raw().Context()
+	trace := traceOf(ctx)
+	var last *answer
+	for attempts := 0; ; attempts++ {
+		admitted, err := t.enter(req.Raw(), trace)
+		switch {
+		case err != nil && last != nil:
+			return last.to(req)
+		case err != nil:
+			return nil, err
+		case admitted.answer != nil:
+			last = admitted.answer
+			if admitted.final || attempts >= t.cfg.Retries {
+				return last.to(req)
+			}
+			continue
+		}
+		var result Result
+		last, result = t.attempt(req, admitted.probe, trace)
+		if !result.again() || attempts >= t.cfg.Retries || ctx.Err() != nil {
+			return last.to(req)
+		}
+		trace.Retrying(last.failure(req.Raw()))
+		if result.Outcome != Throttled && !sleep(ctx, jitter(quickRetry*time.Duration(pow3(attempts)))) {
+			return last.to(req)
+		}
+	}
+}
+
+// attempt sends a clone of the request and gives back its place.
+func (t *Throttle) attempt(req *policy.Request, probe bool, trace Trace) (last *answer, result Result) {
+	result.Outcome = Unknown // of a panic
+	defer func() { t.leave(result, probe, last) }()
+	ctx := req.Raw().Context()
+	if t.cfg.AttemptTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t.cfg.AttemptTimeout)
+		defer cancel() // azcore has read the body by then
+	}
+	clone := req.Clone(ctx)
+	if err := clone.RewindBody(); err != nil {
+		return &answer{err: err}, result
+	}
+	trace.Sent()
+	last = new(answer)
+	last.resp, last.err = clone.Next()
+	if last.err != nil { // azcore's retry policy returns both if the context ends while the response comes
+		if last.resp != nil && last.resp.Body != nil {
+			_ = last.resp.Body.Close()
+		}
+		last.resp = nil
+	}
+	if result = t.cfg.Classify(last.resp, last.err); !result.again() && last.err == nil {
+		trace.Answered()
+	}
+	return last, result
+}
+
+// jitter spreads what would happen at one moment: up to a quarter longer.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
+
+func pow3(n int) (p int) {
+	for p = 1; n > 0; n-- {
+		p *= 3
+	}
+	return p
+}
+
+// sleep reports whether the time has passed before the context ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,59 @@
+package throttle
+
+import "context"
+
+// Trace accompanies a request, in the manner of net/http/httptrace: the throttle asks how
+// urgent the request is and reports how it goes. Its methods must not block, and Urgent is
+// called with locks held.
+type Trace interface {
+	// Urgent reports whether the start of a pod waits for the request. The answer may change
+	// while the request waits.
+	Urgent() bool
+	// Sent is called before each attempt.
+	Sent()
+	// Answered is called when the service has answered; no attempt follows.
+	Answered()
+	// Retrying is called with the error of the latest failure, of this request or of
+	// another, while the request waits for an attempt.
+	Retrying(failed error)
+}
+
+type traceKey struct{}
+
+// traced is a trace with the words for its failures.
+type traced struct {
+	Trace
+	explain func(error) error
+}
+
+// Retrying implements Trace.
+func (t traced) Retrying(failed error) { t.Trace.Retrying(t.explain(failed)) }
+
+// WithTrace returns a context whose requests the trace accompanies. explain turns the errors
+// that it is called with into those of its package; nil leaves them as they are.
+func WithTrace(ctx context.Context, t Trace, explain func(error) error) context.Context {
+	if explain != nil {
+		t = traced{t, explain}
+	}
+	return context.WithValue(ctx, traceKey{}, t)
+}
+
+// WithExplain adds an explain function to the trace that the context has.
+func WithExplain(ctx context.Context, explain func(error) error) context.Context {
+	return WithTrace(ctx, traceOf(ctx), explain)
+}
+
+func traceOf(ctx context.Context) Trace {
+	if t, ok := ctx.Value(traceKey{}).(Trace); ok {
+		return t
+	}
+	return none{}
+}
+
+// none is the trace of requests without one. They count as urgent.
+type none struct{}
+
+func (none) Urgent() bool   { return true }
+func (none) Sent()          {}
+func (none) Answered()      {}
+func (none) Retrying(error) {}
