@@ -44,6 +44,7 @@ func TestLinked(t *testing.T) {
 var siblings = map[string][]string{
 	"provider/request":   {},
 	"provider/cloud":     {},
+	"provider/coalesce":  {},
 	"provider/throttle":  {},
 	"provider/fault":     {},
 	"provider/tally":     {},

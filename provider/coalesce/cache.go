@@ -1,0 +1,130 @@
+package coalesce
+
+import (
+	"container/list"
+	"sync"
+	"time"
+)
+
+// Budget bounds what groups cache, in the unit of their Size. When it is spent, the answer
+// that was not used for the longest time makes room, whichever group has it. It is safe for
+// concurrent use.
+type Budget struct {
+	mu     sync.Mutex // guards what follows and the groups that share the budget
+	size   int
+	left   int
+	recent list.List // of func(), which drops an entry; the most recently used first
+}
+
+// NewBudget makes a Budget.
+func NewBudget(size int) *Budget { return &Budget{size: size, left: size} }
+
+// entry is a cached answer.
+type entry[V any] struct {
+	value   V
+	sent    time.Time
+	until   time.Time
+	refresh time.Time // zero for never
+	used    time.Time
+	size    int
+	place   *list.Element // in the budget
+}
+
+// longestSweep bounds how long an answer that has ended stays in memory.
+const longestSweep = time.Minute
+
+// Cached returns the cached answer whose request left at or after that moment. It is no use
+// of the answer.
+func (g *Group[K, V]) Cached(key K, notBefore time.Time) (value V, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.cached[key]
+	if e == nil || !g.cfg.Now().Before(e.until) || e.sent.Before(notBefore) {
+		return value, false
+	}
+	return e.value, true
+}
+
+// Forget drops the cached answer if it is the one that the function means. The function
+// must not call the group.
+func (g *Group[K, V]) Forget(key K, is func(V) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.cached[key]; e != nil && is(e.value) {
+		g.drop(key)
+	}
+}
+
+// lookup returns the answer that can be used now, and uses it. The lock is held.
+func (g *Group[K, V]) lookup(key K) *entry[V] {
+	e := g.cached[key]
+	now := g.cfg.Now()
+	if e == nil || !now.Before(e.until) {
+		return nil
+	}
+	e.used = now
+	g.cfg.Budget.recent.MoveToFront(e.place)
+	return e
+}
+
+// store caches an answer, unless it has ended. One that is older than the one that is there
+// changes nothing, and a newer one ends it even if it cannot take its place: a volume must
+// not go back to an older version. The lock is held.
+func (g *Group[K, V]) store(key K, value V, sent time.Time, life Life) {
+	now := g.cfg.Now()
+	budget := g.cfg.Budget
+	if budget == nil {
+		return
+	}
+	if old := g.cached[key]; old != nil && old.sent.After(sent) {
+		return
+	}
+	g.drop(key)
+	if !now.Before(life.Until) {
+		return
+	}
+	e := &entry[V]{value: value, sent: sent, until: life.Until, refresh: life.Refresh, used: now, size: g.cfg.Size(value)}
+	if e.size > budget.size {
+		return // not even if all others made room
+	}
+	for budget.left < e.size {
+		budget.recent.Back().Value.(func())()
+	}
+	budget.left -= e.size
+	e.place = budget.recent.PushFront(func() { g.drop(key) })
+	g.cached[key] = e
+	g.arm(life.Until.Sub(now))
+}
+
+// drop forgets an answer. The lock is held.
+func (g *Group[K, V]) drop(key K) {
+	if e := g.cached[key]; e != nil {
+		g.cfg.Budget.left += e.size
+		g.cfg.Budget.recent.Remove(e.place)
+		delete(g.cached, key)
+	}
+}
+
+// arm has the cache swept after a while. The lock is held.
+func (g *Group[K, V]) arm(after time.Duration) {
+	if g.sweep == nil {
+		g.sweep = time.AfterFunc(min(max(after, time.Second), longestSweep), g.sweepNow)
+	}
+}
+
+// sweepNow forgets answers that have ended or are idle.
+func (g *Group[K, V]) sweepNow() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, next := g.cfg.Now(), longestSweep
+	for key, e := range g.cached {
+		if !now.Before(e.until) || g.cfg.Idle > 0 && now.Sub(e.used) >= g.cfg.Idle {
+			g.drop(key)
+			continue
+		}
+		next = min(next, e.until.Sub(now))
+	}
+	if g.sweep = nil; len(g.cached) > 0 {
+		g.arm(next)
+	}
+}
