@@ -131,7 +131,7 @@ func filesOf(t *testing.T, class []byte, secret map[string]string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount, err := request.Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	mount, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func pathsOf(mount *request.Mount) []string {
 			continue
 		}
 		for i := range o.History {
-			files = append(files, o.Of(i, "").Path)
+			files = append(files, o.Nth(i, "").Path)
 		}
 	}
 	return files

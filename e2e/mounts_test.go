@@ -18,10 +18,11 @@ import (
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/metrics"
+	"akv-csi-provider/provider/plugin"
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/transport"
+	"akv-csi-provider/provider/throttle"
 
 	corev1 "k8s.io/api/core/v1"
 	classv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
@@ -72,27 +73,15 @@ func newSite(t *testing.T, suffix string) *site {
 	if err := s.api.WriteCredentials(dir); err != nil {
 		t.Fatal(err)
 	}
-	host, ca := "https://"+s.api.Addr(), filepath.Join(dir, "ca.crt")
-	accounts, err := entra.NewAccounts(entra.AccountsConfig{Host: host, TokenFile: filepath.Join(dir, "token"), CAFile: ca, UserAgent: "test"})
+	s.mounter, err = plugin.NewMounter(plugin.Config{
+		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: throttle.Config{Max: 8},
+		Cluster: plugin.Cluster{APIServer: "https://" + s.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")},
+		Mounter: provider.Mounter{Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
+		Reads:   keyvault.Config{Timeout: 50 * time.Second},
+	}, metrics.New("1.2.3"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{URL: host, CAFile: ca, UserAgent: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	azure, tries := transport.New(box.Transport(), "test"), gate.Config{Max: 8}
-	vaults, err := keyvault.NewReader(keyvault.Config{Transport: azure.For(transport.PhaseRead), Gate: tries, Timeout: 50 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: tries, Published: cloud.IsPublished,
-		Node: azure.For(transport.PhaseSignIn), Proxy: proxy}, entra.CacheConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.mounter = &provider.Mounter{SignIn: signIn, Vaults: vaults, Accounts: accounts,
-		Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20}
 	return s
 }
 
@@ -166,7 +155,7 @@ func mountExample(t *testing.T, s *site, all example, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount, err := request.Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	mount, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
 	if err != nil {
 		t.Fatal(err)
 	}

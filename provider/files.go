@@ -2,53 +2,70 @@ package provider
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"path"
 	"slices"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 )
 
-// checkFiles finds files that cannot stand beside each other, or at all, now that it is
-// known which there are: those of histories, and certificates and keys in files of their
-// own. What could be told from the class alone is told already.
-func (m *Mounter) checkFiles(items []item, parts []part) ([]request.Lax, error) {
-	owner := make(map[string]int)
-	var lax []request.Lax
+// checkFiles finds files that cannot exist beside each other, or at all, now that all are
+// known: those of histories, and certificates and keys in files of their own. What the class
+// alone shows was reported when it was parsed.
+func (s source) checkFiles(ctx context.Context, items []item, parts []part) ([]request.Warning, error) {
+	var files []request.File
 	for i, p := range parts {
 		for _, f := range p.files {
-			if first, taken := owner[f.Path]; taken && (f.Path != items[i].Path || f.Path != items[first].Path) {
-				lax = append(lax, request.Lax{Kind: request.LaxDuplicatePath, Field: items[i].String() + ": objectAlias",
-					Cause: fmt.Sprintf("%.64q is also the path of a file of %s; the last one is kept", f.Path, items[first])})
-			}
-			owner[f.Path] = i
+			files = append(files, request.File{Path: f.Path, Owner: i})
 		}
 	}
-	if m.StrictObjects {
-		if err := request.Strict(lax); err != nil {
-			return nil, err
+	duplicates, nested := request.Conflicts(files)
+	field := func(f request.File) string { return items[f.Owner].String() + ": objectAlias" }
+	var warnings []request.Warning
+	for _, c := range duplicates {
+		if c.File.Path == items[c.File.Owner].Path && c.File.Path == items[c.Other.Owner].Path {
+			continue // both paths are in the class
 		}
+		warnings = append(warnings, request.Warning{Kind: request.WarnDuplicatePath, Field: field(c.File),
+			Cause: fmt.Sprintf("%.64q is also the path of a file of %s; the last one is kept", c.File.Path, items[c.Other.Owner])})
 	}
-	var problems []request.Problem
-	wrong := func(i int, cause, fix string) {
-		problems = append(problems, request.Problem{Field: items[i].String() + ": objectAlias", Cause: cause, Fix: fix})
+	if err := s.strict(warnings); err != nil {
+		return nil, err
 	}
-	for file, i := range owner {
-		if cause := request.PathProblem(file); cause != "" {
-			wrong(i, fmt.Sprintf("%.64q %s", file, cause), "use a shorter path")
-			continue
-		}
-		for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
-			if other, taken := owner[dir]; taken {
-				wrong(i, fmt.Sprintf("%.64q lies below %.64q, a file of %s", file, dir, items[other]), "a path cannot be a file and a directory")
-			}
+	problems, bad, err := invalidPaths(ctx, files, field)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range nested {
+		if !bad[c.File.Path] {
+			problems = append(problems, fault.Problem{Field: field(c.File), Fix: request.NestedFix,
+				Cause: fmt.Sprintf("%.64q lies below %.64q, a file of %s", c.File.Path, c.Other.Path, items[c.Other.Owner])})
 		}
 	}
 	if len(problems) > 0 {
-		slices.SortFunc(problems, func(a, b request.Problem) int {
+		slices.SortFunc(problems, func(a, b fault.Problem) int {
 			return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Cause, b.Cause))
 		})
-		return nil, &request.Error{Problems: problems}
+		return nil, fault.Invalid(problems...)
 	}
-	return lax, nil
+	return warnings, nil
+}
+
+// invalidPaths finds the paths that the driver or the file system would reject. Of files
+// with one path, the last one is reported.
+func invalidPaths(ctx context.Context, files []request.File, field func(request.File) string) (problems []fault.Problem, bad map[string]bool, _ error) {
+	bad = make(map[string]bool)
+	for _, f := range slices.Backward(files) {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		cause := request.PathProblem(f.Path)
+		if cause == "" || bad[f.Path] {
+			continue
+		}
+		bad[f.Path] = true
+		problems = append(problems, fault.Problem{Field: field(f), Cause: fmt.Sprintf("%.64q %s", f.Path, cause), Fix: "use a shorter path"})
+	}
+	return problems, bad, nil
 }

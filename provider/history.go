@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 )
@@ -11,21 +12,21 @@ import (
 // item is one version of an object that becomes part of the volume.
 type item struct {
 	request.Object
-	id string // of its version, towards the driver
+	id string // of its version, as reported to the driver
 }
 
 // maxItems bounds the versions of one volume, as request bounds its objects.
 const maxItems = 4096
 
-// expand puts in place of each object that asks for its history the versions there
-// are. An object without any is let pass, as the replaced provider does.
-func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) ([]item, []request.Lax, error) {
-	versions, err := m.histories(ctx, host, caller, objects, need)
+// expand replaces each object that asks for its history by the existing versions. An object
+// without any is accepted with a warning, as in the replaced provider.
+func (s source) expand(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
+	versions, err := s.histories(ctx, objects)
 	if err != nil {
 		return nil, nil, err
 	}
 	items := make([]item, 0, len(objects))
-	var lax []request.Lax
+	var warnings []request.Warning
 	var empty []keyvault.Object
 	for i, o := range objects {
 		if o.History < 2 {
@@ -33,47 +34,50 @@ func (m *Mounter) expand(ctx context.Context, host string, caller keyvault.Calle
 			continue
 		}
 		for n, version := range versions[i] {
-			items = append(items, item{o.Of(n, version), fmt.Sprintf("%s/%d", o.ID(), n)})
+			items = append(items, item{o.Nth(n, version), fmt.Sprintf("%s/%d", o.ID(), n)})
 		}
 		if len(versions[i]) == 0 {
-			empty = append(empty, vaultObject(host, o))
-			lax = append(lax, request.Lax{Kind: request.LaxEmptyHistory, Field: fmt.Sprintf("objects[%d] %q: objectVersionHistory", i, o.Name),
+			empty = append(empty, s.object(o))
+			warnings = append(warnings, request.Warning{Kind: request.WarnEmptyHistory, Field: fmt.Sprintf("objects[%d] %q: objectVersionHistory", i, o.Name),
 				Cause: "the vault has no enabled version of it from objectVersion on; no file is made"})
 		}
 	}
-	switch {
-	case len(items) == 0: // which the driver would refuse in words of its own
+	if len(items) == 0 { // the driver would reject this with an error that explains nothing
 		return nil, nil, keyvault.NoVersions(empty)
-	case len(items) > maxItems:
-		return nil, nil, &request.Error{Problems: []request.Problem{{Field: "objects",
-			Cause: fmt.Sprintf("%d versions with their histories", len(items)), Fix: fmt.Sprintf("at most %d; lower objectVersionHistory", maxItems)}}}
 	}
-	if m.StrictObjects {
-		if err := request.Strict(lax); err != nil {
-			return nil, nil, err
-		}
-	}
-	return items, lax, nil
+	return items, warnings, s.strict(warnings)
 }
 
-// histories lists the versions of the objects that ask for more than one, by index.
-func (m *Mounter) histories(ctx context.Context, host string, caller keyvault.Caller, objects []request.Object, need keyvault.Need) ([][]string, error) {
+// histories lists the versions of the objects that ask for more than one, by index. It stops
+// when the volume would have more than maxItems, and never asks for many more than fit:
+// the versions of thousands of objects would take more memory than the process has.
+func (s source) histories(ctx context.Context, objects []request.Object) ([][]string, error) {
 	versions := make([][]string, len(objects))
-	errs := make([]error, len(objects))
-	ahead(len(objects), m.MaxConcurrency, func(i int) func() ([]string, error) {
-		o := objects[i]
+	left := maxItems // that still fit
+	for _, o := range objects {
 		if o.History < 2 {
+			left--
+		}
+	}
+	err := each(ctx, len(objects), s.MaxConcurrency, func(i int) func() ([]string, error) {
+		o := objects[i]
+		if o.History < 2 || left < 0 {
 			return func() ([]string, error) { return nil, nil }
 		}
-		return m.Vaults.Versions(ctx, caller, vaultObject(host, o), o.History, need)
-	}, func(i int, wait func() ([]string, error)) {
-		defer Recover(&errs[i])
-		versions[i], errs[i] = wait()
+		// One more than fits shows that there are too many.
+		return s.Vaults.Versions(ctx, s.caller, s.object(o), min(o.History, left+1), s.fresh)
+	}, func(i int, list []string) error {
+		if left -= len(list); left >= 0 {
+			versions[i] = list
+		}
+		return nil
 	})
-	return versions, join(errs)
-}
-
-// vaultObject is what the class's object is to a vault.
-func vaultObject(host string, o request.Object) keyvault.Object {
-	return keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version}
+	if err != nil {
+		return nil, err
+	}
+	if left < 0 {
+		return nil, fault.Invalid(fault.Problem{Field: "objects", Cause: fmt.Sprintf("more than %d versions with their histories", maxItems),
+			Fix: fmt.Sprintf("at most %d; lower objectVersionHistory", maxItems)})
+	}
+	return versions, nil
 }

@@ -3,6 +3,7 @@ package provider_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
 )
@@ -44,8 +46,8 @@ func TestEmptyHistory(t *testing.T) {
 	if err != nil || len(volume.Files) != 1 || volume.Files[0].Path != "a" {
 		t.Fatalf("got %+v, %v", volume, err)
 	}
-	if len(volume.Lax) != 1 || volume.Lax[0].Kind != request.LaxEmptyHistory || !strings.Contains(volume.Lax[0].Field, `objects[0] "h"`) {
-		t.Errorf("let pass: %+v", volume.Lax)
+	if len(volume.ClassWarnings) != 1 || volume.ClassWarnings[0].Kind != request.WarnEmptyHistory || !strings.Contains(volume.ClassWarnings[0].Field, `objects[0] "h"`) {
+		t.Errorf("warnings: %+v", volume.ClassWarnings)
 	}
 
 	strict := newMounter(&signIn{}, v)
@@ -72,10 +74,80 @@ func TestHistoriesThatCannotBeListed(t *testing.T) {
 func TestHistoriesAreBounded(t *testing.T) {
 	v := &vaults{lists: map[string][]string{"h": make([]string, 5000)}}
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, "- {objectName: h, objectType: secret, objectVersionHistory: 5000}\n", nil), time.Time{})
-	refused(t, volume, err, "5000 versions", "4096", "objectVersionHistory")
+	refused(t, volume, err, "more than 4096 versions", "objectVersionHistory")
 	wantReason(t, err, "InvalidParameter")
 	if len(v.reads) > 0 {
 		t.Errorf("%d reads", len(v.reads))
+	}
+}
+
+// counted counts the versions that were asked for and returned.
+type counted struct {
+	*vaults
+	calls, largest, returned int
+}
+
+func (c *counted) Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, need keyvault.Freshness) func() ([]string, error) {
+	c.calls, c.largest = c.calls+1, max(c.largest, n)
+	wait := c.vaults.Versions(ctx, caller, o, n, need)
+	return func() ([]string, error) {
+		list, err := wait()
+		c.returned += len(list)
+		return list, err
+	}
+}
+
+// Histories that multiply stop where they are too many, and no more is asked for than fits.
+func TestHistoriesStopAtTheBound(t *testing.T) {
+	var class strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&class, "- {objectName: h, objectType: secret, objectVersionHistory: 99999, objectAlias: a%d}\n", i)
+	}
+	v := &counted{vaults: &vaults{lists: map[string][]string{"h": make([]string, 1000)}}}
+	m := newMounter(&signIn{}, nil)
+	m.Vaults = v
+	volume, err := m.Mount(t.Context(), parse(t, class.String(), nil), time.Time{})
+	refused(t, volume, err, "more than 4096 versions")
+	if most := 5 + m.MaxConcurrency; v.calls > most || v.returned > 1000*most || v.largest > 4097 || len(v.reads) > 0 {
+		t.Errorf("%d lists of up to %d versions, %d versions, %d reads", v.calls, v.largest, v.returned, len(v.reads))
+	}
+}
+
+// As many as fit are mounted, also where a history takes the last place.
+func TestHistoriesThatJustFit(t *testing.T) {
+	names, values := numbered(4096 - 500)
+	values["h"] = "H"
+	list := make([]string, 500)
+	for i := range list {
+		list[i] = fmt.Sprintf("v%d", i)
+	}
+	v := &vaults{values: values, lists: map[string][]string{"h": list}}
+	const all = "- {objectName: h, objectType: secret, objectVersionHistory: 99999}\n"
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets(names...)+all, nil), time.Time{})
+	if err != nil || len(volume.Files) != 4096 || volume.Files[4095].Path != "h/499" {
+		t.Fatalf("got %v", err)
+	}
+	v.lists["h"] = append(list, "one more")
+	volume, err = newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets(names...)+all, nil), time.Time{})
+	refused(t, volume, err, "more than 4096 versions")
+}
+
+// A volume of a thousand versions whose path is thousands of directories deep is no burden:
+// looking at each directory of each file took 18 s.
+func TestDeepPaths(t *testing.T) {
+	list := make([]string, 1000)
+	for i := range list {
+		list[i] = fmt.Sprintf("v%d", i)
+	}
+	v := &vaults{values: map[string]string{"h": "H"}, lists: map[string][]string{"h": list}}
+	class := "- {objectName: h, objectType: secret, objectVersionHistory: 1000, objectAlias: " + strings.Repeat("a/", 2000) + "h}\n"
+	start := time.Now()
+	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, class, nil), time.Time{})
+	if err != nil || len(volume.Files) != 1000 {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
 

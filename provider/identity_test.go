@@ -7,21 +7,22 @@ import (
 	"testing"
 	"time"
 
-	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/kube"
 )
 
 const otherID = "99999999-8888-7777-6666-555555555555"
 
 // accounts are the annotations of ServiceAccounts by "namespace/name".
 type accounts struct {
-	known map[string]entra.Annotations
+	known map[string]kube.Annotations
 	err   error
 	asked int
 }
 
-func (a *accounts) Lookup(_ context.Context, namespace, name string) (entra.Annotations, error) {
+func (a *accounts) Lookup(_ context.Context, namespace, name string) (kube.Annotations, error) {
 	a.asked++
 	return a.known[namespace+"/"+name], a.err
 }
@@ -35,7 +36,7 @@ func TestIdentity(t *testing.T) {
 		bothTokens = `{"api://AzureADTokenExchange":{"token":"assertion"},"api://AKSIdentityBinding":{"token":"bound"}}`
 		password   = `{"ClientID":" ` + otherID + ` ","CLIENTSECRET":"hush"}`
 	)
-	annotated := map[string]entra.Annotations{"shop/reader": {ClientID: otherID, TenantID: "annotated.example"}, "other/reader": {ClientID: clientID}}
+	annotated := map[string]kube.Annotations{"shop/reader": {ClientID: otherID, TenantID: "annotated.example"}, "other/reader": {ClientID: clientID}}
 	classTenant, classClient := "tenantID of the class or pod", "clientID of the class or pod"
 	for _, c := range []struct {
 		name    string
@@ -101,16 +102,16 @@ func TestNoIdentity(t *testing.T) {
 		accounts *accounts
 		secrets  string
 		set      change
-		reason   string
+		reason   fault.Reason
 		says     []string
 		asked    int
 	}{
 		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID", "nodePublishSecretRef", "came: none"}, 0},
 		{"no annotation", &accounts{}, "null", nil, "NoIdentity", []string{`ServiceAccount "reader"`, "azure.workload.identity/client-id"}, 1},
-		{"only a tenant", &accounts{known: map[string]entra.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
-		{"odd client", &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
+		{"only a tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
+		{"odd client", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/client-id of ServiceAccount shop/reader", `"a/b"`}, 1},
-		{"odd tenant", &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
+		{"odd tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
 		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "not shown"}, 0},
 		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name it"}, 0},
@@ -144,12 +145,12 @@ func TestNoIdentity(t *testing.T) {
 
 // A mode that may not be used asks nobody.
 func TestAnnotationOfARefusedMode(t *testing.T) {
-	a := &accounts{known: map[string]entra.Annotations{"shop/reader": {ClientID: clientID}}}
+	a := &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID}}}
 	m := newMounter(&signIn{}, &vaults{})
 	m.Accounts, m.Modes = a, []entra.Mode{entra.ManagedIdentity}
 	volume, err := m.Mount(t.Context(), parse(t, secrets("a"), map[string]string{"clientID": ""}), time.Time{})
 	refused(t, volume, err, "workload-identity", "--identity-modes")
-	wantReason(t, err, provider.ReasonIdentityModeRefused)
+	wantReason(t, err, fault.IdentityModeRefused)
 	if a.asked > 0 {
 		t.Error("the API server was asked")
 	}

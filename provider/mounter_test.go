@@ -21,10 +21,11 @@ import (
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
 )
 
 const (
@@ -81,11 +82,11 @@ type vaults struct {
 	reads   []string
 	hosts   map[string]bool
 	callers map[keyvault.Caller]bool
-	needs   []keyvault.Need
+	needs   []keyvault.Freshness
 }
 
-func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) func() (keyvault.Value, error) {
-	return begun(func() (keyvault.Value, error) { return v.get(ctx, caller, o, need) })
+func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) func() (keyvault.Value, error) {
+	return begun(func() (keyvault.Value, error) { return v.get(ctx, caller, o, fresh) })
 }
 
 // begun runs the work in a goroutine of its own, and its panic where it is waited for.
@@ -107,14 +108,14 @@ func begun[T any](work func() (T, error)) func() (T, error) {
 	}
 }
 
-func (v *vaults) get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) (keyvault.Value, error) {
+func (v *vaults) get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) (keyvault.Value, error) {
 	host, name, version := o.Host, o.Name, o.Version
 	v.mu.Lock()
 	v.reads = append(v.reads, name)
 	if v.hosts == nil {
 		v.hosts, v.callers = map[string]bool{}, map[keyvault.Caller]bool{}
 	}
-	v.hosts[host], v.callers[caller], v.needs = true, true, append(v.needs, need)
+	v.hosts[host], v.callers[caller], v.needs = true, true, append(v.needs, fresh)
 	v.mu.Unlock()
 	if v.hook != nil {
 		v.hook(name)
@@ -132,7 +133,7 @@ func (v *vaults) get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	return keyvault.Value{Text: value, Version: version}, nil
 }
 
-func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Object, n int, _ keyvault.Need) func() ([]string, error) {
+func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Object, n int, _ keyvault.Freshness) func() ([]string, error) {
 	return func() ([]string, error) {
 		if fail, ok := v.fails[o.Name+" list"]; ok {
 			return nil, fail(ctx)
@@ -152,11 +153,11 @@ func (v *vaults) Resource(_ context.Context, host, fallback string) (string, err
 
 // refusal is the error of a real reader when the vault answers so.
 func refusal(ctx context.Context, host string, caller keyvault.Caller, name, version string, status int, body string) error {
-	reader, err := keyvault.NewReader(keyvault.Config{Transport: answer{status, body}, Gate: gate.Config{Max: 1}, Timeout: time.Minute})
+	reader, err := keyvault.NewReader(keyvault.Config{Transport: answer{status, body}, Throttle: throttle.Config{Max: 1}, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
-	_, err = reader.Get(ctx, caller, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: version}, keyvault.Need{})()
+	_, err = reader.Get(ctx, caller, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: version}, keyvault.Freshness{})()
 	return err
 }
 
@@ -188,7 +189,7 @@ func parseWith(t *testing.T, secrets, objects string, changes map[string]string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := request.Parse(string(text), secrets, "420")
+	m, err := new(request.Parser).Parse(string(text), secrets, "420")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,10 +237,9 @@ func refused(t *testing.T, volume *provider.Volume, err error, says ...string) {
 	}
 }
 
-func wantReason(t *testing.T, err error, want string) {
+func wantReason(t *testing.T, err error, want fault.Reason) {
 	t.Helper()
-	var r interface{ Reason() string }
-	if !errors.As(err, &r) || r.Reason() != want {
+	if !fault.Is(err, want) {
 		t.Errorf("%T %v has not the reason %s", err, err, want)
 	}
 }
@@ -371,8 +371,8 @@ func TestAllMissingObjectsAreNamedInOne(t *testing.T) {
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("gone1", "here", "gone2", "there", "gone3"), nil), time.Time{})
 	refused(t, volume, err, `"gone1"`, `"gone2"`, `"gone3"`, "contoso.vault.azure.net")
 	wantReason(t, err, "ObjectNotFound")
-	var missing *keyvault.Error
-	if !errors.As(err, &missing) || len(missing.Objects) != 3 || missing.Objects[0].Name != "gone1" || missing.Objects[1].Name != "gone2" || missing.Objects[2].Name != "gone3" {
+	var missing *fault.Error
+	if !errors.As(err, &missing) || len(missing.Objects) != 3 || missing.Objects[0] != `secret "gone1"` || missing.Objects[1] != `secret "gone2"` || missing.Objects[2] != `secret "gone3"` {
 		t.Errorf("%T %v is not one error of the three in their order", err, err)
 	}
 	if text := err.Error(); strings.Contains(text, `"here"`) || strings.Contains(text, `"there"`) || strings.Count(text, "contoso.vault.azure.net") != 1 {
@@ -394,15 +394,15 @@ func TestDifferentFailuresAreToldApart(t *testing.T) {
 	if strings.Contains(err.Error(), "p@ss") {
 		t.Errorf("shows the value: %v", err)
 	}
-	var failures provider.Failures
+	var failures fault.Errors
 	if !errors.As(err, &failures) || len(failures) != 3 {
 		t.Fatalf("%T %v is not three failures", err, err)
 	}
-	for i, reason := range []string{"ObjectNotFound", "ObjectDisabled", "ContentInvalid"} {
+	for i, reason := range []fault.Reason{"ObjectNotFound", "ObjectDisabled", "ContentInvalid"} {
 		wantReason(t, failures[i], reason)
 	}
-	if content := new(render.Error); !errors.As(err, &content) || content.Object.Name != "text" {
-		t.Errorf("%v: no *render.Error of the object", err)
+	if !strings.Contains(failures[2].Error(), `secret "text"`) {
+		t.Errorf("%v does not name the object", failures[2])
 	}
 }
 
@@ -468,7 +468,7 @@ func TestPanicInARead(t *testing.T) {
 	}}
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a", "b", "c"), nil), time.Time{})
 	refused(t, volume, err)
-	var panicked *provider.PanicError
+	var panicked *fault.Panic
 	if !errors.As(err, &panicked) || panicked.Value != told || !strings.Contains(string(panicked.Stack), "TestPanicInARead") {
 		t.Errorf("%T %v is no *PanicError with value and stack", err, err)
 	}
@@ -488,7 +488,7 @@ func TestCallerGone(t *testing.T) {
 	cancel()
 	volume, err := newMounter(&signIn{}, v).Mount(ctx, parse(t, secrets("a", "b", "c"), nil), time.Time{})
 	refused(t, volume, err)
-	if !errors.Is(err, context.Canceled) || errors.As(err, new(provider.Failures)) {
+	if !errors.Is(err, context.Canceled) || errors.As(err, new(fault.Errors)) {
 		t.Errorf("%T %v is not the context's error alone", err, err)
 	}
 }
@@ -523,7 +523,7 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 		objects string
 		set     change
 		mounter func(*provider.Mounter)
-		reason  string
+		reason  fault.Reason
 		says    []string
 	}{
 		{"no tenant", one, change{"tenantID": ""}, nil, "InvalidParameter", []string{"tenantID", "missing", "--tenant-id"}},

@@ -6,36 +6,22 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"akv-csi-provider/provider/fault"
 )
 
-// ReasonTooLarge is the reason of a TooLargeError.
-const ReasonTooLarge = "TooLarge"
-
-// TooLargeError says that a volume is more than the driver would take.
-type TooLargeError struct {
-	size, limit int
-	largest     []string
-}
-
-// NewTooLargeError makes the error of a volume of size bytes; sizes are those of
-// its parts, by a name for messages.
-func NewTooLargeError(size, limit int, sizes map[string]int) *TooLargeError {
+// TooLarge is the error of a volume of size bytes, more than the driver accepts; sizes are
+// those of its parts, by a name for the message.
+func TooLarge(size, limit int, sizes map[string]int) *fault.Error {
 	names := slices.SortedFunc(maps.Keys(sizes), func(a, b string) int {
 		return cmp.Or(cmp.Compare(sizes[b], sizes[a]), cmp.Compare(a, b))
 	})
-	e := &TooLargeError{size: size, limit: limit}
+	var largest []string
 	for _, name := range names[:min(len(names), 3)] {
-		e.largest = append(e.largest, fmt.Sprintf("%s (%d bytes)", name, sizes[name]))
+		largest = append(largest, fmt.Sprintf("%s (%d bytes)", name, sizes[name]))
 	}
-	return e
+	return &fault.Error{Reason: fault.TooLarge,
+		Cause: fmt.Sprintf("the volume takes %d bytes, more than %d; the largest parts are %s", size, limit, strings.Join(largest, ", ")),
+		Fix: "mount fewer objects," +
+			" or raise --max-response-bytes of the provider and --max-call-recv-msg-size of the CSI driver"}
 }
-
-// Error implements error. Its text is one line.
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the volume takes %d bytes, more than %d; the largest parts are %s; mount fewer objects,"+
-		" or raise --max-response-bytes of the provider and --max-call-recv-msg-size of the CSI driver",
-		e.size, e.limit, strings.Join(e.largest, ", "))
-}
-
-// Reason is the stable word users search for.
-func (e *TooLargeError) Reason() string { return ReasonTooLarge }

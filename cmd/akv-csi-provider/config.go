@@ -14,6 +14,7 @@ import (
 	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/kube"
 )
 
 // config is the command line, checked.
@@ -164,7 +165,7 @@ func (c *config) check() error {
 		}
 	}
 	if c.tokenProxyURL != "" {
-		if err := entra.CheckProxyURL(c.tokenProxyURL); err != nil {
+		if _, err := kube.ParseURL(c.tokenProxyURL); err != nil {
 			return fmt.Errorf("--token-proxy-url: %w", err)
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -12,34 +11,19 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
-	"time"
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
-	"akv-csi-provider/provider/metrics"
+	"akv-csi-provider/provider/plugin"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/server"
+	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/tracing"
-	"akv-csi-provider/provider/transport"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
-	"golang.org/x/sync/errgroup"
-)
-
-const (
-	// shutdownGrace is how long running mounts may take after SIGTERM; kubelet
-	// kills a pod after 30 s by default.
-	shutdownGrace = 20 * time.Second
-	// socketCheck is how soon a socket that was taken from its path is made anew.
-	socketCheck = time.Second
-	// tryTimeout bounds a single request to Azure, so that one that got lost does not
-	// take the whole time of a mount.
-	tryTimeout = 15 * time.Second
 )
 
 // run wires the plugin and serves until ctx ends.
@@ -55,61 +39,18 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	if len(cfg.ignored) > 0 {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
-	instruments := metrics.New(version())
 	traces, err := tracing.Start(os.Getenv, version(), log)
 	if err != nil {
 		return err
 	}
 	defer traces.Stop()
-	mounter, err := newMounter(cfg, log, instruments, traces)
-	if err != nil {
-		return err
-	}
-	srv, err := server.New(server.Config{
-		Socket:           cfg.socket,
-		Version:          version(),
-		Mounter:          mounter,
-		Log:              log,
-		Observe:          instruments,
-		MountTimeout:     cfg.mountTimeout,
-		ShutdownGrace:    shutdownGrace,
-		MaxResponseBytes: cfg.maxResponseBytes,
-		SocketCheck:      socketCheck,
-		Interceptors:     append(traces.Interceptors(), instruments.Interceptor()),
-	})
-	if err != nil {
-		return err
-	}
-	ports := admin.Config{
-		HealthPort:    cfg.healthzPort,
-		HealthPath:    cfg.healthzPath,
-		HealthTimeout: cfg.healthzTimeout,
-		Healthy:       srv.Healthy,
-		Ready:         srv.Ready,
-		MetricsPort:   cfg.metricsPort,
-		Metrics:       instruments.Handler(),
-	}
-	if cfg.enablePprof {
-		ports.PprofPort = cfg.pprofPort
-	}
-	adminListener, err := admin.Listen(ports)
+	p, err := plugin.New(pluginConfig(cfg, log, traces))
 	if err != nil {
 		return err
 	}
 	tuneGC()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return srv.Run(ctx) })
-	group.Go(func() error { return adminListener.Run(ctx) })
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	log.Info("stopped")
-	return nil
+	return p.Run(ctx)
 }
-
-// ballast counts as live heap for the garbage collector. It is never written to, so it takes
-// no memory.
-var ballast = make([]byte, 12<<20)
 
 // tuneGC keeps the garbage collector from running too often during a burst of mounts. The
 // live heap is so small that Go's default runs it 8 times while 100 pods start; with the
@@ -129,56 +70,48 @@ func tuneGC() {
 	debug.FreeOSMemory() // returns 1.3 MiB of garbage that the start leaves
 }
 
-func newMounter(cfg *config, log *slog.Logger, instruments *metrics.Metrics, traces *tracing.Tracing) (*provider.Mounter, error) {
-	agent := userAgent(cfg.customUserAgent)
-	client := transport.New(instruments.Transport(transport.FewFirst(transport.Base(cfg.maxVaultConcurrency))), agent)
-	tries := gate.Config{
-		Max:        cfg.maxVaultConcurrency,
-		Retries:    cfg.retryMax,
-		TryTimeout: tryTimeout,
-	}
-	vaultTries, entraTries := tries, tries
-	vaultTries.Closed, entraTries.Closed = instruments.GateClosed("keyvault"), instruments.GateClosed("entra")
-	vaults, err := keyvault.NewReader(keyvault.Config{
-		Transport:    client.For(transport.PhaseRead),
-		Gate:         vaultTries,
-		Timeout:      cfg.mountTimeout,
-		Unshared:     !cfg.shareReads,
-		Keep:         cfg.rotationTTL,
-		KeepBytes:    cfg.cacheBytes,
-		StaleIfError: cfg.staleIfError,
-		Seen:         instruments.Answered,
-		Tracing:      traces.SDK(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	mounter := &provider.Mounter{
-		Vaults:         vaults,
-		Clouds:         newClouds(cfg, log),
-		DefaultTenant:  cfg.tenantID,
-		NodeNamespaces: cfg.nodeNamespaces,
-		RotationTTL:    cfg.rotationTTL,
-		Render:         render.Options{StoredOrder: !cfg.pemChain, SeparateFiles: cfg.separateFiles},
-		MaxConcurrency: cfg.maxVaultConcurrency,
-		MaxBytes:       cfg.maxResponseBytes,
-		StrictObjects:  cfg.strictObjects,
+// ballast counts as live heap for the garbage collector. It is never written to, so it takes
+// no memory.
+var ballast = make([]byte, 12<<20)
+
+// pluginConfig is the plugin that the command line and the environment describe.
+func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin.Config {
+	p := plugin.Config{
+		Version: version(), CustomUserAgent: cfg.customUserAgent, Log: log, Tracing: traces,
+		Server: server.Config{
+			Socket: cfg.socket, MountTimeout: cfg.mountTimeout, MaxResponseBytes: cfg.maxResponseBytes,
+			ShutdownGrace: plugin.ShutdownGrace, SocketCheck: plugin.SocketCheck,
+		},
+		Admin: admin.Config{
+			HealthPort: cfg.healthzPort, HealthPath: cfg.healthzPath, HealthTimeout: cfg.healthzTimeout,
+			MetricsPort: cfg.metricsPort,
+		},
+		Mounter: provider.Mounter{
+			Clouds:         newClouds(cfg, log),
+			DefaultTenant:  cfg.tenantID,
+			NodeNamespaces: cfg.nodeNamespaces,
+			RotationTTL:    cfg.rotationTTL,
+			Render:         render.Options{StoredOrder: !cfg.pemChain, SeparateFiles: cfg.separateFiles},
+			MaxConcurrency: cfg.maxVaultConcurrency,
+			MaxBytes:       cfg.maxResponseBytes,
+			StrictObjects:  cfg.strictObjects,
+		},
+		Reads: keyvault.Config{
+			Timeout: cfg.mountTimeout, Unshared: !cfg.shareReads,
+			CacheTTL: cfg.rotationTTL, CacheBytes: cfg.cacheBytes, StaleIfError: cfg.staleIfError,
+		},
+		Throttle: throttle.Config{Max: cfg.maxVaultConcurrency, Retries: cfg.retryMax, AttemptTimeout: plugin.AttemptTimeout},
+		Cluster:  newCluster(cfg),
+		// The variable is the one of AAD Pod Identity, which Azure's tools honor.
+		IMDSEndpoint: os.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
 	}
 	for _, mode := range cfg.identityModes {
-		mounter.Modes = append(mounter.Modes, entra.Mode(mode))
+		p.Mounter.Modes = append(p.Mounter.Modes, entra.Mode(mode))
 	}
-	// The variable is the one of AAD Pod Identity, which Azure's tools heed.
-	node, err := entra.NodeAt(os.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"),
-		transport.New(instruments.Transport(transport.Direct()), agent).For(transport.PhaseSignIn))
-	if err != nil {
-		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
+	if cfg.enablePprof {
+		p.Admin.PprofPort = cfg.pprofPort
 	}
-	exchange := &entra.Exchange{Transport: client.For(transport.PhaseSignIn), Node: node, Published: cloud.IsPublished, Gate: entraTries, Tracing: traces.SDK()}
-	mounter.SignIn, err = entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.mountTimeout, Asked: instruments.SignInAsked})
-	if err != nil {
-		return nil, err
-	}
-	return mounter, joinCluster(cfg, agent, mounter, exchange, instruments)
+	return p
 }
 
 // newClouds reads the operator's own environment file once, as no mount may change
@@ -196,36 +129,16 @@ func newClouds(cfg *config, log *slog.Logger) *cloud.Resolver {
 	return clouds
 }
 
-// joinCluster adds what goes through the cluster's API server, if kubelet told where
-// that is.
-func joinCluster(cfg *config, agent string, mounter *provider.Mounter, exchange *entra.Exchange, instruments *metrics.Metrics) error {
-	apiServer := ""
+// newCluster is the cluster of which kubelet's variables name the API server.
+func newCluster(cfg *config) plugin.Cluster {
+	c := plugin.Cluster{
+		TokenFile: filepath.Join(cfg.serviceAccountDir, "token"), CAFile: filepath.Join(cfg.serviceAccountDir, "ca.crt"),
+		TokenProxyURL: cfg.tokenProxyURL, SNIName: cfg.sniName,
+	}
 	if host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"); host != "" && port != "" {
-		apiServer = "https://" + net.JoinHostPort(host, port)
-		accounts, err := entra.NewAccounts(entra.AccountsConfig{
-			Host:      apiServer,
-			TokenFile: filepath.Join(cfg.serviceAccountDir, "token"),
-			CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
-			UserAgent: agent,
-			Measure:   instruments.APIServer,
-		})
-		if err != nil {
-			return err
-		}
-		mounter.Accounts = accounts
+		c.APIServer = "https://" + net.JoinHostPort(host, port)
 	}
-	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{
-		URL:       cmp.Or(cfg.tokenProxyURL, apiServer),
-		SNIName:   cfg.sniName,
-		CAFile:    filepath.Join(cfg.serviceAccountDir, "ca.crt"),
-		UserAgent: agent,
-		Measure:   instruments.TokenProxy,
-	})
-	if err != nil {
-		return err
-	}
-	exchange.Proxy = proxy
-	return nil
+	return c
 }
 
 func newLogger(cfg *config, out io.Writer) *slog.Logger {
@@ -237,16 +150,4 @@ func newLogger(cfg *config, out io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(out, options))
 	}
 	return slog.New(slog.NewTextHandler(out, options))
-}
-
-// userAgent names the plugin to Azure. The custom text may be anything; what an
-// HTTP header cannot hold is left out.
-func userAgent(custom string) string {
-	custom = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return -1
-		}
-		return r
-	}, custom)
-	return strings.TrimSpace(fmt.Sprintf("akv-csi-provider/%s (%s/%s) %s", version(), runtime.GOOS, runtime.GOARCH, custom))
 }

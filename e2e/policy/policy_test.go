@@ -86,7 +86,7 @@ func mount(t *testing.T, c *unstructured.Unstructured, attributes map[string]str
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := request.Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	m, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
 	if err != nil {
 		return err
 	}

@@ -6,18 +6,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"akv-csi-provider/provider/fault"
 )
 
 // Cloud is one Azure cloud. The zero value is not usable; see [Resolver].
 type Cloud struct {
 	Name        string   // as a class names it
-	aliases     []string // the old names of go-autorest, which classes still hold
+	aliases     []string // the old names of go-autorest, which classes still contain
 	Authority   string   // of Entra or AD FS, without a final slash
 	VaultSuffix string   // DNS suffix of key vaults, without a leading dot
-	// Resource is what tokens for the cloud's vaults are made for. In a custom cloud
-	// the vault has the last word.
+	// Resource is the audience of tokens for the cloud's vaults. In a custom cloud the
+	// challenge of the vault takes precedence.
 	Resource string
-	Custom   bool // it comes from a file
+	Custom   bool // the cloud comes from a file
 }
 
 // stackCloud is the name of every cloud that comes from a file.
@@ -56,38 +58,37 @@ const (
 	paramEnvFile = "cloudEnvFileName"
 )
 
-// Error says why there is no such cloud and what to name instead. Its text is one
-// line.
-type Error struct {
-	Field string // parameter of the class
-	Cause string
-	Fix   string
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Cause + "; " + e.Fix }
-
-// CheckName reports with an *Error that there is no cloud of the name, in any case.
+// CheckName returns an error if there is no cloud of the name, in any case. The error is a
+// *fault.Error that does not name the parameter, since the name may come from a flag.
 func CheckName(name string) error {
 	if strings.EqualFold(name, stackCloud) {
 		return nil
 	}
-	_, err := lookup(name)
-	return err
+	if _, known := lookup(name); known {
+		return nil
+	}
+	p := unknown(name)
+	return &fault.Error{Reason: fault.InvalidParameter, Cause: p.Cause, Fix: p.Fix}
 }
 
 // lookup finds a cloud of the table.
-func lookup(name string) (Cloud, error) {
+func lookup(name string) (Cloud, bool) {
+	is := func(other string) bool { return strings.EqualFold(name, other) }
 	for _, c := range clouds {
-		if strings.EqualFold(name, c.Name) || slices.ContainsFunc(c.aliases, func(a string) bool { return strings.EqualFold(name, a) }) {
-			return c, nil
+		if is(c.Name) || slices.ContainsFunc(c.aliases, is) {
+			return c, true
 		}
 	}
-	e := &Error{Field: paramName, Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
+	return Cloud{}, false
+}
+
+// unknown is the problem of a name that is not in the table.
+func unknown(name string) fault.Problem {
+	p := fault.Problem{Field: paramName, Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
-		e.Cause = "AzureGermanCloud was closed in 2021"
+		p.Cause = "AzureGermanCloud was closed in 2021"
 	}
-	return Cloud{}, e
+	return p
 }
 
 // VaultHost is the DNS name of a vault in this cloud.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"akv-csi-provider/provider/cloud"
+	"akv-csi-provider/provider/fault"
 )
 
 func TestResolve(t *testing.T) {
@@ -49,19 +50,22 @@ func TestResolveRefuses(t *testing.T) {
 	} {
 		got, err := r.Resolve(c.name, "")
 		refused(t, got, err, "cloudName", append(cloud.Names(), c.says)...)
-		if err := cloud.CheckName(c.name); err == nil {
-			t.Errorf("%.40q is let pass", c.name)
+		if err := cloud.CheckName(c.name); err == nil || strings.Contains(err.Error(), "cloudName") {
+			t.Errorf("%.40q as the value of a flag: %v", c.name, err)
 		}
 	}
 }
 
-// refused checks that an *Error came, one short line that says the texts, and no
-// cloud with it.
+// refused checks that the error is one of the parameter, that its text is one short line
+// which contains the texts, and that no cloud came with it.
 func refused(t *testing.T, got cloud.Cloud, err error, field string, says ...string) {
 	t.Helper()
-	var e *cloud.Error
-	if !errors.As(err, &e) || e.Field != field || e.Cause == "" || e.Fix == "" {
-		t.Fatalf("%T %v is not an *Error of %s with cause and fix", err, err, field)
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Reason != fault.InvalidParameter || len(e.Problems) != 1 {
+		t.Fatalf("%T %v is not a *fault.Error with one problem", err, err)
+	}
+	if p := e.Problems[0]; p.Field != field || p.Cause == "" || p.Fix == "" {
+		t.Fatalf("%+v is not a problem of %s with cause and fix", p, field)
 	}
 	if got.Name != "" || got.Authority != "" || got.VaultSuffix != "" || got.Resource != "" {
 		t.Errorf("a cloud came with the error: %+v", got)

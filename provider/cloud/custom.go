@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"akv-csi-provider/provider/fault"
 )
 
 // Resolver finds the cloud that a class names. Its fields are set once; it is safe
@@ -26,22 +28,25 @@ type Resolver struct {
 // maxFile bounds an environment file; a whole one of Azure Stack Hub takes 2 KiB.
 const maxFile = 64 << 10
 
-// Resolve finds a cloud by its name in any case and the environment file that goes
-// with an AzureStackCloud. The file is read anew each time, so that two mounts do
-// not see each other's settings. Its error is an *Error that says nothing of the
-// file, not even whether there is one: a pod can name any.
+// Resolve finds a cloud by its name in any case and the environment file that belongs to
+// an AzureStackCloud. The file is read each time, so that two mounts do not see each
+// other's settings. Its error is a *fault.Error that reveals nothing of the file, not even
+// whether it exists: a pod can name any file.
 func (r *Resolver) Resolve(name, file string) (Cloud, error) {
 	if name == "" {
 		name = r.Default
 	}
 	switch {
-	case !strings.EqualFold(name, stackCloud):
-		return lookup(name) // which the file says nothing about
+	case !strings.EqualFold(name, stackCloud): // the file is ignored
+		if c, known := lookup(name); known {
+			return c, nil
+		}
+		return Cloud{}, fault.Invalid(unknown(name))
 	case file != "":
 		return r.read(file)
 	case r.Environment == nil:
-		return Cloud{}, &Error{Field: paramEnvFile, Cause: "missing, and the provider knows no AzureStackCloud of its own",
-			Fix: "name the environment file, or start the provider with AZURE_ENVIRONMENT_FILEPATH"}
+		return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: "missing, and the provider knows no AzureStackCloud of its own",
+			Fix: "name the environment file, or start the provider with AZURE_ENVIRONMENT_FILEPATH"})
 	}
 	return *r.Environment, nil
 }
@@ -56,14 +61,14 @@ func (r *Resolver) read(file string) (Cloud, error) {
 		}
 		c, err := readBelow(dir, below)
 		if err != nil {
-			return Cloud{}, &Error{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
+			return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
 				Fix: "it is JSON with activeDirectoryEndpoint and keyVaultEndpoint, both https URLs, and keyVaultDNSSuffix," +
-					" readable in the provider's container; a symbolic link must stay within " + dir}
+					" readable in the provider's container; a symbolic link must stay within " + dir})
 		}
 		return c, nil
 	}
-	return Cloud{}, &Error{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
-		Fix: "put it below one of " + strings.Join(r.EnvDirs, ", ") + ", or start the provider with --cloud-env-dirs"}
+	return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
+		Fix: "put it below one of " + strings.Join(r.EnvDirs, ", ") + ", or start the provider with --cloud-env-dirs"})
 }
 
 // readBelow opens the file so that no symbolic link leads out of the folder.
@@ -77,7 +82,7 @@ func readBelow(dir, file string) (Cloud, error) {
 	if err != nil {
 		return Cloud{}, err
 	}
-	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+	if !info.Mode().IsRegular() { // opening a pipe would block forever
 		return Cloud{}, errUnusable
 	}
 	f, err := root.Open(file)
@@ -88,7 +93,7 @@ func readBelow(dir, file string) (Cloud, error) {
 	return parse(f)
 }
 
-// ReadFile reads an environment file of the operator's, wherever it is.
+// ReadFile reads an environment file of the operator, which may be anywhere.
 func ReadFile(path string) (Cloud, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -108,8 +113,8 @@ var (
 	dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 )
 
-// environment is the part of an Azure environment file that counts here (its form
-// is that of go-autorest's azure.Environment).
+// environment is the part of an Azure environment file that is used here. The format is
+// that of go-autorest's azure.Environment.
 type environment struct {
 	Authority   string `json:"activeDirectoryEndpoint"`
 	Resource    string `json:"keyVaultEndpoint"`
@@ -137,7 +142,7 @@ func parse(r io.Reader) (Cloud, error) {
 	return c, nil
 }
 
-// httpsURL reports whether the text is a URL over which credentials may go.
+// httpsURL reports whether the text is a URL to which credentials may be sent.
 func httpsURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""

@@ -3,28 +3,14 @@ package entra
 import (
 	"fmt"
 	"strings"
+
+	"akv-csi-provider/provider/fault"
 )
 
-// signIn is a sign-in that Entra refused.
-type signIn struct {
-	Identity
-	scope string
-	via   string // host that was asked in the authority's stead; "" if none was
-	code  int    // AADSTS number, 0 without one
-}
-
-// host is where the sign-in was refused.
-func (s signIn) host() string {
-	if s.via != "" {
-		return s.via
-	}
-	return s.Identity.host()
-}
-
-// codes holds what each AADSTS number means for a mount and how to mend it. The
+// codes are the errors of AADSTS numbers: what each means for a mount, and the fix. The
 // numbers are those of Microsoft's "Microsoft Entra authentication and
-// authorization error codes" and of real responses. More are in meanings.
-var codes = map[int]func(signIn) *Error{
+// authorization error codes" and of real responses. More are in descriptions.
+var codes = map[int]func(signIn) *fault.Error{
 	700016:  applicationNotFound,
 	7000229: applicationNotFound, // no service principal in this tenant
 	7000112: applicationNotFound, // disabled
@@ -46,8 +32,8 @@ var codes = map[int]func(signIn) *Error{
 	53003:  blockedByPolicy,
 }
 
-// assertionCodes holds those that speak of a service-account token.
-var assertionCodes = map[int]func(signIn) *Error{
+// assertionCodes are those about a service-account token.
+var assertionCodes = map[int]func(signIn) *fault.Error{
 	70021:   federatedCredentialMissing, // older than the next three
 	700211:  federatedCredentialMissing,
 	700212:  federatedCredentialMissing,
@@ -66,16 +52,23 @@ var assertionCodes = map[int]func(signIn) *Error{
 	900612:  issuerUnreachable, // its keys cannot be parsed
 }
 
-// known looks a number up.
-func (s signIn) known(code int) (func(signIn) *Error, bool) {
+// numbered is the error of an AADSTS number, nil if the number is not known.
+func (s signIn) numbered(code int) *fault.Error {
 	explain, ok := codes[code]
 	if !ok && s.Mode != ServicePrincipal { // which sends no token
 		explain, ok = assertionCodes[code]
 	}
-	if _, told := meanings[code]; !ok && told {
-		return meaningful, true
+	if !ok {
+		_, ok = descriptions[code]
+		explain = described
 	}
-	return explain, ok
+	if !ok {
+		return nil
+	}
+	s.code = code
+	e := explain(s)
+	e.AADSTS = code
+	return e
 }
 
 // mismatch says what of the token no federated credential has.
@@ -88,20 +81,20 @@ var mismatch = map[int]string{
 	70025:   "it has no federated credential",
 }
 
-// federatedCredentialMissing tells the command that mends it, but only for the
+// federatedCredentialMissing names the command that fixes it, but only for the
 // pod's own service account: where the CSIDriver asks for no tokens, a pod can bring
-// a token of its own making, and nobody should be told to trust what that says.
-func federatedCredentialMissing(s signIn) *Error {
+// a token of its own, and no message should advise to trust what that says.
+func federatedCredentialMissing(s signIn) *fault.Error {
 	c := readClaims(s.Assertion)
-	e := &Error{reason: ReasonFederatedCredentialMissing}
+	e := &fault.Error{Reason: fault.FederatedCredentialMissing}
 	wanted := Audience
 	if s.Mode == IdentityBinding {
 		wanted = BindingAudience
 	}
 	if c.subject != s.ServiceAccount || c.audience != wanted || !strings.HasPrefix(c.issuer, "https://") {
-		e.cause = fmt.Sprintf("client %q does not trust the token that came with the mount: its issuer is %q, its subject %q, its audience %q",
+		e.Cause = fmt.Sprintf("client %q does not trust the token that came with the mount: its issuer is %q, its subject %q, its audience %q",
 			s.ClientID, c.issuer, c.subject, c.audience)
-		e.fix = fmt.Sprintf("that is no token of the pod's service account %q; let the CSIDriver object ask kubelet for one: spec.tokenRequests with audience %s",
+		e.Fix = fmt.Sprintf("that is no token of the pod's service account %q; let the CSIDriver object ask kubelet for one: spec.tokenRequests with audience %s",
 			s.ServiceAccount, wanted)
 		return e
 	}
@@ -116,10 +109,10 @@ func federatedCredentialMissing(s signIn) *Error {
 	if s.code == 7002138 {
 		verb, name = "update", "NAME" // that of the one that is there
 	}
-	e.cause = fmt.Sprintf("client %q does not trust the pod's service account: %s", s.ClientID, why)
+	e.Cause = fmt.Sprintf("client %q does not trust the pod's service account: %s", s.ClientID, why)
 	// The token's issuer, subject and audience stand here once: kubelet cuts an
 	// event at 1024 bytes, and issuers are long.
-	e.fix = fmt.Sprintf("if the issuer is your cluster's, run az identity federated-credential %[1]s --identity-name IDENTITY -g GROUP"+
+	e.Fix = fmt.Sprintf("if the issuer is your cluster's, run az identity federated-credential %[1]s --identity-name IDENTITY -g GROUP"+
 		" --name %[2]s --issuer %[3]s --subject %[4]s --audiences %[5]s; or, for an application,"+
 		" az ad app federated-credential %[1]s --id %[6]s --parameters FILE, with the same four as JSON",
 		verb, shell(name), shell(c.issuer), shell(c.subject), shell(c.audience), shell(s.ClientID))
@@ -128,93 +121,93 @@ func federatedCredentialMissing(s signIn) *Error {
 
 // bindingMissing is for the token proxy, which trusts a service account by the rules
 // of Kubernetes instead of a federated credential (AKS: "Set up identity bindings").
-func bindingMissing(s signIn, answer string) *Error {
-	return &Error{
-		reason: ReasonFederatedCredentialMissing,
-		cause: fmt.Sprintf("the token proxy %s does not let service account %q use the managed identity with client ID %q (%s)",
-			s.host(), s.ServiceAccount, s.ClientID, answer),
-		fix: fmt.Sprintf("bind the identity to the cluster: az aks identity-binding create -g GROUP --cluster-name CLUSTER -n NAME --managed-identity-resource-id RESOURCE_ID;"+
+func bindingMissing(s signIn, answer string) *fault.Error {
+	return &fault.Error{
+		Reason: fault.FederatedCredentialMissing,
+		Cause: fmt.Sprintf("the token proxy %s does not let service account %q use the managed identity with client ID %q (%s)",
+			s.endpoint, s.ServiceAccount, s.ClientID, answer),
+		Fix: fmt.Sprintf("bind the identity to the cluster: az aks identity-binding create -g GROUP --cluster-name CLUSTER -n NAME --managed-identity-resource-id RESOURCE_ID;"+
 			` and bind the service account to a ClusterRole with apiGroups: ["cid.wi.aks.azure.com"], resources: [%q], verbs: ["use-managed-identity"]`, s.ClientID),
 	}
 }
 
-func applicationNotFound(s signIn) *Error {
-	return &Error{
-		reason: ReasonApplicationNotFound,
-		cause:  fmt.Sprintf("no usable application with client ID %q (%s) in tenant %q (%s)", s.ClientID, s.ClientIDFrom, s.TenantID, s.TenantIDFrom),
-		fix:    "check both; az ad sp show --id " + shell(s.ClientID) + " shows whether it is there and enabled",
+func applicationNotFound(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.ApplicationNotFound,
+		Cause:  fmt.Sprintf("no usable application with client ID %q (%s) in tenant %q (%s)", s.ClientID, s.ClientIDFrom, s.TenantID, s.TenantIDFrom),
+		Fix:    "check both; az ad sp show --id " + shell(s.ClientID) + " shows whether it is there and enabled",
 	}
 }
 
-func tenantNotFound(s signIn) *Error {
-	return &Error{
-		reason: ReasonTenantNotFound,
-		cause:  fmt.Sprintf("no tenant %q (%s) at %s", s.TenantID, s.TenantIDFrom, s.Authority),
-		fix:    "set tenantID to the tenant of the identity, and cloudName to its cloud; az account show --query tenantId shows it",
+func tenantNotFound(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.TenantNotFound,
+		Cause:  fmt.Sprintf("no tenant %q (%s) at %s", s.TenantID, s.TenantIDFrom, s.Authority),
+		Fix:    "set tenantID to the tenant of the identity, and cloudName to its cloud; az account show --query tenantId shows it",
 	}
 }
 
-func clientSecretInvalid(s signIn) *Error {
-	return &Error{
-		reason: ReasonClientSecretInvalid,
-		cause:  fmt.Sprintf("Entra does not take the client secret of %s (clientsecret of the secret that nodePublishSecretRef names)", s),
-		fix:    "put the client secret's value there, not its ID; az ad app credential reset --append --id " + shell(s.ClientID) + " makes another",
+func clientSecretInvalid(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.ClientSecretInvalid,
+		Cause:  fmt.Sprintf("Entra does not take the client secret of %s (clientsecret of the secret that nodePublishSecretRef names)", s),
+		Fix:    "put the client secret's value there, not its ID; az ad app credential reset --append --id " + shell(s.ClientID) + " makes another",
 	}
 }
 
-func clientSecretExpired(s signIn) *Error {
-	return &Error{
-		reason: ReasonClientSecretExpired,
-		cause:  fmt.Sprintf("the client secret of %s has expired (clientsecret of the secret that nodePublishSecretRef names)", s),
-		fix:    "az ad app credential reset --append --id " + shell(s.ClientID) + " makes another; or use workload identity, which has none",
+func clientSecretExpired(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.ClientSecretExpired,
+		Cause:  fmt.Sprintf("the client secret of %s has expired (clientsecret of the secret that nodePublishSecretRef names)", s),
+		Fix:    "az ad app credential reset --append --id " + shell(s.ClientID) + " makes another; or use workload identity, which has none",
 	}
 }
 
-func tokenExpired(s signIn) *Error {
-	return &Error{
-		reason: ReasonTokenExpired,
-		cause:  fmt.Sprintf("the service-account token of %q is outside its time of validity", readClaims(s.Assertion).subject),
-		fix:    "check the clocks of the node and of the control plane; kubelet sends a new token with the next mount",
+func tokenExpired(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.TokenExpired,
+		Cause:  fmt.Sprintf("the service-account token of %q is outside its time of validity", readClaims(s.Assertion).subject),
+		Fix:    "check the clocks of the node and of the control plane; kubelet sends a new token with the next mount",
 	}
 }
 
-func tokenInvalid(s signIn) *Error {
-	return &Error{
-		reason: ReasonTokenInvalid,
-		cause:  fmt.Sprintf("Entra cannot verify the service-account token with the keys of issuer %q", readClaims(s.Assertion).issuer),
-		fix:    "check that the issuer serves the cluster's current signing keys (JWKS); after a key rotation wait until Entra has read them",
+func tokenInvalid(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.TokenInvalid,
+		Cause:  fmt.Sprintf("Entra cannot verify the service-account token with the keys of issuer %q", readClaims(s.Assertion).issuer),
+		Fix:    "check that the issuer serves the cluster's current signing keys (JWKS); after a key rotation wait until Entra has read them",
 	}
 }
 
-func issuerUnreachable(s signIn) *Error {
-	return &Error{
-		reason: ReasonIssuerUnreachable,
-		cause:  fmt.Sprintf("Entra cannot read the OIDC documents of issuer %q", readClaims(s.Assertion).issuer),
-		fix:    "make its /.well-known/openid-configuration and JWKS public, with a certificate that public clients trust",
+func issuerUnreachable(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.IssuerUnreachable,
+		Cause:  fmt.Sprintf("Entra cannot read the OIDC documents of issuer %q", readClaims(s.Assertion).issuer),
+		Fix:    "make its /.well-known/openid-configuration and JWKS public, with a certificate that public clients trust",
 	}
 }
 
-func throttled(s signIn) *Error {
-	return &Error{
-		reason: ReasonThrottled,
-		cause:  fmt.Sprintf("%s limits the sign-ins of %s", s.host(), s),
-		fix:    "it is tried again with the next mount; spread restarts, or let fewer pods share an identity",
+func throttled(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.Throttled,
+		Cause:  fmt.Sprintf("%s limits the sign-ins of %s", s.endpoint, s),
+		Fix:    "it is tried again with the next mount; spread restarts, or let fewer pods share an identity",
 	}
 }
 
-func resourceNotFound(s signIn) *Error {
-	return &Error{
-		reason: ReasonSignInFailed,
-		cause:  fmt.Sprintf("AADSTS500011: tenant %q does not know the resource %q", s.TenantID, strings.TrimSuffix(s.scope, "/.default")),
-		fix:    "check that cloudName is the cloud of the tenant",
+func resourceNotFound(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.SignInFailed,
+		Cause:  fmt.Sprintf("AADSTS500011: tenant %q does not know the resource %q", s.TenantID, strings.TrimSuffix(s.scope, "/.default")),
+		Fix:    "check that cloudName is the cloud of the tenant",
 	}
 }
 
-func blockedByPolicy(s signIn) *Error {
-	return &Error{
-		reason: ReasonSignInFailed,
-		cause:  fmt.Sprintf("AADSTS53003: a Conditional Access policy blocks %s", s),
-		fix:    "let the policy pass the node's addresses for this identity",
+func blockedByPolicy(s signIn) *fault.Error {
+	return &fault.Error{
+		Reason: fault.SignInFailed,
+		Cause:  fmt.Sprintf("AADSTS53003: a Conditional Access policy blocks %s", s),
+		Fix:    "let the policy pass the node's addresses for this identity",
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/transport"
 )
 
 // cached is a world with pods of several service accounts that its application trusts.
@@ -58,21 +58,21 @@ func signIn(t testing.TB, c *entra.Cache, id entra.Identity) entra.Token {
 	return token
 }
 
-func (w *world) wantRequests(t testing.TB, tokens, documents int) {
+func (w *world) wantRequests(t testing.TB, tokens, metadata int) {
 	t.Helper()
-	if got := w.Counts(); got[azuretest.Token] != tokens || got[azuretest.Metadata] != documents {
-		t.Errorf("got %v, want %d token requests and %d for metadata", got, tokens, documents)
+	if got := w.Counts(); got[azuretest.Token] != tokens || got[azuretest.Metadata] != metadata {
+		t.Errorf("got %v, want %d token requests and %d for metadata", got, tokens, metadata)
 	}
 }
 
 // Pods with service accounts of the same name, in two namespaces or one after the
-// other, have each an exchange of their own, and it costs one request.
+// other, each have an exchange of their own, which costs one request.
 func TestServiceAccountsOfOneName(t *testing.T) {
 	w, c := cached(t, &clock{now: time.Now()})
 	pods := []azuretest.Pod{
 		{Namespace: "shop", Name: "web-0", ServiceAccount: "reader"},
 		{Namespace: "bank", Name: "web-0", ServiceAccount: "reader"},
-		{Namespace: "shop", Name: "web-0", ServiceAccount: "reader", ServiceAccountUID: uuid()}, // made anew
+		{Namespace: "shop", Name: "web-0", ServiceAccount: "reader", ServiceAccountUID: uuid()}, // recreated
 		{Namespace: "shop", Name: "web-1", ServiceAccount: "reader"},
 	}
 	seen := map[request.Secret]bool{}
@@ -86,7 +86,7 @@ func TestServiceAccountsOfOneName(t *testing.T) {
 	if len(seen) != len(pods) {
 		t.Errorf("%d tokens for %d pods", len(seen), len(pods))
 	}
-	// The account is gone, and with it the trust: whoever takes its name gets nothing.
+	// The account is gone, and with it the trust: another of its name gets nothing.
 	w.app.Unfederate()
 	id := w.identity(entra.WorkloadIdentity)
 	assertion, err := w.cluster.Token(azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader", ServiceAccountUID: uuid()}, entra.Audience, time.Hour)
@@ -95,11 +95,11 @@ func TestServiceAccountsOfOneName(t *testing.T) {
 	}
 	id.Assertion = request.Secret(assertion)
 	_, err = c.Token(t.Context(), id, scope)
-	checkRefusal(t, err, entra.ReasonFederatedCredentialMissing)
+	checkRefusal(t, err, fault.FederatedCredentialMissing)
 }
 
-// Whatever a token claims, who forged it gets nothing of the victim's, before and after
-// the victim has signed in.
+// Whatever a forged token claims, it gets nothing of the victim's, before and after the
+// victim has signed in.
 func TestForgedTokens(t *testing.T) {
 	w, c := cached(t, &clock{now: time.Now()})
 	pod := azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader"}
@@ -136,7 +136,7 @@ func TestForgedTokens(t *testing.T) {
 			before := w.Count(azuretest.Token)
 			for range 2 {
 				token, err := c.Token(t.Context(), id, scope)
-				var refusal *entra.Error
+				var refusal *fault.Error
 				if !errors.As(err, &refusal) || token != (entra.Token{}) {
 					t.Errorf("%s: got %v", name, err)
 				}
@@ -175,7 +175,7 @@ func TestExpiredAssertion(t *testing.T) {
 	hand.add(time.Minute)
 	for range 2 {
 		_, err := c.Token(t.Context(), id, scope)
-		checkRefusal(t, err, entra.ReasonTokenExpired)
+		checkRefusal(t, err, fault.TokenExpired)
 	}
 	w.wantRequests(t, 3, 1)
 	signIn(t, c, w.trusted(t, azuretest.Pod{Namespace: "shop", Name: "web-0"}, 20*time.Minute)) // as kubelet sends with the next mount
@@ -200,7 +200,7 @@ func TestOutage(t *testing.T) {
 	}
 	hand.add(2 * time.Minute) // MSAL has a clock of its own
 	_, err := c.Token(t.Context(), ids[0], scope)
-	checkRefusal(t, err, entra.ReasonServiceUnavailable, "login.microsoftonline.com")
+	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com")
 	w.SetOutage(false)
 	signIn(t, c, ids[0])
 }
@@ -226,16 +226,16 @@ func TestDiscoveryOnce(t *testing.T) {
 	}
 	pods.Wait()
 	w.wantRequests(t, 40, 2)
-	// A tenant that is not there is asked for every time, and told.
+	// A tenant that does not exist is asked for every time, and reported.
 	for range 2 {
 		id := w.servicePrincipal("right")
 		id.TenantID = uuid()
 		_, err := x.Token(t.Context(), id, scope)
-		checkRefusal(t, err, entra.ReasonTenantNotFound, id.TenantID)
+		checkRefusal(t, err, fault.TenantNotFound, id.TenantID)
 	}
 }
 
-// What stands in the way of metadata is told as what stands in the way of a token.
+// A failure to read metadata is reported like a failure to get a token.
 func TestDiscoveryFails(t *testing.T) {
 	w := newWorld(t)
 	x := w.exchange(t)
@@ -243,10 +243,10 @@ func TestDiscoveryFails(t *testing.T) {
 	id := w.servicePrincipal("right")
 	w.SetFault(azuretest.Metadata, azuretest.Fault{Reset: true})
 	_, err := x.Token(t.Context(), id, scope)
-	checkRefusal(t, err, entra.ReasonServiceUnavailable, "login.microsoftonline.com", "closed by the other side")
+	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com", "closed by the other side")
 	w.SetFault(azuretest.Metadata, azuretest.Fault{Stall: true})
 	_, err = x.Token(outOfTime(t), id, scope)
-	checkRefusal(t, err, transport.ReasonTimeout, "login.microsoftonline.com", "sign in")
+	checkRefusal(t, err, fault.Timeout, "login.microsoftonline.com", "sign in")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if _, err := x.Token(ctx, id, scope); err != context.Canceled {

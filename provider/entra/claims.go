@@ -11,7 +11,7 @@ import (
 )
 
 // claims are what a federated credential is matched with. They are read without
-// any check and serve messages only, which whoever sent the token can shape; see
+// any check and serve messages only, which the sender of the token can choose; see
 // federatedCredentialMissing.
 type claims struct {
 	issuer, subject, audience string

@@ -1,22 +1,24 @@
 // Package entra signs in to Microsoft Entra ID: it exchanges the credential that
-// came with a mount for an access token, and says what must be mended when Entra
+// came with a mount for an access token, and says what must be fixed when Entra
 // refuses.
 package entra
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
-	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/transport"
+	"akv-csi-provider/provider/throttle"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Audience is what a service-account token must be made for to be exchanged
@@ -66,108 +68,120 @@ type Token struct {
 	ExpiresOn time.Time
 }
 
-// Exchange signs callers in. It keeps no token between calls, so that nothing of
-// one caller can reach another; [Cache] does. It is safe for concurrent use, and must
-// not be copied after its first.
-type Exchange struct {
-	// Transport sends the requests to Entra; required. Errors of it that are
-	// *transport.Error reach the caller as they are.
+// Config is what an Exchange is made of.
+type Config struct {
+	// Transport sends the requests to Entra; required. Its errors should be those of
+	// transport.Client.
 	Transport policy.Transporter
-	// Tracing traces the sign-ins; its zero value traces none.
-	Tracing tracing.Provider
-	// Retry says how often and how soon a failed request is sent again.
-	Retry policy.RetryOptions
-	// Node sends the requests to the node's metadata endpoint. It must not use a proxy,
-	// and what it is asked to do is in clear text. Required for ManagedIdentity only.
-	Node policy.Transporter
+	// IMDS sends the requests to the node's instance metadata service. It must not use a
+	// proxy: the tokens in the responses are in clear text. Required for ManagedIdentity only.
+	IMDS policy.Transporter
 	// Proxy is the cluster's token proxy. Required for IdentityBinding only.
 	Proxy *TokenProxy
-	// Published reports of an authority whether its endpoints are published, and need
+	// Tracing traces the sign-ins; its zero value traces none.
+	Tracing tracing.Provider
+	// KnownAuthority reports whether the endpoints of an authority are published, and need
 	// not be discovered; nil for none.
-	Published func(authority string) bool
-	// Gate is what the gates are made of that stand before each tenant of an authority
-	// and before the node's metadata service; they try again in place of Retry. Without
-	// Max there are none.
-	Gate gate.Config
-
-	gates     gates
-	documents documents
+	KnownAuthority func(authority string) bool
+	// Throttle is that of each tenant of an authority, and of the instance metadata service;
+	// its Max is required, its Classify is set here.
+	Throttle throttle.Config
 }
 
-// Token signs in and returns a token for the scope. Its error is an *Error, a
-// *transport.Error, or the context's own; any other is a bug.
+// Exchange signs callers in. It caches no token, so that nothing of one caller can reach
+// another; [Cache] does. It is safe for concurrent use.
+type Exchange struct {
+	cfg      Config
+	metadata *metadataCache
+
+	mu        sync.Mutex // for making a throttle once
+	throttles *lru.Cache[string, *throttle.Throttle]
+}
+
+const (
+	// maxThrottles is high, since a throttle is small: a caller that names many tenants must
+	// not make the node forget that one of them asked for fewer requests.
+	maxThrottles = 4096
+	// maxIMDSRequests is what the service takes at a time ("How to use managed identities on
+	// a VM").
+	maxIMDSRequests = 5
+)
+
+// NewExchange makes an Exchange.
+func NewExchange(cfg Config) (*Exchange, error) {
+	if cfg.Transport == nil || cfg.Throttle.Max < 1 {
+		return nil, errors.New("entra: a transport and a positive concurrency are required")
+	}
+	throttles, err := lru.New[string, *throttle.Throttle](maxThrottles)
+	return &Exchange{cfg: cfg, metadata: newMetadataCache(), throttles: throttles}, err
+}
+
+// Token signs in and returns a token for the scope. Its error is a *fault.Error or the
+// context's own; any other is a bug. The context should have a deadline: without one, MSAL
+// gives each request 30 s, in which it may still wait for its place.
 func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
-	switch id.Mode {
-	case WorkloadIdentity:
-		return x.workloadIdentity(ctx, id, scope)
-	case ServicePrincipal:
-		return x.servicePrincipal(ctx, id, scope)
-	case ManagedIdentity:
-		return x.managedIdentity(ctx, id, scope)
-	case IdentityBinding:
-		return x.identityBinding(ctx, id, scope)
+	s := signIn{Identity: id, scope: scope, endpoint: x.Host(id)}
+	latest := new(outcome)
+	credential, err := x.credential(ctx, s, latest)
+	if err != nil {
+		return Token{}, err
 	}
-	return Token{}, fmt.Errorf("sign in: no identity mode %q", id.Mode)
-}
-
-// ask signs in with a credential that is made for this one caller, by way of a
-// transporter whose documents are kept.
-func (x *Exchange) ask(ctx context.Context, s signIn, next policy.Transporter, kept *documents, credential func(azcore.ClientOptions) (azcore.TokenCredential, error)) (Token, error) {
-	ctx, record := transport.WithRecord(ctx)
-	return x.through(ctx, s, func(ctx context.Context) (Token, error) {
-		// Not before it is this one's turn: a credential takes 50 KB, and hundreds may wait.
-		made, err := credential(azcore.ClientOptions{
-			Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
-			Transport: way{next: next, documents: kept, record: record, host: s.host(), published: x.Published},
-			Retry:     x.retry(),
-
-			TracingProvider: x.Tracing,
-		})
-		if err != nil {
-			return Token{}, notACredential()
-		}
-		token, err := made.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{s.scope}})
-		if err != nil {
-			return Token{}, explain(ctx, err, record, s)
-		}
-		return newToken(token), nil
-	})
-}
-
-// notACredential is what azidentity's constructors complain about: a tenant that is
-// no name or an authority that is no https URL. Their own words are not shown, since
-// one of them gets the client secret.
-func notACredential() error {
-	return &Error{reason: ReasonSignInFailed, cause: "the tenant or the authority is not valid", fix: "check tenantID and cloudName"}
-}
-
-// retry is how often the SDK itself tries.
-func (x *Exchange) retry() policy.RetryOptions {
-	if x.Gate.Max > 0 {
-		return policy.RetryOptions{MaxRetries: -1}
+	options := policy.TokenRequestOptions{Scopes: []string{scope}}
+	if id.Mode == ManagedIdentity {
+		options.Claims = bypassCache
 	}
-	return x.Retry
+	token, err := credential.GetToken(throttle.WithExplain(ctx, s.explain), options)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		return Token{}, ctx.Err()
+	case err != nil:
+		return Token{}, s.explain(errors.Join(ctx.Err(), latest.err))
+	}
+	return Token{Value: request.Secret(token.Token), ExpiresOn: token.ExpiresOn}, nil
 }
 
-// hostOf is where the identity signs in.
-func (x *Exchange) hostOf(id Identity) string {
+// options are those of a client of the SDK that is made for one sign-in: what it sends goes
+// through the policies and then the throttle.
+func (x *Exchange) options(s signIn, latest *outcome, next policy.Transporter, policies ...policy.Policy) azcore.ClientOptions {
+	return azcore.ClientOptions{
+		Cloud:           cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
+		Transport:       next,
+		TracingProvider: x.cfg.Tracing,
+		Retry:           policy.RetryOptions{MaxRetries: -1}, // the throttle retries
+		PerCallPolicies: append(append([]policy.Policy{latest}, policies...), x.throttle(s)),
+	}
+}
+
+// throttle returns the throttle for a sign-in. Each tenant has its own: Entra limits
+// tenants, and that of one pod must not keep the others out.
+func (x *Exchange) throttle(s signIn) *throttle.Throttle {
+	cfg := x.cfg.Throttle
+	cfg.Classify = classify
+	if s.Mode == ManagedIdentity {
+		cfg.Classify = classifyIMDS
+		cfg.Max = min(cfg.Max, maxIMDSRequests)
+	}
+	key := s.endpoint + "\n" + strings.ToLower(s.TenantID)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t, ok := x.throttles.Get(key)
+	if !ok {
+		t = throttle.New(cfg)
+		x.throttles.Add(key, t)
+	}
+	return t
+}
+
+// Host is where the identity signs in.
+func (x *Exchange) Host(id Identity) string {
 	switch {
 	case id.Mode == ManagedIdentity:
-		return nodeHost
-	case id.Mode == IdentityBinding && x.Proxy != nil && x.Proxy.url != nil:
-		return x.Proxy.url.Hostname()
+		return imdsHost
+	case id.Mode == IdentityBinding && x.cfg.Proxy != nil && x.cfg.Proxy.url != nil:
+		return x.cfg.Proxy.url.Hostname()
 	}
-	return id.host()
+	return strings.TrimPrefix(id.Authority, "https://")
 }
-
-// unsent is why a request was not sent. Another try would not be either, which
-// the method NonRetriable tells the retry policy of azcore.
-type unsent string
-
-func (u unsent) Error() string { return string(u) }
-
-// NonRetriable is the mark.
-func (unsent) NonRetriable() {}
 
 // String names the identity in messages; it never holds the credential.
 func (id Identity) String() string {
@@ -178,11 +192,4 @@ func (id Identity) String() string {
 		return "the node's system-assigned identity"
 	}
 	return fmt.Sprintf("the node's user-assigned identity with client ID %q", id.ClientID)
-}
-
-// host is the authority's DNS name.
-func (id Identity) host() string { return strings.TrimPrefix(id.Authority, "https://") }
-
-func newToken(t azcore.AccessToken) Token {
-	return Token{Value: request.Secret(t.Token), ExpiresOn: t.ExpiresOn}
 }

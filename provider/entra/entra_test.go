@@ -14,10 +14,9 @@ import (
 	"testing"
 
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 const authority = "https://login.microsoftonline.com"
@@ -37,11 +36,9 @@ func (f tokens) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
-func exchange(f tokens) *entra.Exchange {
-	return &entra.Exchange{
-		Transport: transport.New(f, "test").For(transport.PhaseSignIn),
-		Retry:     policy.RetryOptions{MaxRetries: -1},
-	}
+func exchange(t testing.TB, f tokens, changes ...func(*entra.Config)) *entra.Exchange {
+	t.Helper()
+	return newExchange(t, entra.Config{Transport: transport.New(f, "test").For(transport.PhaseSignIn)}, changes...)
 }
 
 func identity(assertion string) entra.Identity {
@@ -62,7 +59,7 @@ const scope = "https://vault.azure.net/.default"
 
 // Many callers with one client ID get each the token of their own assertion.
 func TestEachCallerHasItsOwnToken(t *testing.T) {
-	x := exchange(func(form string) (int, string) {
+	x := exchange(t, func(form string) (int, string) {
 		_, assertion, _ := strings.Cut(form, "client_assertion=")
 		assertion, _, _ = strings.Cut(assertion, "&")
 		return 200, fmt.Sprintf(`{"access_token":"for %s","expires_in":3600,"token_type":"Bearer"}`, assertion)
@@ -94,12 +91,13 @@ func TestOddAnswersDoNotLeak(t *testing.T) {
 		for _, status := range []int{200, 400, 401, 403, 404, 418} {
 			for _, id := range []entra.Identity{identity("CANARY"), principal, nodeIdentity("c"), nodeIdentity("")} {
 				t.Run(fmt.Sprint(name, " ", status, " ", id.Mode, " ", id.ClientID), func(t *testing.T) {
-					x := exchange(func(string) (int, string) { return status, body })
-					x.Node = transporter(func(*http.Request) (*http.Response, error) {
-						return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+					x := exchange(t, func(string) (int, string) { return status, body }, func(cfg *entra.Config) {
+						cfg.IMDS = transporter(func(*http.Request) (*http.Response, error) {
+							return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+						})
 					})
 					_, err := x.Token(t.Context(), id, scope)
-					var typed *entra.Error
+					var typed *fault.Error
 					if !errors.As(err, &typed) || strings.Contains(err.Error(), "CANARY") || strings.Contains(fmt.Sprintf("%+v", id), "CANARY") {
 						t.Errorf("got %v", err)
 					}
@@ -111,15 +109,15 @@ func TestOddAnswersDoNotLeak(t *testing.T) {
 
 // Numbers are compared as whole numbers: 70021 is not 700211.
 func TestNumbersAreWhole(t *testing.T) {
-	for number, want := range map[string]string{
-		"70021": entra.ReasonFederatedCredentialMissing, "7002": entra.ReasonSignInFailed, "7000": entra.ReasonSignInFailed,
-		"70021199": entra.ReasonSignInFailed, "1,700213": entra.ReasonFederatedCredentialMissing,
+	for number, want := range map[string]fault.Reason{
+		"70021": fault.FederatedCredentialMissing, "7002": fault.SignInFailed, "7000": fault.SignInFailed,
+		"70021199": fault.SignInFailed, "1,700213": fault.FederatedCredentialMissing,
 	} {
-		_, err := exchange(func(string) (int, string) {
+		_, err := exchange(t, func(string) (int, string) {
 			return 401, fmt.Sprintf(`{"error":"invalid_client","error_description":"AADSTS700016: AADSTS70021","error_codes":[%s]}`, number)
 		}).Token(t.Context(), identity(jwt(t, nil)), scope)
-		var typed *entra.Error
-		if !errors.As(err, &typed) || typed.Reason() != want {
+		var typed *fault.Error
+		if !errors.As(err, &typed) || typed.Reason != want {
 			t.Errorf("%s: got %v, want %s", number, err, want)
 		}
 	}
@@ -127,7 +125,7 @@ func TestNumbersAreWhole(t *testing.T) {
 
 // Authorities other than Entra, such as AD FS, send no numbers.
 func TestOAuthError(t *testing.T) {
-	_, err := exchange(func(string) (int, string) { return 400, `{"error":"invalid_client","error_description":"MSIS9642"}` }).
+	_, err := exchange(t, func(string) (int, string) { return 400, `{"error":"invalid_client","error_description":"MSIS9642"}` }).
 		Token(t.Context(), identity(""), scope)
 	if err == nil || !strings.Contains(err.Error(), ": invalid_client;") {
 		t.Errorf("got %v", err)
@@ -135,10 +133,10 @@ func TestOAuthError(t *testing.T) {
 }
 
 // The command in the message carries the claims of the pod's own token, as words of
-// a shell and on one line, and never those of a token of another making.
+// a shell and on one line, and never those of a token that is not the pod's.
 func TestCommandIsSafeToCopy(t *testing.T) {
 	const account = "system:serviceaccount:shop:reader"
-	refuse := exchange(func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[700213]}` })
+	refuse := exchange(t, func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[700213]}` })
 	for name, c := range map[string]struct {
 		claims  map[string]any
 		command bool
@@ -177,11 +175,11 @@ func TestCommandIsSafeToCopy(t *testing.T) {
 }
 
 func TestTokenThatIsNoJWT(t *testing.T) {
-	refuse := exchange(func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[50013]}` })
+	refuse := exchange(t, func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[50013]}` })
 	for _, token := range []string{"", "a", "a.b.c", "..", "e30.!!!.x"} {
 		_, err := refuse.Token(t.Context(), identity(token), scope)
-		var typed *entra.Error
-		if !errors.As(err, &typed) || typed.Reason() != entra.ReasonTokenInvalid || typed.Code != 50013 {
+		var typed *fault.Error
+		if !errors.As(err, &typed) || typed.Reason != fault.TokenInvalid || typed.AADSTS != 50013 {
 			t.Errorf("%q: got %v", token, err)
 		}
 	}
@@ -189,22 +187,31 @@ func TestTokenThatIsNoJWT(t *testing.T) {
 
 func TestCallerThatLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	x := exchange(func(string) (int, string) { cancel(); return 503, "" })
+	x := exchange(t, func(string) (int, string) { cancel(); return 503, "" })
 	if _, err := x.Token(ctx, identity("a"), scope); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
+// A connection that is closed on behalf of another request, which was canceled, is a failure of
+// the network: this caller waits.
+func TestCancellationOfAnotherRequest(t *testing.T) {
+	x := newExchange(t, entra.Config{Transport: transport.New(roundTripper(func(*http.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("the connection is gone: %w", context.Canceled)
+	}), "test")})
+	_, err := x.Token(t.Context(), identity("a"), scope)
+	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com")
+}
+
 // A credential goes out over TLS, wherever metadata says that it should go.
 func TestNoClearText(t *testing.T) {
-	x := exchange(nil)
-	x.Transport = transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
+	x := newExchange(t, entra.Config{Transport: transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
 		if req.URL.Scheme != "https" {
 			t.Errorf("a request to %s", req.URL)
 		}
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(fmt.Sprintf(
 			`{"authorization_endpoint":"%[1]s/a","token_endpoint":"http://login.microsoftonline.com/t/oauth2/v2.0/token","issuer":"%[1]s/t/v2.0"}`, authority)))}, nil
-	}), "test")
+	}), "test")})
 	if _, err := x.Token(t.Context(), identity("a"), scope); err == nil {
 		t.Error("no error")
 	}
@@ -214,11 +221,23 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
+// The SDK's own words about a credential that it cannot use are not shown: it has the secret.
 func TestTenantThatIsNoName(t *testing.T) {
-	id := identity("a")
-	id.TenantID = "a/b"
-	var typed *entra.Error
-	if _, err := exchange(nil).Token(t.Context(), id, scope); !errors.As(err, &typed) {
-		t.Errorf("got %v", err)
+	for _, mode := range []entra.Mode{entra.WorkloadIdentity, entra.ServicePrincipal} {
+		for _, change := range []func(*entra.Identity){
+			func(id *entra.Identity) { id.TenantID = "a/b" },
+			func(id *entra.Identity) { id.TenantID = "" },
+			func(id *entra.Identity) { id.Authority = "http://login.microsoftonline.com" },
+			func(id *entra.Identity) { id.Authority = "https://a b" },
+		} {
+			id := identity("CANARY")
+			id.Mode, id.ClientSecret = mode, "CANARY"
+			change(&id)
+			_, err := exchange(t, nil).Token(t.Context(), id, scope)
+			checkRefusal(t, err, fault.SignInFailed, "check tenantID and cloudName")
+			if strings.Contains(err.Error(), "CANARY") {
+				t.Errorf("got %v", err)
+			}
+		}
 	}
 }

@@ -2,100 +2,66 @@ package entra
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
-	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 )
 
-// The reasons of this package's errors.
-const (
-	ReasonFederatedCredentialMissing = "FederatedCredentialMissing"
-	ReasonApplicationNotFound        = "ApplicationNotFound"
-	ReasonTenantNotFound             = "TenantNotFound"
-	ReasonTokenExpired               = "TokenExpired"
-	ReasonTokenInvalid               = "TokenInvalid"
-	ReasonIssuerUnreachable          = "IssuerUnreachable"
-	ReasonClientSecretInvalid        = "ClientSecretInvalid"
-	ReasonClientSecretExpired        = "ClientSecretExpired"
-	ReasonManagedIdentityUnavailable = "ManagedIdentityUnavailable"
-	ReasonSignInFailed               = "SignInFailed"
-	ReasonThrottled                  = "Throttled"
-	ReasonServiceUnavailable         = transport.ReasonServiceUnavailable
-
-	ReasonServiceAccountLookupForbidden = "ServiceAccountLookupForbidden"
-)
-
-// Error says why Entra refused a sign-in and what to mend. Its text is one line.
-type Error struct {
-	// Code is the AADSTS number of the refusal; 0 if Entra gave none.
-	Code   int
-	reason string
-	cause  string
-	fix    string
-	// verdict is what it tells of the service.
-	verdict gate.Verdict
+// signIn is a sign-in: all that its errors depend on.
+type signIn struct {
+	Identity
+	scope    string
+	endpoint string // host name of Entra, or of what stands in for it
+	code     int    // AADSTS number, 0 without one
 }
 
-// Error implements error.
-func (e *Error) Error() string { return e.cause + "; " + e.fix }
-
-// Reason is the stable word users search for.
-func (e *Error) Reason() string { return e.reason }
-
-// refusal is the part of Entra's error JSON that decides (RFC 6749, section 5.2,
-// and Microsoft's error_codes; error_description is prose that changes and holds
-// trace IDs).
-type refusal struct {
-	Error      string `json:"error"`
-	ErrorCodes []int  `json:"error_codes"`
+// explain turns the error of a request into ours. Neither azidentity's nor MSAL's text is
+// used: MSAL quotes whole responses, which may contain a token.
+func (s signIn) explain(err error) error {
+	var (
+		refused *azcore.ResponseError
+		network *fault.Error
+	)
+	switch {
+	case errors.As(err, &refused) && s.Mode == ManagedIdentity:
+		return s.refusedByIMDS(refused.RawResponse)
+	case errors.As(err, &refused):
+		return s.refused(refused.RawResponse)
+	case errors.As(err, &network):
+		return s.unanswered(network)
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return transport.Timeout(s.endpoint, transport.PhaseSignIn)
+	case errors.Is(err, errNotOnNode):
+		return notOnNode(s)
+	case s.Mode == ManagedIdentity:
+		return &fault.Error{Reason: fault.ServiceUnavailable,
+			Cause: s.endpoint + " sent something that is not an answer of the node's metadata service",
+			Fix:   "check what else answers at that address"}
+	}
+	return &fault.Error{Reason: fault.ServiceUnavailable,
+		Cause: s.endpoint + " sent something that is not an answer of Entra",
+		Fix:   s.whatAnswers()}
 }
 
-// explain turns an error of azidentity into ours. Its text is never used: MSAL
-// quotes whole responses, which may hold a token.
-func explain(ctx context.Context, err error, record *transport.Record, s signIn) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err()
+// unanswered gives a failure of the network the fix for the place where it happened.
+func (s signIn) unanswered(network *fault.Error) error {
+	e := *network
+	switch {
+	case s.Mode == ManagedIdentity:
+		e.Fix = "let the provider's pods reach the node's metadata service without a proxy" +
+			" (network policies, AKS' IMDS restriction); nodes outside Azure have none"
+	case s.Mode == IdentityBinding && e.Reason == fault.TLSUntrusted:
+		e.Fix = s.whatAnswers()
 	}
-	var failed *azidentity.AuthenticationFailedError
-	if errors.As(err, &failed) && failed.RawResponse != nil {
-		return refused(failed.RawResponse, s)
-	}
-	var network *transport.Error
-	if errors.As(record.Err, &network) {
-		switch {
-		case network.Reason() == transport.ReasonHostNotFound:
-			return &Error{reason: ReasonServiceUnavailable, cause: network.Cause, fix: network.Fix, verdict: notTheService}
-		case network.Reason() == transport.ReasonTLSUntrusted && s.Mode == IdentityBinding:
-			return unreachable(network, "check --token-proxy-url and --sni-name, and that the cluster has identity bindings")
-		}
-	}
-	if record.Err != nil {
-		return record.Err
-	}
-	if ctx.Err() != nil {
-		return transport.Timeout(s.host(), transport.PhaseSignIn)
-	}
-	return &Error{reason: ReasonServiceUnavailable, verdict: notTheService,
-		cause: s.host() + " sent something that is not an answer of Entra",
-		fix:   s.whatAnswers()}
-}
-
-// inTime tells of a caller's own deadline as Exchange does: what waits for others knows
-// no more than that it has passed.
-func inTime(err error, host string) error {
-	var network *transport.Error
-	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &network) {
-		return transport.Timeout(host, transport.PhaseSignIn)
-	}
-	return err
+	return &e
 }
 
 // whatAnswers says where to look when something else than Entra answers.
@@ -106,45 +72,35 @@ func (s signIn) whatAnswers() string {
 	return "check cloudName, and proxies on the way"
 }
 
-func refused(resp *http.Response, s signIn) error {
-	var r refusal
-	if body, err := runtime.Payload(resp); err == nil {
-		_ = json.Unmarshal(body, &r) // an HTML page leaves it empty, which is handled below
-	}
-	for _, code := range r.ErrorCodes {
-		if explainCode, known := s.known(code); known {
-			s.code = code
-			e := explainCode(s)
-			e.Code, e.verdict = code, verdictOf(resp, code)
+// refused explains a response of Entra that has no token.
+func (s signIn) refused(resp *http.Response) error {
+	body, _ := readError(resp) // an HTML page leaves it empty, which is handled below
+	for _, code := range body.ErrorCodes {
+		if e := s.numbered(code); e != nil {
 			return e
 		}
 	}
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests:
-		e := throttled(s)
-		e.verdict = verdictOf(resp, 0)
-		return e
-	case resp.StatusCode >= http.StatusInternalServerError, resp.StatusCode == http.StatusRequestTimeout:
-		return &Error{reason: ReasonServiceUnavailable, verdict: verdictOf(resp, 0),
-			cause: fmt.Sprintf("%s answers %s", s.host(), status(resp.StatusCode)),
-			fix:   "it is tried again with the next mount; check the Azure status page if it stays"}
-	}
-	e := &Error{reason: ReasonSignInFailed}
-	forbidden := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
-	switch {
-	case len(r.ErrorCodes) > 0:
-		e.Code = r.ErrorCodes[0]
-		e.cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.Code)
-		e.fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.Code)
-	case oauthError(r.Error):
-		e.cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.host(), s, r.Error)
-		e.fix = "check the registration of the client there"
-	case forbidden && s.Mode == IdentityBinding:
-		return bindingMissing(s, status(resp.StatusCode))
+	e := &fault.Error{Reason: fault.SignInFailed}
+	switch code := resp.StatusCode; {
+	case code == http.StatusTooManyRequests:
+		return throttled(s)
+	case code >= http.StatusInternalServerError, code == http.StatusRequestTimeout:
+		e.Reason = fault.ServiceUnavailable
+		e.Cause = fmt.Sprintf("%s answers %s", s.endpoint, status(code))
+		e.Fix = "it is tried again with the next mount; check the Azure status page if it stays"
+	case len(body.ErrorCodes) > 0:
+		e.AADSTS = body.ErrorCodes[0]
+		e.Cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.AADSTS)
+		e.Fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.AADSTS)
+	case oauthError(body.Error):
+		e.Cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.endpoint, s, body.Error)
+		e.Fix = "check the registration of the client there"
+	case s.Mode == IdentityBinding && (code == http.StatusUnauthorized || code == http.StatusForbidden):
+		return bindingMissing(s, status(code))
 	default:
-		e.reason, e.verdict = ReasonServiceUnavailable, notTheService
-		e.cause = fmt.Sprintf("%s sent %s, which is not an answer of Entra", s.host(), status(resp.StatusCode))
-		e.fix = s.whatAnswers()
+		e.Reason = fault.ServiceUnavailable
+		e.Cause = fmt.Sprintf("%s sent %s, which is not an answer of Entra", s.endpoint, status(code))
+		e.Fix = s.whatAnswers()
 	}
 	return e
 }

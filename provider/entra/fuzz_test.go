@@ -11,7 +11,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// Whatever an authority or the metadata service answers, the error is one of ours,
+// Whatever an authority or the metadata service answers, the error is one of ours, and
 // its text one bounded line that depends on no more of the answer than the status,
 // the numbers and the OAuth word.
 func FuzzRefusal(f *testing.F) {
@@ -28,7 +28,7 @@ func FuzzRefusal(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		var r refusal
+		var r errorBody
 		_ = json.Unmarshal([]byte(body), &r)
 		if !oauthError(r.Error) {
 			r.Error = ""
@@ -38,28 +38,27 @@ func FuzzRefusal(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, IdentityBinding} {
-			got := refused(answer(status, body), person(mode))
+			got := person(mode).refused(answer(status, body))
 			checkText(t, got)
-			if again := refused(answer(status, string(plain)), person(mode)); got.Error() != again.Error() {
+			if again := person(mode).refused(answer(status, string(plain))); got.Error() != again.Error() {
 				t.Errorf("%s: the text depends on more of the answer: %s, not %s", mode, got, again)
 			}
 		}
 		for _, id := range []string{"", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"} {
 			s := person(ManagedIdentity)
 			s.ClientID = id
-			n := nodeRefusal{status: status}
-			_ = json.Unmarshal([]byte(body), &n)
-			checkText(t, n.explain(s))
-			for text := range strings.FieldsSeq(n.Description) {
-				if len(text) > 40 && strings.Contains(n.explain(s).Error(), text) {
-					t.Errorf("the description is shown: %s", n.explain(s))
+			got := s.refusedByIMDS(answer(status, body))
+			checkText(t, got)
+			for text := range strings.FieldsSeq(r.Description) {
+				if len(text) > 40 && strings.Contains(got.Error(), text) {
+					t.Errorf("the description is shown: %s", got)
 				}
 			}
 		}
 	})
 }
 
-// Whatever a token holds, its claims are bounded lines, and only a JWT has any.
+// Whatever a token contains, its claims are bounded lines, and only a JWT has any.
 func FuzzClaims(f *testing.F) {
 	for _, payload := range []string{
 		`{"iss":"https://oidc.example/","sub":"system:serviceaccount:shop:reader","aud":["api://AzureADTokenExchange"]}`,
@@ -82,9 +81,8 @@ func FuzzClaims(f *testing.F) {
 		}
 		for _, code := range []int{700213, 50013, 50166, 700024} {
 			s := person(WorkloadIdentity)
-			s.Assertion, s.code = request.Secret(token), code
-			explain, _ := s.known(code)
-			if text := explain(s).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
+			s.Assertion = request.Secret(token)
+			if text := s.numbered(code).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
 				t.Errorf("got %d bytes: %q", len(text), text)
 			}
 		}

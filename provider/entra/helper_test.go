@@ -3,21 +3,20 @@ package entra_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 const (
@@ -52,19 +51,40 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-// way is a transporter to the box.
-func (w *world) way(t testing.TB) *transport.Client {
+// transport leads to the world's fake Azure.
+func (w *world) transport(t testing.TB) *transport.Client {
 	t.Helper()
 	pool := w.Transport()
 	t.Cleanup(pool.CloseIdleConnections)
 	return transport.New(pool, "test").For(transport.PhaseSignIn)
 }
 
-// exchange tries once.
-func (w *world) exchange(t testing.TB) *entra.Exchange {
+// exchange signs in to the world's fake Azure and retries nothing, unless a change says so.
+func (w *world) exchange(t testing.TB, changes ...func(*entra.Config)) *entra.Exchange {
 	t.Helper()
-	way := w.way(t)
-	return &entra.Exchange{Transport: way, Node: way, Retry: policy.RetryOptions{MaxRetries: -1}}
+	client := w.transport(t)
+	return newExchange(t, entra.Config{Transport: client, IMDS: client}, changes...)
+}
+
+func newExchange(t testing.TB, cfg entra.Config, changes ...func(*entra.Config)) *entra.Exchange {
+	t.Helper()
+	cfg.Throttle = throttle.Config{Max: 100}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	x, err := entra.NewExchange(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// retryOnce is a change of an exchange.
+func retryOnce(cfg *entra.Config) { cfg.Throttle.Retries = 1 }
+
+// with is a change of an exchange.
+func with(proxy *entra.TokenProxy) func(*entra.Config) {
+	return func(cfg *entra.Config) { cfg.Proxy = proxy }
 }
 
 func (w *world) identity(mode entra.Mode) entra.Identity {
@@ -95,7 +115,7 @@ func (w *world) bound(t testing.TB, pod azuretest.Pod) entra.Identity {
 	return id
 }
 
-// apiServer starts the cluster's apiserver and writes the provider's credentials.
+// apiServer starts the cluster's API server and writes the provider's credentials.
 func (w *world) apiServer(t testing.TB) (*azuretest.APIServer, string) {
 	t.Helper()
 	api, err := w.cluster.APIServer()
@@ -125,19 +145,16 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// checkRefusal checks an error of the package: its reason, its form, and what it says.
-func checkRefusal(t testing.TB, err error, reason string, says ...string) {
+// checkRefusal checks an error: its reason, its form, and what it says.
+func checkRefusal(t testing.TB, err error, reason fault.Reason, says ...string) {
 	t.Helper()
-	var typed interface {
-		error
-		Reason() string
-	}
+	var typed *fault.Error
 	if !errors.As(err, &typed) {
 		t.Fatalf("got %T %v, want %s", err, err, reason)
 	}
 	text := err.Error()
-	if typed.Reason() != reason {
-		t.Errorf("got %s (%s), want %s", typed.Reason(), text, reason)
+	if typed.Reason != reason {
+		t.Errorf("got %s (%s), want %s", typed.Reason, text, reason)
 	}
 	if strings.ContainsAny(text, "\n\r\x1b") || !strings.Contains(text, "; ") || strings.Contains(text, "eyJ") || strings.Contains(text, "Trace ID") || len(text) > 1000 {
 		t.Errorf("text of %d bytes: %q", len(text), text)
@@ -168,31 +185,20 @@ func outOfTime(t testing.TB) context.Context {
 	return ctx
 }
 
-func writePEM(t testing.TB, file string, certificate []byte) {
-	t.Helper()
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+// clock is set by hand.
+type clock struct {
+	mu  sync.Mutex // guards now
+	now time.Time
 }
 
-// captureStderr collects what is printed to standard error until the function that it
-// returns is called.
-func captureStderr(t testing.TB) func() string {
-	t.Helper()
-	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := os.Stderr
-	os.Stderr = file
-	t.Cleanup(func() { os.Stderr = before; _ = file.Close() })
-	return func() string {
-		os.Stderr = before
-		text, err := os.ReadFile(file.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
 }

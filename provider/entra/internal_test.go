@@ -8,12 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
 // person is an identity of the mode with names as long as real ones.
@@ -23,7 +21,7 @@ func person(mode Mode) signIn {
 		TenantID: "11111111-2222-3333-4444-555555555555", TenantIDFrom: "annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader",
 		ClientID: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", ClientIDFrom: "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
 		ServiceAccount: "system:serviceaccount:shop:reader",
-	}, scope: "https://vault.azure.net/.default"}
+	}, scope: "https://vault.azure.net/.default", endpoint: "login.microsoftonline.com"}
 	// {"iss":"https://oidc.example/","sub":"system:serviceaccount:shop:reader","aud":"api://..."}
 	const exchange = "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8iLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDpyZWFkZXIiLCJhdWQiOiJhcGk6Ly9BenVyZUFEVG9rZW5FeGNoYW5nZSJ9.x"
 	const bound = "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8iLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDpyZWFkZXIiLCJhdWQiOiJhcGk6Ly9BS1NJZGVudGl0eUJpbmRpbmcifQ.x"
@@ -31,35 +29,39 @@ func person(mode Mode) signIn {
 	case WorkloadIdentity:
 		s.Assertion = exchange
 	case IdentityBinding:
-		s.Assertion, s.via = bound, "10.0.0.1"
+		s.Assertion, s.endpoint = bound, "10.0.0.1"
 	case ServicePrincipal:
 		s.ClientSecret = "secret"
 	case ManagedIdentity:
-		s.Authority, s.TenantID, s.via = "", "", nodeHost
+		s.Authority, s.TenantID, s.endpoint = "", "", imdsHost
 	}
 	return s
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 func answer(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// reasons are all that a refusal may be called.
-var reasons = []string{
-	ReasonFederatedCredentialMissing, ReasonApplicationNotFound, ReasonTenantNotFound, ReasonTokenExpired, ReasonTokenInvalid,
-	ReasonIssuerUnreachable, ReasonClientSecretInvalid, ReasonClientSecretExpired, ReasonManagedIdentityUnavailable,
-	ReasonSignInFailed, ReasonThrottled, ReasonServiceUnavailable,
+// reasons are all that a refusal may have.
+var reasons = []fault.Reason{
+	fault.FederatedCredentialMissing, fault.ApplicationNotFound, fault.TenantNotFound, fault.TokenExpired, fault.TokenInvalid,
+	fault.IssuerUnreachable, fault.ClientSecretInvalid, fault.ClientSecretExpired, fault.ManagedIdentityUnavailable,
+	fault.SignInFailed, fault.Throttled, fault.ServiceUnavailable,
 }
 
 func checkText(t testing.TB, err error) {
 	t.Helper()
-	e, ok := err.(*Error)
-	if !ok || !slices.Contains(reasons, e.Reason()) {
+	e, ok := err.(*fault.Error)
+	if !ok || !slices.Contains(reasons, e.Reason) {
 		t.Fatalf("got %T %v", err, err)
 	}
 	text := e.Error()
 	unprintable := strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
-	if unprintable || len(text) > 1000 || e.cause == "" || e.fix == "" { // kubelet cuts an event at 1024 bytes
+	if unprintable || len(text) > 1000 || e.Cause == "" || e.Fix == "" { // kubelet cuts an event at 1024 bytes
 		t.Errorf("%d bytes: %q", len(text), text)
 	}
 	for _, empty := range []string{`""`, "()", "%!", "  "} {
@@ -78,48 +80,27 @@ func TestEveryNumberInEveryMode(t *testing.T) {
 	for n := range assertionCodes {
 		numbers[n] = true
 		if _, twice := codes[n]; twice {
-			t.Errorf("%d stands twice", n)
+			t.Errorf("%d is in two tables", n)
 		}
 	}
-	for n := range meanings {
+	for n := range descriptions {
 		if numbers[n] {
-			t.Errorf("%d stands twice", n)
+			t.Errorf("%d is in two tables", n)
 		}
 		numbers[n] = true
 	}
 	for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, IdentityBinding} {
 		for n := range numbers {
-			err := refused(answer(400, fmt.Sprintf(`{"error":"invalid_client","error_codes":[%d]}`, n)), person(mode))
+			err := person(mode).refused(answer(400, fmt.Sprintf(`{"error":"invalid_client","error_codes":[%d]}`, n)))
 			checkText(t, err)
-			e := err.(*Error)
-			if e.Code != n {
-				t.Errorf("%s, AADSTS%d: got number %d", mode, n, e.Code)
+			e := err.(*fault.Error)
+			if e.AADSTS != n {
+				t.Errorf("%s, AADSTS%d: got number %d", mode, n, e.AADSTS)
 			}
-			if e.Reason() == ReasonSignInFailed && !strings.Contains(e.cause, fmt.Sprint("AADSTS", n)) {
+			if e.Reason == fault.SignInFailed && !strings.Contains(e.Cause, fmt.Sprint("AADSTS", n)) {
 				t.Errorf("%s, AADSTS%d: %s", mode, n, e)
 			}
 		}
-	}
-}
-
-// HTTPS_PROXY leads out of the cluster.
-func TestClusterIsReachedWithoutAProxy(t *testing.T) {
-	connections := &clusterPool{caFile: "/nonexistent", orSystem: true, conns: 1}
-	pool, err := connections.get("name.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if same, err := connections.get("name.example"); same != pool || err != nil {
-		t.Errorf("another pool for the same name: %v", err)
-	}
-	if other, err := connections.get("other.example"); err != nil || other.TLSClientConfig.ServerName != "other.example" {
-		t.Errorf("the pool of another name: %v", err)
-	}
-	if pool.Proxy != nil || pool.TLSClientConfig.InsecureSkipVerify || pool.TLSClientConfig.RootCAs != nil || pool.TLSClientConfig.ServerName != "name.example" {
-		t.Errorf("got %+v", pool)
-	}
-	if _, err := (&clusterPool{caFile: "/nonexistent", conns: 1}).get(""); err == nil {
-		t.Error("the apiserver must not be trusted for a certificate that somebody can buy")
 	}
 }
 
@@ -135,16 +116,22 @@ func TestRewriting(t *testing.T) {
 			t.Fatal(err)
 		}
 		var sent *http.Request
-		p := proxied{to: to, client: transport.New(roundTrip(func(r *http.Request) (*http.Response, error) { sent = r; return answer(200, ""), nil }), "")}
+		p := proxied{to: to, client: transport.New(roundTripper(func(r *http.Request) (*http.Response, error) { sent = r; return answer(200, ""), nil }), "")}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.request, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Do(req); err != nil {
-			t.Fatal(err)
+		for _, host := range []string{req.Host, ""} { // which net/http takes from the URL
+			req.Host = host
+			if _, err := p.Do(req); err != nil {
+				t.Fatal(err)
+			}
+			if sent.Host != "login.microsoftonline.com" {
+				t.Errorf("sent to %q", sent.Host)
+			}
 		}
-		if sent.URL.String() != c.want || sent.Host != "login.microsoftonline.com" || req.URL.String() != c.request {
-			t.Errorf("got %s with Host %s, want %s", sent.URL, sent.Host, c.want)
+		if sent.URL.String() != c.want || req.URL.String() != c.request {
+			t.Errorf("got %s, want %s", sent.URL, c.want)
 		}
 	}
 }
@@ -176,27 +163,6 @@ func TestOnNode(t *testing.T) {
 		}
 		if onNode(u) != want {
 			t.Errorf("%s: got %t", text, !want)
-		}
-	}
-}
-
-// Without settings of our own, azidentity would wait for minutes.
-func TestNodeRetryIsBounded(t *testing.T) {
-	o := nodeRetry(policy.RetryOptions{})
-	if o.MaxRetries < 1 || o.MaxRetries > 3 || o.RetryDelay <= 0 || o.MaxRetryDelay > 5*time.Second || o.TryTimeout > 10*time.Second {
-		t.Errorf("got %+v", o)
-	}
-	own := policy.RetryOptions{MaxRetries: -1, RetryDelay: 1, MaxRetryDelay: 2, TryTimeout: 3}
-	if o := nodeRetry(own); o.MaxRetries != -1 || o.RetryDelay != 1 || o.MaxRetryDelay != 2 || o.TryTimeout != 3 {
-		t.Errorf("got %+v", o)
-	}
-}
-
-// Names that whoever sent them made long or odd stay within bounds.
-func TestAccountNames(t *testing.T) {
-	for name, want := range map[string]bool{"a": true, "my-account.v2": true, "": false, "..": false, "a..b": false, "a/b": false, "A": false, strings.Repeat("a", 254): false} {
-		if isKubernetesName(name) != want {
-			t.Errorf("%q: got %t", name, !want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 )
 
@@ -19,39 +20,39 @@ func TestServicePrincipalSignsIn(t *testing.T) {
 	}
 }
 
-// A token that the right secret was exchanged for is not for whoever only knows the
+// A token that the right secret was exchanged for is not for a caller that only knows the
 // client ID.
 func TestSecretIsCheckedEveryTime(t *testing.T) {
-	w, x := newWorld(t), (*entra.Exchange)(nil)
+	w := newWorld(t)
 	w.app.AddSecret("right", time.Time{})
-	x = w.exchange(t)
+	x := w.exchange(t)
 	token(t, x, w.servicePrincipal("right"))
 	_, err := x.Token(t.Context(), w.servicePrincipal("wrong"), scope)
-	checkRefusal(t, err, entra.ReasonClientSecretInvalid)
+	checkRefusal(t, err, fault.ClientSecretInvalid)
 }
 
 func TestServicePrincipalRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		setup  func(*world, *entra.Identity)
-		reason string
+		reason fault.Reason
 		code   int
 		says   []string
 	}{
-		{"wrong secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY" }, entra.ReasonClientSecretInvalid, 7000215,
+		{"wrong secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY" }, fault.ClientSecretInvalid, 7000215,
 			[]string{clientID, "clientsecret of the secret that nodePublishSecretRef names", "not its ID"}},
-		{"expired", func(w *world, _ *entra.Identity) { w.app.AddSecret("old", time.Now().Add(-time.Hour)) }, entra.ReasonClientSecretExpired, 7000222,
+		{"expired", func(w *world, _ *entra.Identity) { w.app.AddSecret("old", time.Now().Add(-time.Hour)) }, fault.ClientSecretExpired, 7000222,
 			[]string{clientID, "clientsecret of the secret", "az ad app credential reset"}},
-		{"unknown application", func(_ *world, id *entra.Identity) { id.ClientID = uuid() }, entra.ReasonApplicationNotFound, 700016,
+		{"unknown application", func(_ *world, id *entra.Identity) { id.ClientID = uuid() }, fault.ApplicationNotFound, 700016,
 			[]string{"clientid of the nodePublishSecretRef", tenantID, "tenantID of the class"}},
-		{"no service principal", func(w *world, _ *entra.Identity) { w.app.FailWith(7000229) }, entra.ReasonApplicationNotFound, 7000229, nil},
-		{"unknown tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, entra.ReasonTenantNotFound, 90002, []string{"tenantID of the class"}},
-		{"managed identity", func(w *world, _ *entra.Identity) { w.app.FailWith(7000232) }, entra.ReasonSignInFailed, 7000232,
+		{"no service principal", func(w *world, _ *entra.Identity) { w.app.FailWith(7000229) }, fault.ApplicationNotFound, 7000229, nil},
+		{"unknown tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, fault.TenantNotFound, 90002, []string{"tenantID of the class"}},
+		{"managed identity", func(w *world, _ *entra.Identity) { w.app.FailWith(7000232) }, fault.SignInFailed, 7000232,
 			[]string{"AADSTS7000232", "managed identity, which has no client secret"}},
-		{"number of federation", func(w *world, _ *entra.Identity) { w.app.FailWith(700213) }, entra.ReasonSignInFailed, 700213, []string{"AADSTS700213"}},
-		{"number nobody knows", func(w *world, _ *entra.Identity) { w.app.FailWith(123456) }, entra.ReasonSignInFailed, 123456, []string{"AADSTS123456", "error?code=123456"}},
-		{"blocked", func(w *world, _ *entra.Identity) { w.app.FailWith(53003) }, entra.ReasonSignInFailed, 53003, []string{"Conditional Access"}},
-		{"loop", func(w *world, _ *entra.Identity) { w.app.FailWith(50196) }, entra.ReasonThrottled, 50196, []string{"login.microsoftonline.com"}},
+		{"number of federation", func(w *world, _ *entra.Identity) { w.app.FailWith(700213) }, fault.SignInFailed, 700213, []string{"AADSTS700213"}},
+		{"number nobody knows", func(w *world, _ *entra.Identity) { w.app.FailWith(123456) }, fault.SignInFailed, 123456, []string{"AADSTS123456", "error?code=123456"}},
+		{"blocked", func(w *world, _ *entra.Identity) { w.app.FailWith(53003) }, fault.SignInFailed, 53003, []string{"Conditional Access"}},
+		{"loop", func(w *world, _ *entra.Identity) { w.app.FailWith(50196) }, fault.Throttled, 50196, []string{"login.microsoftonline.com"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -59,7 +60,7 @@ func TestServicePrincipalRefusals(t *testing.T) {
 			c.setup(w, &id)
 			_, err := w.exchange(t).Token(t.Context(), id, scope)
 			checkRefusal(t, err, c.reason, c.says...)
-			if typed, ok := err.(*entra.Error); !ok || typed.Code != c.code {
+			if typed, ok := err.(*fault.Error); !ok || typed.AADSTS != c.code {
 				t.Errorf("got %+v, want number %d", err, c.code)
 			}
 			if strings.Contains(err.Error(), "CANARY") {
@@ -72,7 +73,7 @@ func TestServicePrincipalRefusals(t *testing.T) {
 func TestNoSecretIsABug(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.exchange(t).Token(t.Context(), w.servicePrincipal(""), scope)
-	if _, typed := err.(*entra.Error); err == nil || typed || w.Count(azuretest.Token) != 0 {
+	if _, typed := err.(*fault.Error); err == nil || typed || w.Count(azuretest.Token) != 0 {
 		t.Errorf("got %v", err)
 	}
 	if _, err := w.exchange(t).Token(t.Context(), entra.Identity{Mode: "other"}, scope); err == nil {

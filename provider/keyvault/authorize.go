@@ -3,19 +3,24 @@ package keyvault
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
+
+	"akv-csi-provider/provider/request"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-type callerKey struct{}
+type tokenKey struct{}
 
-func withCaller(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
+// withToken returns the context of requests with that token. The SDK's clients have no
+// other parameter in which it could travel.
+func withToken(ctx context.Context, token request.Secret) context.Context {
+	return context.WithValue(ctx, tokenKey{}, token)
 }
 
 // authorize puts the caller's own token on each request. One client serves all
@@ -32,15 +37,15 @@ type authorize struct {
 }
 
 func (a authorize) Do(req *policy.Request) (*http.Response, error) {
-	caller, ok := req.Raw().Context().Value(callerKey{}).(Caller)
-	if !ok || caller.Token == "" {
-		return nil, errNoCaller
+	token, _ := req.Raw().Context().Value(tokenKey{}).(request.Secret)
+	if token == "" {
+		return nil, errNoToken
 	}
 	// The SDK goes where a list says that its next page is.
 	if u := req.Raw().URL; u.Scheme != "https" || !strings.EqualFold(u.Hostname(), a.host) || u.Port() != "" && u.Port() != "443" {
 		return nil, errElsewhere
 	}
-	req.Raw().Header.Set("Authorization", "Bearer "+string(caller.Token))
+	req.Raw().Header.Set("Authorization", "Bearer "+string(token))
 	resp, err := req.Next()
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
@@ -49,38 +54,42 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, &unauthorized{
-		challenge: resp.Header.Get("WWW-Authenticate"), body: body,
-		unknownKey: bytes.Contains(body, []byte("AKV10046")),
-	}
+	return nil, newUnauthorized(resp.Header, body)
 }
 
-// unauthorized carries a 401 past the SDK's bearer-token policy.
+// unauthorized carries a 401 past the SDK's bearer-token policy. It is immutable: those
+// who share a read share it.
 type unauthorized struct {
 	challenge  string
-	body       []byte
+	body       errorBody
 	unknownKey bool // the vault does not know the key that signed the token
+}
+
+func newUnauthorized(h http.Header, body []byte) *unauthorized {
+	u := &unauthorized{challenge: h.Get("WWW-Authenticate"), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
+	_ = json.Unmarshal(body, &u.body) // an HTML page leaves it empty
+	return u
 }
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }
 
-// NonRetriable marks the error for azcore's retry policy; the gate tries again.
+// NonRetriable marks the error in azcore's way; the throttle decides by itself.
 func (*unauthorized) NonRetriable() {}
 
 // bug is an error that no state of a vault can cause.
 type bug struct{ error }
 
-// NonRetriable marks the error for azcore's retry policy.
+// NonRetriable marks the error in azcore's way: it says nothing of the service.
 func (bug) NonRetriable() {}
 
 // foreign is an error of an answer that no vault gives.
 type foreign struct{ error }
 
-// NonRetriable marks the error for azcore's retry policy.
+// NonRetriable marks the error in azcore's way.
 func (foreign) NonRetriable() {}
 
 var (
-	errNoCaller  = bug{errors.New("a request to Key Vault without a caller")}
+	errNoToken   = bug{errors.New("a request to Key Vault without a token")}
 	errForeign   = foreign{errors.New("an answer for something else")}
 	errElsewhere = foreign{errors.New("the next page of a list is not at the vault")}
 	errTooMany   = foreign{errors.New("a list without an end")}

@@ -2,89 +2,70 @@ package keyvault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
-	"akv-csi-provider/provider/gate"
-	"akv-csi-provider/provider/transport"
+	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/throttle"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// Resource asks a vault for what tokens must be made, as its challenge tells
+// keepResource is how long the resource of a vault is cached: it never changes.
+const keepResource = 365 * 24 * time.Hour
+
+// Resource asks a vault for which resource tokens must be issued, as its challenge says
 // ("Authentication, requests and responses" of Key Vault's REST API). It is for
 // clouds whose resource is known from a file only, which the vault corrects; a vault
 // that names none, or one that is not its own, leaves it at fallback. The answer is
-// kept. The request carries no credential. Its error is an *Error or the context's own.
+// cached. The request carries no credential. Its error is a *fault.Error or the context's own.
 func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, error) {
 	v, err := r.vault(host)
 	if err != nil {
 		return "", err
 	}
-	v.mu.Lock()
-	known := v.resource
-	v.mu.Unlock()
-	if known != "" {
-		return known, nil
+	q := question{Object: Object{Host: host}}
+	resource, _, err := r.resources.Do(ctx, host, Freshness{Urgent: true}, func(ctx context.Context, call *coalesce.Call) (string, coalesce.Life, error) {
+		challenge, err := v.challenge(throttle.WithTrace(ctx, call, q.explain), host)
+		if err != nil {
+			return "", coalesce.Life{}, q.explain(err)
+		}
+		resource := resourceOf(challenge, host)
+		if resource == "" { // the fallback is not the vault's word, and may be another's for the next caller
+			return "", coalesce.Life{}, nil
+		}
+		return resource, coalesce.Life{Until: r.cfg.Now().Add(keepResource)}, nil
+	})
+	switch {
+	case err != nil:
+		return "", inTime(err, q.Object)
+	case resource == "":
+		return fallback, nil
 	}
-	challenge := ""
-	err = v.gate.Do(ctx, func() bool { return true }, func(ctx context.Context) (err error) {
-		challenge, err = r.challenge(ctx, host)
-		return err
-	}, judge)
-	if err != nil {
-		return "", unreachable(ctx, err, host)
-	}
-	if known = resourceOf(challenge, host); known == "" {
-		return fallback, nil // which is not the vault's word, and may be another's for the next caller
-	}
-	v.mu.Lock()
-	v.resource = known
-	v.mu.Unlock()
-	return known, nil
+	return resource, nil
 }
 
 // challenge sends a request without a token, which a vault refuses before anything else.
-func (r *Reader) challenge(ctx context.Context, host string) (string, error) {
-	pipeline := runtime.NewPipeline("akv-csi-provider", "", runtime.PipelineOptions{}, &policy.ClientOptions{
-		Transport: r.cfg.Transport, Retry: policy.RetryOptions{MaxRetries: -1}})
+func (v *vault) challenge(ctx context.Context, host string) (string, error) {
 	req, err := runtime.NewRequest(ctx, http.MethodGet, "https://"+host+"/secrets?api-version=7.4")
 	if err != nil {
-		return "", fmt.Errorf("ask %s: %w", host, err)
+		return "", bug{fmt.Errorf("ask %s: %w", host, err)}
 	}
-	resp, err := pipeline.Do(req)
+	resp, err := v.anonymous.Do(req)
 	if err != nil {
 		return "", err
 	}
-	defer runtime.Drain(resp)
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized:
 		return resp.Header.Get("WWW-Authenticate"), nil
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= http.StatusInternalServerError:
-		return "", &refusal{status: resp.StatusCode, rest: gate.RetryAfter(resp.Header)}
+		return "", runtime.NewResponseError(resp)
 	}
 	return "", nil
-}
-
-// unreachable explains that a vault could not be asked anything.
-func unreachable(ctx context.Context, err error, host string) error {
-	var network *transport.Error
-	var refused *refusal
-	switch {
-	case errors.As(err, &refused):
-		return refusalError(refused, Object{Host: host}, Caller{}, getting)
-	case errors.As(err, &network):
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
-	default:
-		network = transport.Timeout(host, transport.PhaseRead)
-	}
-	return networkError(network, Object{Host: host})
 }
 
 var challengeValue = regexp.MustCompile(`(scope|resource)="?([^", ]+)`)

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 )
 
@@ -26,49 +27,40 @@ var rights = map[request.Type]struct{ role, option string }{
 	request.TypeKey:    {"Key Vault Crypto User", "--key-permissions"},
 }
 
-// forbidden tells the kinds of a 403 apart by the inner code.
-func (e *Error) forbidden(a answer, p Principal, to access) {
-	host := e.Objects[0].Host
-	switch inner := a.Error.Inner.Code; {
+// forbidden distinguishes the kinds of a 403 by the inner code.
+func (q question) forbidden(body errorBody) error {
+	switch inner := body.Error.Inner.Code; {
 	case strings.HasSuffix(inner, "Disabled"):
-		e.reason = ReasonObjectDisabled
-		e.cause = host + " has {objects} disabled"
-		e.fix = "enable it, or name another version"
+		return q.fault(fault.ObjectDisabled, q.Host+" has {objects} disabled", "enable it, or name another version")
 	case inner == "ForbiddenByFirewall", inner == "ForbiddenByConnection":
-		e.reason = ReasonVaultFirewall
-		e.cause = "the firewall of " + host + " does not let this node" + clientAddress(a.Error.Message) + " read {objects}"
-		e.fix = "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
-	default:
-		e.accessDenied(a, p, to)
+		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" does not let this node"+clientAddress(body.Error.Message)+" read {objects}",
+			"add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint")
 	}
+	return q.accessDenied(body)
 }
 
-func (e *Error) accessDenied(a answer, p Principal, to access) {
-	host, right := e.Objects[0].Host, rights[e.Objects[0].Type]
-	vault, _, _ := strings.Cut(host, ".")
-	verb, permissions := "get", "get"
-	if to == listing {
-		verb, permissions = "list the versions of", "get list"
+func (q question) accessDenied(body errorBody) error {
+	right := rights[q.Type]
+	vault, _, _ := strings.Cut(q.Host, ".")
+	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", q.principal, q.Host)
+	if q.access == listing {
+		permissions = "get list"
+		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, as objectVersionHistory needs", q.principal, q.Host)
 	}
-	id := p.ClientID
+	id := q.principal.ClientID
 	if id == "" { // of the node: only the vault knows it
-		id = callerID(a.Error.Message)
+		id = callerID(body.Error.Message)
 	}
 	role := fmt.Sprintf(`az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)"`, id, right.role, vault)
 	policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s %s %s", vault, id, right.option, permissions)
-	e.reason = ReasonAccessDenied
-	e.cause = fmt.Sprintf("%s may not %s {objects} from %s", p, verb, host)
-	if to == listing {
-		e.cause = fmt.Sprintf("%s may not %s {objects} in %s, as objectVersionHistory needs", p, verb, host)
-	}
-	switch a.Error.Inner.Code {
+	fix := "run " + role + ", or, for a vault with access policies, " + policy
+	switch body.Error.Inner.Code {
 	case "ForbiddenByRbac":
-		e.fix = "run " + role + " and allow it some minutes to spread"
+		fix = "run " + role + " and allow it some minutes to spread"
 	case "AccessDenied", "ForbiddenByPolicy":
-		e.fix = "run " + policy
-	default:
-		e.fix = "run " + role + ", or, for a vault with access policies, " + policy
+		fix = "run " + policy
 	}
+	return q.fault(fault.AccessDenied, cause, fix)
 }
 
 var callerText = regexp.MustCompile(`appid=(` + guid + `)`)

@@ -10,16 +10,17 @@ import (
 	"time"
 	"unicode"
 
-	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/transport"
 )
 
-var reasons = []string{
-	keyvault.ReasonVaultNotFound, keyvault.ReasonAccessDenied, keyvault.ReasonVaultFirewall, keyvault.ReasonWrongTenant,
-	keyvault.ReasonTokenRejected, keyvault.ReasonObjectNotFound, keyvault.ReasonObjectDisabled, keyvault.ReasonVaultRefused,
-	keyvault.ReasonThrottled, keyvault.ReasonServiceUnavailable, transport.ReasonTimeout,
+var reasons = []fault.Reason{
+	fault.VaultNotFound, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant,
+	fault.TokenRejected, fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultRefused,
+	fault.Throttled, fault.ServiceUnavailable, fault.Timeout,
 }
 
 // FuzzAnswer answers with anything: what comes of it is a value with a version, or
@@ -54,7 +55,7 @@ func FuzzAnswer(f *testing.F) {
 				Transport: transport.New(vault(func(*http.Request) (*http.Response, error) {
 					return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Header: http.Header{"Www-Authenticate": {challenge}}}, nil
 				}), "test").For(transport.PhaseRead),
-				Gate: gate.Config{Max: 1}, Timeout: time.Minute,
+				Throttle: throttle.Config{Max: 1}, Timeout: time.Minute,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -69,15 +70,15 @@ func FuzzAnswer(f *testing.F) {
 				}
 				continue
 			}
-			var typed *keyvault.Error
-			if !errors.As(err, &typed) || !slices.Contains(reasons, typed.Reason()) {
+			var typed *fault.Error
+			if !errors.As(err, &typed) || !slices.Contains(reasons, typed.Reason) {
 				t.Fatalf("%T %v", err, err)
 			}
 			text := err.Error()
 			if len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(text, "{") {
 				t.Errorf("not one short line: %q", text)
 			}
-			if typed.Reason() != keyvault.ReasonVaultRefused && strings.Contains(text, canary) {
+			if typed.Reason != fault.VaultRefused && strings.Contains(text, canary) {
 				t.Errorf("holds a piece of the answer: %q", text)
 			}
 			if _, err := reader().Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())(); err != nil && !errors.As(err, &typed) {

@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
 )
 
 // A caller that joins a read which the last of its callers has just given up.
@@ -27,7 +27,7 @@ func TestReadGivenUp(t *testing.T) {
 				time.Sleep(time.Millisecond) // the pool needs a moment
 				return nil, req.Context().Err()
 			}
-		}, func(c *keyvault.Config) { c.Keep = ttl })
+		}, func(c *keyvault.Config) { c.CacheTTL = ttl })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -88,7 +88,7 @@ func TestFirstMountOfAnOlderList(t *testing.T) {
 				}
 				return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
 			}
-		}(), func(c *keyvault.Config) { c.Keep = ttl })
+		}(), func(c *keyvault.Config) { c.CacheTTL = ttl })
 		go func() {
 			_, _ = r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, fresh())()
 		}()
@@ -106,7 +106,7 @@ func TestFirstMountOfAnOlderList(t *testing.T) {
 // The same while a later page waits for its next try.
 func TestFirstMountBetweenTriesOfAPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := configured(t, pages(), func(c *keyvault.Config) { c.Keep = ttl })
+		r := configured(t, pages(), func(c *keyvault.Config) { c.CacheTTL = ttl })
 		go func() {
 			_, _ = r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 9, fresh())()
 		}()
@@ -135,7 +135,7 @@ func TestFatPages(t *testing.T) {
 	}
 }
 
-func throttle(rest string) (*http.Response, error) {
+func throttled(rest string) (*http.Response, error) {
 	resp, err := answer(http.StatusTooManyRequests, `{"error":{"code":"Throttled"}}`)
 	resp.Header.Set("Retry-After", rest)
 	return resp, err
@@ -148,10 +148,10 @@ func TestRestIsNotForgotten(t *testing.T) {
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			if req.URL.Host == host {
 				victim++
-				return throttle("60")
+				return throttled("60")
 			}
 			return secret(req, "v")
-		}, func(c *keyvault.Config) { c.Gate.Retries = 0; c.Timeout = 10 * time.Second })
+		}, func(c *keyvault.Config) { c.Throttle.Retries = 0; c.Timeout = 10 * time.Second })
 		ask := func(h string) {
 			o := object(request.TypeSecret, "s")
 			o.Host = h
@@ -178,8 +178,10 @@ func TestLongRetryAfter(t *testing.T) {
 	for _, rest := range []string{"60", "70000", "31536000"} {
 		synctest.Test(t, func(t *testing.T) {
 			var closed time.Duration
-			r := configured(t, func(*http.Request) (*http.Response, error) { return throttle(rest) },
-				func(c *keyvault.Config) { c.Gate = gate.Config{Max: 1, Closed: func(d time.Duration) { closed = d }} })
+			r := configured(t, func(*http.Request) (*http.Response, error) { return throttled(rest) },
+				func(c *keyvault.Config) {
+					c.Throttle = throttle.Config{Max: 1, OnOpen: func(d time.Duration) { closed = d }}
+				})
 			_, _ = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
 			if closed < time.Minute {
 				t.Errorf("Retry-After %s: closed for %v", rest, closed)
@@ -197,14 +199,14 @@ func TestListIsTriedAgain(t *testing.T) {
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(req.URL.Path, "/versions") {
 				if lists.Add(1) == 1 {
-					return throttle("1") // once; the vault is well from then on
+					return throttled("1") // once; the vault is well from then on
 				}
 				return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
 			}
 			gets.Add(1)
 			return secret(req, "v")
 		}, func(c *keyvault.Config) {
-			c.Gate = gate.Config{Max: 32, Retries: 3, Closed: func(time.Duration) { closed.Add(1) }}
+			c.Throttle = throttle.Config{Max: 32, Retries: 3, OnOpen: func(time.Duration) { closed.Add(1) }}
 		})
 		go func() {
 			_, _ = r.Versions(t.Context(), caller("evil"), object(request.TypeSecret, "x"), 9, fresh())()

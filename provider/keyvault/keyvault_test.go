@@ -13,9 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"akv-csi-provider/provider/gate"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/transport"
 )
 
@@ -41,16 +42,16 @@ func secret(req *http.Request, value string) (*http.Response, error) {
 
 func reader(t *testing.T, concurrency int, v vault) *keyvault.Reader {
 	t.Helper()
-	return configured(t, v, func(c *keyvault.Config) { c.Gate.Max = concurrency })
+	return configured(t, v, func(c *keyvault.Config) { c.Throttle.Max = concurrency })
 }
 
 func configured(t *testing.T, v vault, change func(*keyvault.Config)) *keyvault.Reader {
 	t.Helper()
 	cfg := keyvault.Config{
-		Transport: transport.New(v, "test").For(transport.PhaseRead),
-		Gate:      gate.Config{Max: 32, Retries: 2},
-		Timeout:   50 * time.Second,
-		KeepBytes: 16 << 20,
+		Transport:  transport.New(v, "test").For(transport.PhaseRead),
+		Throttle:   throttle.Config{Max: 32, Retries: 2},
+		Timeout:    50 * time.Second,
+		CacheBytes: 16 << 20,
 	}
 	if change != nil {
 		change(&cfg)
@@ -63,7 +64,7 @@ func configured(t *testing.T, v vault, change func(*keyvault.Config)) *keyvault.
 }
 
 // fresh is the need of a pod that starts now.
-func fresh() keyvault.Need { return keyvault.Need{Since: time.Now(), First: true} }
+func fresh() keyvault.Freshness { return keyvault.Freshness{NotBefore: time.Now(), Urgent: true} }
 
 func caller(name string) keyvault.Caller {
 	return keyvault.Caller{Principal: keyvault.Principal{TenantID: "tenant", ClientID: name}, Token: "token of x", Expires: time.Now().Add(time.Hour)}
@@ -106,8 +107,8 @@ func TestForeignAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, body) })
 			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: "1"}, fresh())()
-			var typed *keyvault.Error
-			if !errors.As(err, &typed) || typed.Reason() != keyvault.ReasonServiceUnavailable {
+			var typed *fault.Error
+			if !errors.As(err, &typed) || typed.Reason != fault.ServiceUnavailable {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -132,11 +133,11 @@ func TestTokensDoNotMix(t *testing.T) {
 		group.Go(func() {
 			name := []string{"good", "refused"}[i%2] + fmt.Sprint(i)
 			got, err := r.Get(t.Context(), keyvault.Caller{Principal: keyvault.Principal{ClientID: name}, Token: request.Secret(name), Expires: time.Now().Add(time.Hour)}, keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())()
-			var typed *keyvault.Error
+			var typed *fault.Error
 			switch {
 			case i%2 == 0 && (err != nil || got.Text != name):
 				t.Errorf("%s: got %q, %v", name, got.Text, err)
-			case i%2 == 1 && (!errors.As(err, &typed) || typed.Reason() != keyvault.ReasonWrongTenant):
+			case i%2 == 1 && (!errors.As(err, &typed) || typed.Reason != fault.WrongTenant):
 				t.Errorf("%s: got %v", name, err)
 			}
 		})
@@ -223,8 +224,8 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "late"), fresh())()
-	var typed *keyvault.Error
-	if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"late"`) {
+	var typed *fault.Error
+	if !errors.As(err, &typed) || typed.Reason != fault.Timeout || !strings.Contains(err.Error(), `"late"`) {
 		t.Errorf("got %v", err)
 	}
 	close(release)
@@ -244,7 +245,7 @@ func TestTriesAreBounded(t *testing.T) {
 				return nil, req.Context().Err()
 			}
 			return secret(req, "v")
-		}, func(c *keyvault.Config) { c.Gate.TryTimeout = time.Second })
+		}, func(c *keyvault.Config) { c.Throttle.AttemptTimeout = time.Second })
 		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); err != nil || got.Text != "v" || tries.Load() != 2 {
 			t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
 		}
@@ -257,12 +258,12 @@ func TestEveryTryStalls(t *testing.T) {
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
-		}, func(c *keyvault.Config) { c.Gate.TryTimeout, c.Gate.Retries = time.Second, 100 })
+		}, func(c *keyvault.Config) { c.Throttle.AttemptTimeout, c.Throttle.Retries = time.Second, 100 })
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh())()
-		var typed *keyvault.Error
-		if !errors.As(err, &typed) || typed.Reason() != transport.ReasonTimeout || !strings.Contains(err.Error(), `"my-secret"`) {
+		var typed *fault.Error
+		if !errors.As(err, &typed) || typed.Reason != fault.Timeout || !strings.Contains(err.Error(), `"my-secret"`) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -280,6 +281,7 @@ func TestCallerThatLeaves(t *testing.T) {
 	}
 }
 
+// The failures of many objects with one cause are one error that names them.
 func TestErrorOfManyObjects(t *testing.T) {
 	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 		if strings.Contains(req.URL.Path, "off") {
@@ -287,27 +289,19 @@ func TestErrorOfManyObjects(t *testing.T) {
 		}
 		return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
 	})
-	failure := func(name string) *keyvault.Error {
-		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name, Version: ""}, fresh())()
-		var typed *keyvault.Error
-		if !errors.As(err, &typed) {
-			t.Fatalf("got %v", err)
-		}
-		return typed
+	failure := func(name string) error {
+		_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: name}, fresh())()
+		return err
 	}
-	first, second := failure("s0"), failure("s1")
-	if first.Cause() != second.Cause() || first.Cause() == failure("off").Cause() {
-		t.Error("causes are not told apart by what they are")
+	errs := []error{failure("off")}
+	for i := range 60 {
+		errs = append(errs, failure(fmt.Sprintf("s%d", i)))
 	}
-	objects := first.Objects
-	for i := range 59 {
-		objects = append(objects, failure(fmt.Sprintf("s%d", i+1)).Objects...)
+	several, ok := errors.AsType[fault.Errors](fault.Join(errs))
+	if !ok || len(several) != 2 {
+		t.Fatalf("got %v", fault.Join(errs))
 	}
-	all := first.Of(objects)
-	if len(first.Objects) != 1 || len(all.Objects) != 60 {
-		t.Errorf("%d and %d objects", len(first.Objects), len(all.Objects))
-	}
-	if text := all.Error(); !strings.Contains(text, `secret "s49", and 10 more;`) || strings.Contains(text, "s50") {
+	if text := several[1].Error(); !strings.Contains(text, `secret "s49", and 10 more;`) || strings.Contains(text, "s50") {
 		t.Errorf("got %s", text)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 )
@@ -74,7 +75,7 @@ func TestForeignKeysAndCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusOK, c.body) })
 			got, err := r.Get(t.Context(), caller("a"), object(c.kind, "x"), fresh())()
-			wantReason(t, err, keyvault.ReasonServiceUnavailable)
+			wantReason(t, err, fault.ServiceUnavailable)
 			if got.Version != "" || got.Key != nil || got.CER != nil {
 				t.Errorf("a value came with the error: %+v", got)
 			}
@@ -82,10 +83,10 @@ func TestForeignKeysAndCertificates(t *testing.T) {
 	}
 }
 
-func wantReason(t *testing.T, err error, want string) {
+func wantReason(t *testing.T, err error, want fault.Reason) {
 	t.Helper()
-	var typed *keyvault.Error
-	if !errors.As(err, &typed) || typed.Reason() != want {
+	var typed *fault.Error
+	if !errors.As(err, &typed) || typed.Reason != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -150,7 +151,7 @@ func TestNextPageElsewhere(t *testing.T) {
 			return answer(http.StatusOK, `{"value":[],"nextLink":"`+link+`"}`)
 		})
 		_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())()
-		wantReason(t, err, keyvault.ReasonServiceUnavailable)
+		wantReason(t, err, fault.ServiceUnavailable)
 	}
 }
 
@@ -161,7 +162,7 @@ func TestEndlessList(t *testing.T) {
 		return answer(http.StatusOK, `{"value":[],"nextLink":"https://contoso.vault.azure.net/secrets/x/versions?a=b"}`)
 	})
 	_, err := r.Versions(t.Context(), caller("a"), object(request.TypeSecret, "x"), 2, fresh())()
-	wantReason(t, err, keyvault.ReasonVaultRefused)
+	wantReason(t, err, fault.VaultRefused)
 	if pages.Load() != 400 {
 		t.Errorf("%d pages", pages.Load())
 	}
@@ -178,7 +179,7 @@ func TestListDenied(t *testing.T) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)
 		})
 		_, err := r.Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())()
-		wantReason(t, err, keyvault.ReasonAccessDenied)
+		wantReason(t, err, fault.AccessDenied)
 		for _, s := range append(says, "list the versions", "objectVersionHistory") {
 			if err == nil || !strings.Contains(err.Error(), s) {
 				t.Errorf("does not say %q: %v", s, err)
@@ -203,7 +204,7 @@ func TestOtherType(t *testing.T) {
 		t.Helper()
 		paths = nil
 		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())()
-		wantReason(t, err, keyvault.ReasonObjectNotFound)
+		wantReason(t, err, fault.ObjectNotFound)
 		if !slices.Equal(paths, want) {
 			t.Errorf("asked for %v, want %v", paths, want)
 		}
@@ -277,7 +278,7 @@ func TestResourceOfAVaultThatIsAway(t *testing.T) {
 			return resp, err
 		})
 		_, err := r.Resource(t.Context(), stackHost, fallback)
-		wantReason(t, err, keyvault.ReasonServiceUnavailable)
+		wantReason(t, err, fault.ServiceUnavailable)
 		if err == nil || !strings.Contains(err.Error(), "503") || strings.Contains(err.Error(), "{") {
 			t.Errorf("got %v", err)
 		}
@@ -292,7 +293,7 @@ func TestResourceOfAVaultThatIsNotThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) { return nil, errors.New("broken") })
 		_, err := r.Resource(t.Context(), host, "https://x.example")
-		wantReason(t, err, keyvault.ReasonServiceUnavailable)
+		wantReason(t, err, fault.ServiceUnavailable)
 		if err == nil || strings.Contains(err.Error(), "{") || !strings.Contains(err.Error(), host) {
 			t.Errorf("got %v", err)
 		}

@@ -17,15 +17,15 @@ import (
 
 // Metrics are the instruments of one process. It is safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
-	grpc     *grpcprom.ServerMetrics
-	mounts   *prometheus.HistogramVec
-	lax      *prometheus.CounterVec
-	requests *prometheus.HistogramVec
-	answers  *prometheus.CounterVec
-	signIns  *prometheus.CounterVec
-	closed   *prometheus.CounterVec
-	rotated  *prometheus.CounterVec
+	registry      *prometheus.Registry
+	grpc          *grpcprom.ServerMetrics
+	mounts        *prometheus.HistogramVec
+	classWarnings *prometheus.CounterVec
+	requests      *prometheus.HistogramVec
+	answers       *prometheus.CounterVec
+	signIns       *prometheus.CounterVec
+	closed        *prometheus.CounterVec
+	rotated       *prometheus.CounterVec
 }
 
 // New makes the instruments; version is shown as a label of the build info.
@@ -39,7 +39,7 @@ func New(version string) *Metrics {
 			Help:    "Duration of mounts by the reason of their failure; \"ok\" for success.",
 			Buckets: buckets,
 		}, []string{"reason"}),
-		lax: prometheus.NewCounterVec(prometheus.CounterOpts{
+		classWarnings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "akv_csi_lax_objects_total",
 			Help: "Mistakes in classes that were let pass, by kind; --strict-objects refuses them.",
 		}, []string{"kind"}),
@@ -83,7 +83,7 @@ func New(version string) *Metrics {
 		Help: "Always 1; the label holds the version.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.grpc, m.mounts, m.lax, m.requests, m.answers, m.signIns, m.closed, m.rotated, build,
+	m.registry.MustRegister(m.grpc, m.mounts, m.classWarnings, m.requests, m.answers, m.signIns, m.closed, m.rotated, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -108,8 +108,8 @@ func (m *Metrics) Mounted(reason string, took time.Duration) {
 // failed.
 func (m *Metrics) Rotated(result string) { m.rotated.WithLabelValues(result).Inc() }
 
-// Lax counts a mistake in a class that was let pass, by one of the plugin's kinds.
-func (m *Metrics) Lax(kind string) { m.lax.WithLabelValues(kind).Inc() }
+// ClassWarning counts a mistake in a class that is accepted, by one of the plugin's kinds.
+func (m *Metrics) ClassWarning(kind string) { m.classWarnings.WithLabelValues(kind).Inc() }
 
 // Answered counts an object of a mount by how its answer came about.
 func (m *Metrics) Answered(answer string) { m.answers.WithLabelValues(answer).Inc() }
@@ -123,8 +123,8 @@ func (m *Metrics) SignInAsked(kept bool) {
 	m.signIns.WithLabelValues(token).Inc()
 }
 
-// GateClosed returns a function that counts for how long a service is left alone.
-func (m *Metrics) GateClosed(service string) func(time.Duration) {
+// CircuitOpened returns a function that counts for how long the circuit of a service is open.
+func (m *Metrics) CircuitOpened(service string) func(time.Duration) {
 	counter := m.closed.WithLabelValues(service)
 	return func(d time.Duration) { counter.Add(d.Seconds()) }
 }

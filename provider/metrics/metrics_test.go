@@ -261,7 +261,7 @@ func TestTransportPassesOn(t *testing.T) {
 }
 
 // Mounts are counted by reason and mistakes by kind, from any goroutine.
-func TestMountsAndLax(t *testing.T) {
+func TestMountsAndClassWarnings(t *testing.T) {
 	m := metrics.New("1.2.3")
 	if got := counts(scrape(t, m), "akv_csi_mount_duration_seconds_count"); len(got) != 0 {
 		t.Errorf("before the first mount: %v", got)
@@ -271,11 +271,11 @@ func TestMountsAndLax(t *testing.T) {
 		group.Go(func() {
 			m.Mounted("", 30*time.Millisecond)
 			m.Mounted("AccessDenied", 2*time.Second)
-			m.Lax("unknown-field")
+			m.ClassWarning("unknown-field")
 		})
 	}
 	group.Wait()
-	m.Lax("duplicate-path")
+	m.ClassWarning("duplicate-path")
 	series := scrape(t, m)
 	if got := counts(series, "akv_csi_mount_duration_seconds_count"); !maps.Equal(got, map[string]string{`reason="ok"`: "50", `reason="AccessDenied"`: "50"}) {
 		t.Errorf("mounts: got %v", got)
@@ -288,7 +288,7 @@ func TestMountsAndLax(t *testing.T) {
 		}
 	}
 	if got := counts(series, "akv_csi_lax_objects_total"); !maps.Equal(got, map[string]string{`kind="unknown-field"`: "50", `kind="duplicate-path"`: "1"}) {
-		t.Errorf("lax: got %v", got)
+		t.Errorf("warnings: got %v", got)
 	}
 }
 
@@ -340,7 +340,7 @@ func TestClusterRequests(t *testing.T) {
 // Two plugins in one process, as in tests, do not share instruments.
 func TestInstrumentsAreOwn(t *testing.T) {
 	a, b := metrics.New("1.2.3"), metrics.New("4.5.6")
-	a.Lax("x")
+	a.ClassWarning("x")
 	if got := counts(scrape(t, b), "akv_csi_lax_objects_total"); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}

@@ -44,9 +44,8 @@ func managed(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 		if v.ContentType != "" {
 			kind = fmt.Sprintf("content type %.64q", v.ContentType)
 		}
-		err = &Error{Object: o,
-			cause: fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
-			fix:   fmt.Sprintf("those that can be mounted are %s and %s", contentTypePEM, contentTypePKCS12)}
+		err = invalid(fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
+			fmt.Sprintf("those that can be mounted are %s and %s", contentTypePEM, contentTypePKCS12))
 	}
 	if err != nil {
 		return nil, err
@@ -82,9 +81,8 @@ func managedPKCS12(o request.Object, v keyvault.Value, opts Options) ([]byte, bu
 		return content, parts, err
 	}
 	if o.Encoding == request.EncodingBase64 || o.Encoding == request.EncodingHex {
-		return nil, bundle{}, &Error{Object: o,
-			cause: fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
-			fix:   "remove its objectEncoding, or set objectFormat: pfx to mount the PFX"}
+		return nil, bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
+			"remove its objectEncoding, or set objectFormat: pfx to mount the PFX")
 	}
 	parts, err := pfxToPEM(o, v, opts)
 	return bytes.Join([][]byte{parts.keys, parts.certs}, nil), parts, err
@@ -116,9 +114,8 @@ func splitPEM(text []byte) bundle {
 func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
 	contents, err := decodePFX(v.Text)
 	if err != nil {
-		return bundle{}, &Error{Object: o,
-			cause: fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCause(err)),
-			fix:   "import the certificate into the vault again"}
+		return bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCause(err)),
+			"import the certificate into the vault again")
 	}
 	certs := contents.Certificates
 	if !opts.StoredOrder {

@@ -30,9 +30,8 @@ func encodePEM(label string, der []byte) []byte {
 // certificate returns a certificate as PEM.
 func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
 	if !isSequence(v.CER) {
-		return nil, &Error{Object: o,
-			cause: fmt.Sprintf("%s came without a certificate in DER", o),
-			fix:   "issue or import the certificate again"}
+		return nil, invalid(fmt.Sprintf("%s came without a certificate in DER", o),
+			"issue or import the certificate again")
 	}
 	return encodePEM(labelCertificate, v.CER), nil
 }
@@ -68,19 +67,16 @@ func key(o request.Object, v keyvault.Value) ([]byte, error) {
 	case "EC", "EC-HSM":
 		curve, ok := curves[k.Curve]
 		if !ok {
-			return nil, &Error{Object: o,
-				cause: fmt.Sprintf("%s is of type %.64q on curve %.64q", o, k.Type, k.Curve),
-				fix:   "the curves that can be mounted are P-256, P-384 and P-521"}
+			return nil, invalid(fmt.Sprintf("%s is of type %.64q on curve %.64q", o, k.Type, k.Curve),
+				"the curves that can be mounted are P-256, P-384 and P-521")
 		}
 		public = ecKey(curve, k)
 	default:
-		return nil, &Error{Object: o,
-			cause: fmt.Sprintf("%s is of type %.64q", o, k.Type),
-			fix:   "the types that can be mounted are RSA, RSA-HSM, EC and EC-HSM"}
+		return nil, invalid(fmt.Sprintf("%s is of type %.64q", o, k.Type),
+			"the types that can be mounted are RSA, RSA-HSM, EC and EC-HSM")
 	}
-	malformed := &Error{Object: o,
-		cause: fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, k.Type),
-		fix:   "create or import the key again"}
+	malformed := invalid(fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, k.Type),
+		"create or import the key again")
 	if public == nil {
 		return nil, malformed
 	}

@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 )
-
-// ReasonContentInvalid is the reason of every error of this package.
-const ReasonContentInvalid = "ContentInvalid"
 
 // File is one file of the volume.
 type File struct {
@@ -22,19 +20,11 @@ type File struct {
 	Content []byte
 }
 
-// Error reports a value that does not match its object. Its text is one line and never
-// contains a part of the value.
-type Error struct {
-	Object request.Object
-	cause  string
-	fix    string
+// invalid is the error of a value that does not match its object. Its text never contains a
+// part of the value.
+func invalid(cause, fix string) *fault.Error {
+	return &fault.Error{Reason: fault.ContentInvalid, Cause: cause, Fix: fix}
 }
-
-// Error implements error.
-func (e *Error) Error() string { return e.cause + "; " + e.fix }
-
-// Reason returns the stable word that users search for.
-func (e *Error) Reason() string { return ReasonContentInvalid }
 
 // Options configure how certificates with their private keys are rendered.
 type Options struct {
@@ -46,7 +36,7 @@ type Options struct {
 }
 
 // Files renders a value as its object requests: one file at the object's path, or three
-// with Options.SeparateFiles. Its error is an *Error.
+// with Options.SeparateFiles. Its error is a *fault.Error.
 func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	var (
 		content []byte
@@ -90,7 +80,6 @@ func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	if v.ContentType != "" {
 		kind = fmt.Sprintf(" (content type %.64q)", v.ContentType)
 	}
-	return nil, &Error{Object: o,
-		cause: fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),
-		fix:   "store it so, or change its objectEncoding"}
+	return nil, invalid(fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),
+		"store it so, or change its objectEncoding")
 }

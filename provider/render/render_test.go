@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
@@ -108,9 +109,9 @@ func refused(t *testing.T, o request.Object, files []render.File, err error) {
 	if files != nil {
 		t.Errorf("files came with the error: %q", files)
 	}
-	var e *render.Error
-	if !errors.As(err, &e) || e.Reason() != "ContentInvalid" || e.Object != o {
-		t.Fatalf("%T %v is not an *Error of the object", err, err)
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Reason != fault.ContentInvalid || !strings.Contains(e.Cause, o.String()) {
+		t.Fatalf("%T %v is not the error of the object", err, err)
 	}
 	text := err.Error()
 	if !strings.Contains(text, `secret "tls"`) || strings.ContainsFunc(text, unicode.IsControl) {

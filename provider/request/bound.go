@@ -9,22 +9,22 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of what reading the objects of one request may cost. A pod can overwrite
-// objects, and reading them heeds no deadline: without these bounds 20 KiB of
-// aliases kept a processor busy for a minute (measured).
+// Bounds of what parsing the objects of one request may cost. A pod can overwrite them, and
+// parsing checks no deadline: without these bounds, 20 KiB of aliases took a minute of CPU
+// time (measured).
 const (
-	// maxWork is in about the bytes of the YAML with every alias written out.
+	// maxWork is about the length of the YAML with every alias expanded.
 	maxWork = 8 << 20
-	// maxParsed is the bytes that are handed to the parser, which costs up to a
-	// microsecond each: the objects parameter, and each text in it.
+	// maxParsed bounds the bytes that are passed to the parser, each of which takes up to a
+	// microsecond: the objects parameter, and each text in it.
 	maxParsed = 2 * maxObjectsBytes
-	// maxHints is how many unknown fields are compared with the known ones.
-	maxHints = 8
-	// maxLax is how many mistakes of fields are let pass one by one; aliases multiply them.
-	maxLax = 512
+	// maxSuggestions bounds the unknown fields that are compared with the known ones.
+	maxSuggestions = 8
+	// maxWarnings bounds the warnings about fields, which aliases can multiply.
+	maxWarnings = 512
 )
 
-// directive finds the start of a line as YAML has lines.
+// directive finds a line that starts with %, where YAML starts lines.
 var directive = regexp.MustCompile(`(^|[\n\r\x{85}\x{2028}\x{2029}])\x{feff}*%`)
 
 var (
@@ -33,24 +33,26 @@ var (
 	errDirective = errors.New("a line starts with %, a YAML directive, which objects do not take")
 )
 
-// work is what is left for one request.
+// work is what is left of the bounds for one request.
 type work struct {
-	left   int // of maxWork
-	parsed int // of maxParsed
-	hints  int // of maxHints
-	lax    int // of maxLax
+	left        int // of maxWork
+	parsed      int // of maxParsed
+	suggestions int // of maxSuggestions
+	warnings    int // of maxWarnings
 }
 
-func newWork() *work { return &work{left: maxWork, parsed: maxParsed, hints: maxHints, lax: maxLax} }
+func newWork() *work {
+	return &work{left: maxWork, parsed: maxParsed, suggestions: maxSuggestions, warnings: maxWarnings}
+}
 
-// parse reads the first document of a YAML text and charges for it. It returns
-// the document's root, nil if there is none.
+// parse reads the first document of a YAML text and charges for it. It returns the root of
+// the document, or nil if there is no document.
 func (w *work) parse(text string) (*yaml.Node, error) {
 	if w.parsed -= len(text); w.parsed < 0 {
 		return nil, errTooMuch
 	}
 	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return nil, errEncoding // the parser would read it as UTF-16 perhaps
+		return nil, errEncoding // the parser might read it as UTF-16
 	}
 	// The parser takes time that is quadratic in the number of %TAG directives.
 	if directive.MatchString(text) {
@@ -58,7 +60,7 @@ func (w *work) parse(text string) (*yaml.Node, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		w.parsed -= 7 * len(text) // broken texts cost the most, and a few tell enough
+		w.parsed -= 7 * len(text) // broken texts cost the most, and a few are enough for the user
 		return nil, err
 	}
 	if len(doc.Content) == 0 {
@@ -71,9 +73,9 @@ func (w *work) parse(text string) (*yaml.Node, error) {
 	return resolve(doc.Content[0]), nil
 }
 
-// charge goes through the tree as the decoder may: an alias each time it is used,
-// the fields of a mapping each with each. The price of depth ends the walk of a
-// mapping that holds itself.
+// charge walks the tree as the decoder may: an alias each time it is used, and each field
+// of a mapping with each other. The price of depth ends the walk of a mapping that contains
+// itself.
 func (w *work) charge(n *yaml.Node, depth int) {
 	w.left -= 1 + depth + len(n.Value)
 	if n.Kind == yaml.MappingNode {

@@ -14,8 +14,8 @@ import (
 
 var (
 	objectName = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
-	// Key Vault's versions are 32 hexadecimal digits. Anything that stays one
-	// path segment is let through to the vault, which knows what exists.
+	// Key Vault's versions are 32 hexadecimal digits. Any single path segment is passed to
+	// the vault, which knows what exists.
 	objectVersion = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
 )
 
@@ -24,42 +24,42 @@ var knownFields = []string{"objectName", "objectType", "objectAlias", "objectVer
 
 // fieldReader reads the fields of one object and collects what is wrong with them.
 type fieldReader struct {
-	where string // "objects[2]", later with the object's name
-	e     *Error
-	work  *work
-	lax   []Lax
+	where    string // "objects[2]", later with the object's name
+	problems *problems
+	work     *work
+	warnings []Warning
 }
 
 func (r *fieldReader) wrong(field, cause, fix string) {
-	r.e.add(r.where+": "+field, cause, fix)
+	r.problems.add(r.where+": "+field, cause, fix)
 }
 
-// fields decodes an entry of the list, a mapping or a YAML text of one. Values
-// stay the text they were written as: "on", 0755 and a version of digits only
-// must not become something else.
+// fields decodes an entry of the list, which is a mapping or a YAML text of one. Values are
+// always strings, verbatim: "on", 0755 and an all-digit version must not become anything
+// else.
 func (r *fieldReader) fields(node *yaml.Node) (map[string]string, bool) {
 	node, err := r.mapping(node)
 	if err != nil {
-		r.e.add(r.where, yamlCause(err), objectsFix)
+		r.problems.add(r.where, yamlCause(err), objectsFix)
 		return nil, false
 	}
 	if node == nil || node.Kind != yaml.MappingNode {
-		r.e.add(r.where, "not a mapping of fields", objectsFix)
+		r.problems.add(r.where, "not a mapping of fields", objectsFix)
 		return nil, false
 	}
-	// Decoding to a map refuses a field that is named twice.
+	// Decoding to a map rejects duplicate fields.
 	var values map[string]yaml.Node
 	if err := node.Decode(&values); err != nil {
-		r.e.add(r.where, yamlCause(err), objectsFix)
+		r.problems.add(r.where, yamlCause(err), objectsFix)
 		return nil, false
 	}
 	texts := make(map[string]string, len(values))
 	for _, name := range sortedKeys(values) {
 		if !slices.Contains(knownFields, name) {
-			texts[name] = "" // ignored whatever it is; see unknown
+			texts[name] = "" // its value is ignored; see unknown
 			continue
 		}
-		// Decoding to a string keeps the text as written, but for !!binary and null.
+		// Decoding to a string returns the text verbatim, except for !!binary and null.
 		value, text := values[name], ""
 		if err := value.Decode(&text); err != nil {
 			r.wrong(name, "not a single value", "write it as text")
@@ -70,7 +70,7 @@ func (r *fieldReader) fields(node *yaml.Node) (map[string]string, bool) {
 	return texts, true
 }
 
-// mapping returns the node itself, or what the YAML text in it holds.
+// mapping returns the node itself, or the root of the YAML text in it.
 func (r *fieldReader) mapping(node *yaml.Node) (*yaml.Node, error) {
 	node = resolve(node)
 	if node.Kind != yaml.ScalarNode {
@@ -110,7 +110,7 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 		r.wrong("objectVersion", quote(o.Version)+" is not valid", "use 32 hexadecimal digits, or latest")
 	}
 	if o.Path == "" {
-		o.Path = name // which is always a good path
+		o.Path = name // which is always a valid path
 	} else if cause := aliasProblem(&o); cause != "" {
 		r.wrong("objectAlias", quote(o.Path)+" "+cause, "use a relative path in its shortest form")
 	}
@@ -122,8 +122,8 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 	return o
 }
 
-// aliasProblem says what is wrong with the object's path. That of a history is a folder,
-// which may be written in any form, or as the mount itself.
+// aliasProblem says what is wrong with the object's path. The path of a history is a
+// directory, which need not be normalized and may be the mount point itself.
 func aliasProblem(o *Object) string {
 	if o.History < 2 {
 		return PathProblem(o.Path)
@@ -134,28 +134,28 @@ func aliasProblem(o *Object) string {
 	return PathProblem(o.firstPath())
 }
 
-// problem says what is wrong with a required field; where it is missing, it points
-// at one that may be meant.
+// problem says what is wrong with a required field. If the field is missing, it names an
+// unknown one that may be meant.
 func (r *fieldReader) problem(f map[string]string, field string) string {
 	if value := f[field]; value != "" {
 		return quote(value) + " is not valid"
 	}
 	for _, name := range sortedKeys(f) {
-		if near := r.hint(name); near == field {
+		if near := r.suggest(name); near == field {
 			return fmt.Sprintf("missing; there is %s, which is no field", quote(name))
 		}
 	}
 	return "missing"
 }
 
-// history reads objectVersionHistory. Below 2 it means one version, negative too.
+// history reads objectVersionHistory. Any number below 2, also a negative one, is 1.
 func (r *fieldReader) history(text string) int {
 	if text == "" {
 		return 1
 	}
-	const longest = 16 // of what can be a number
+	const longest = 16 // bytes of a text that can be a number
 	var n int32
-	// As YAML writes numbers (0x10, 1_0): the replaced provider decodes so.
+	// In the forms of YAML (0x10, 1_0), as in the replaced provider.
 	if len(text) > longest || yaml.Unmarshal([]byte(text), &n) != nil {
 		r.wrong("objectVersionHistory", quote(text)+" is not a number", "use the number of versions to mount")
 	}
@@ -185,8 +185,8 @@ func (r *fieldReader) format(text string, t Type) Format {
 	case text == string(FormatPFX):
 		r.wrong("objectFormat", "pfx does not go with objectType "+quote(string(t)), "use objectType secret to get the private key as PFX")
 	default:
-		// The replaced provider compared here with case and so let this pass.
-		r.laxly(LaxIgnoredFormat, "objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
+		// The replaced provider accepted this, since its comparison is case-sensitive.
+		r.warn(WarnIgnoredFormat, "objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
 	}
 	return FormatPEM
 }
@@ -204,27 +204,27 @@ func (r *fieldReader) encoding(text string, t Type) Encoding {
 	return EncodingUTF8
 }
 
-// unknown reports fields nobody knows. They pass, because the replaced provider
-// ignores them and running classes may hold some.
+// unknown warns of unknown fields. The replaced provider ignores them, and classes in use
+// may contain some.
 func (r *fieldReader) unknown(f map[string]string) {
 	for _, name := range sortedKeys(f) {
 		if slices.Contains(knownFields, name) {
 			continue
 		}
 		cause := "is no field of an object"
-		if near := r.hint(name); near != "" {
+		if near := r.suggest(name); near != "" {
 			cause += "; did you mean " + near + "?"
 		}
-		r.laxly(LaxUnknownField, strings.Trim(quote(name), `"`), cause)
+		r.warn(WarnUnknownField, strings.Trim(quote(name), `"`), cause)
 	}
 }
 
-// hint is the known field an unknown one may be meant for; "" for a known one, and
-// when enough hints were given.
-func (r *fieldReader) hint(name string) string {
-	if r.work.hints <= 0 || slices.Contains(knownFields, name) {
+// suggest returns the known field that may be meant by an unknown one; "" for a known field,
+// and after enough suggestions.
+func (r *fieldReader) suggest(name string) string {
+	if r.work.suggestions <= 0 || slices.Contains(knownFields, name) {
 		return ""
 	}
-	r.work.hints--
+	r.work.suggestions--
 	return nearest(name, knownFields)
 }

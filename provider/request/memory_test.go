@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A short text whose aliases make many mistakes takes little memory where it is remembered.
-func TestRememberedListsAreSmall(t *testing.T) {
+// A short text whose aliases make many warnings takes little memory in the cache.
+func TestCachedListsAreSmall(t *testing.T) {
 	p, err := NewParser()
 	if err != nil {
 		t.Fatal(err)
@@ -39,8 +39,8 @@ func TestRememberedListsAreSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(m.Objects) != 2901 || len(m.Lax) == 0 || len(m.Lax) > 2*maxLax+len(m.Objects) {
-			t.Fatalf("%d objects, %d mistakes", len(m.Objects), len(m.Lax))
+		if len(m.Objects) != 2901 || len(m.Warnings) == 0 || len(m.Warnings) > 2*maxWarnings+len(m.Objects) {
+			t.Fatalf("%d objects, %d warnings", len(m.Objects), len(m.Warnings))
 		}
 	}
 	runtime.GC()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
 	"unicode"
@@ -47,29 +46,33 @@ type Object struct {
 	Name     string      // of the object in the vault
 	Version  string      // "" for the latest
 	History  int         // how many versions; 1 without objectVersionHistory
-	Path     string      // of its file below the mount: clean, relative
+	Path     string      // of its file below the mount point: clean, relative
 	Format   Format      // FormatPEM unless a secret asks for FormatPFX
 	Encoding Encoding    // EncodingUTF8 unless a secret asks for another
 	Mode     fs.FileMode // 0 to 0777
 }
 
-// Of returns the object that is number i of a history, counted from 0: one version
-// of its own, in a file named after its number.
-func (o Object) Of(i int, version string) Object {
-	o.Path = path.Join(o.Path, strconv.Itoa(i)) // "." is the mount itself
+// Nth returns version i of the object's history, counted from 0, as an object: its file is
+// named after the number.
+func (o Object) Nth(i int, version string) Object {
+	if n := strconv.Itoa(i); o.Path == "." || o.Path == "" { // the mount point itself
+		o.Path = n
+	} else {
+		o.Path += "/" + n
+	}
 	o.Version, o.History = version, 1
 	return o
 }
 
-// ID is the name under which the object's version is reported to the driver; that
-// of number i of a history is followed by "/" and i.
+// ID is the name under which the object's version is reported to the driver. For version i
+// of a history, "/" and i follow.
 func (o Object) ID() string { return string(o.Type) + "/" + o.Name }
 
 // String names the object in messages: its type and name.
 func (o Object) String() string { return fmt.Sprintf("%s %q", o.Type, o.Name) }
 
-// Bounds of the objects parameter. An object of Kubernetes holds 1.5 MiB at
-// most, so no class that works comes near; a pod's volumeAttributes might try.
+// Bounds of the objects parameter. An object of Kubernetes contains at most 1.5 MiB, so no
+// class that works comes near; the volumeAttributes of a pod might try.
 const (
 	maxObjectsBytes = 512 << 10
 	maxObjects      = 4096
@@ -80,50 +83,50 @@ const objectsFix = `it is YAML: an "array:" of objects, each with objectName and
 // parseObjects reads the objects parameter in all its forms: "array:" of YAML
 // texts (the form of the provider this one replaces), "array:" of mappings, and
 // a bare list of mappings.
-func parseObjects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
+func parseObjects(text string, mode fs.FileMode, p *problems) ([]Object, []Warning) {
 	if strings.TrimSpace(text) == "" {
-		e.add("objects", "missing", objectsFix)
+		p.add("objects", "missing", objectsFix)
 		return nil, nil
 	}
 	if len(text) > maxObjectsBytes {
-		e.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
+		p.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
 		return nil, nil
 	}
 	w := newWork()
 	list, err := w.objectList(text)
 	switch {
 	case err != nil:
-		e.add("objects", yamlCause(err), objectsFix)
+		p.add("objects", yamlCause(err), objectsFix)
 		return nil, nil
 	case list == nil:
-		e.add("objects", "not a list of objects", objectsFix)
+		p.add("objects", "not a list of objects", objectsFix)
 		return nil, nil
 	case len(list.Content) == 0:
-		e.add("objects", "an empty list", "name at least one object, or remove the volume")
+		p.add("objects", "an empty list", "name at least one object, or remove the volume")
 		return nil, nil
 	case len(list.Content) > maxObjects:
-		e.add("objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
+		p.add("objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
 		return nil, nil
 	}
 	objects := make([]Object, 0, len(list.Content))
-	var lax []Lax
+	var warnings []Warning
 	for i, node := range list.Content {
 		if resolve(node).Tag == "!!null" {
 			continue // as the replaced provider does with an empty "-"
 		}
 		if w.left < 0 {
-			break // which is told already
+			break // this is reported already
 		}
-		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), e: e, work: w}
+		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), problems: p, work: w}
 		if fields, ok := r.fields(node); ok {
 			objects = append(objects, r.object(fields, mode))
-			lax = append(lax, r.lax...)
+			warnings = append(warnings, r.warnings...)
 		}
 	}
-	if len(objects) == 0 && len(e.Problems) == 0 {
-		e.add("objects", "a list of nothing", "name at least one object, or remove the volume")
+	if len(objects) == 0 && len(*p) == 0 {
+		p.add("objects", "a list of nothing", "name at least one object, or remove the volume")
 	}
-	return objects, append(lax, checkPaths(objects, e)...)
+	return objects, append(warnings, checkPaths(objects, p)...)
 }
 
 // objectList finds the list of objects in the text; nil if there is none.
@@ -154,8 +157,8 @@ func resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// yamlCause is the library's message on one line, without its prefixes and cut to
-// a length that still tells the place.
+// yamlCause is the library's message on one line, without its prefixes, and cut to a length
+// that still contains the line number.
 func yamlCause(err error) string {
 	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) || errors.Is(err, errEncoding) {
 		return err.Error()

@@ -9,17 +9,17 @@ import (
 
 var (
 	vaultName = regexp.MustCompile(`^[-A-Za-z0-9]{3,24}$`)
-	// What azidentity accepts as a tenant, and what is safe in a URL path.
+	// What azidentity accepts as a tenant and is safe in a URL path.
 	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
-	// Client IDs are GUIDs, but test clouds use other names.
+	// Client IDs are GUIDs, but fake clouds of tests use other names.
 	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	guid     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 )
 
 // params reads single parameters and collects what is wrong with them.
 type params struct {
-	values map[string]string
-	e      *Error
+	values   map[string]string
+	problems *problems
 }
 
 func (p params) text(name string) string { return strings.TrimSpace(p.values[name]) }
@@ -31,7 +31,7 @@ func (p params) boolean(name string) bool {
 	}
 	b, err := strconv.ParseBool(text)
 	if err != nil {
-		p.e.add(name, quote(text)+" is not a boolean", `use "true" or "false"`)
+		p.problems.add(name, quote(text)+" is not a boolean", `use "true" or "false"`)
 	}
 	return b
 }
@@ -39,7 +39,7 @@ func (p params) boolean(name string) bool {
 func (p params) matching(name string, allowed *regexp.Regexp, fix string) string {
 	text := p.text(name)
 	if text != "" && !allowed.MatchString(text) {
-		p.e.add(name, quote(text)+" is not valid", fix)
+		p.problems.add(name, quote(text)+" is not valid", fix)
 	}
 	return text
 }
@@ -53,19 +53,19 @@ func (p params) pod() Pod {
 	}
 	for _, a := range []struct{ name, value string }{{attrPodName, pod.Name}, {attrPodNamespace, pod.Namespace}} {
 		if a.value == "" {
-			p.e.add(a.name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
+			p.problems.add(a.name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
 		}
 	}
 	return pod
 }
 
-// vault returns the vault's name in lower case: DNS names have no case, so one
-// vault must have one name wherever it is a key.
+// vault returns the vault's name in lower case: DNS names ignore case, so that one vault
+// must have one name in caches.
 func (p params) vault() string {
 	const fix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
 	name := p.matching("keyvaultName", vaultName, fix)
 	if name == "" {
-		p.e.add("keyvaultName", "missing", fix)
+		p.problems.add("keyvaultName", "missing", fix)
 	}
 	return strings.ToLower(name)
 }
@@ -83,12 +83,12 @@ func (p params) identity(secrets map[string]string) Identity {
 			ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
 		},
 	}
-	// Nor are tokens looked at that no mode here would use.
+	// Tokens that no mode would use are not parsed.
 	if !id.UseVMManagedIdentity && (p.text("clientID") != "" || !id.ServicePrincipal.complete()) {
 		id.Tokens = p.tokens(secrets)
 	}
-	// What the mode does not use is not looked at: the replaced provider served
-	// classes with placeholders and leftovers there.
+	// What the mode does not use is ignored: with the replaced provider, classes with
+	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
 		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", clientID, guidFix)
 	} else {
@@ -99,17 +99,17 @@ func (p params) identity(secrets map[string]string) Identity {
 		}
 	}
 	if p.boolean("usePodIdentity") {
-		p.e.add("usePodIdentity", "AAD Pod Identity is retired",
+		p.problems.add("usePodIdentity", "AAD Pod Identity is retired",
 			"use workload identity: remove usePodIdentity, set clientID and federate the pod's service account")
 	}
 	if id.UseVMManagedIdentity && id.UseAzureTokenProxy {
-		p.e.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
+		p.problems.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
 	}
 	return id
 }
 
-// inAnyCase finds a value by its key in any letter case; of several the exact
-// spelling counts, else the first in the order of bytes.
+// inAnyCase finds a value by its key in any case. The exact spelling takes precedence, and
+// after it the first key in the order of bytes.
 func inAnyCase(m map[string]string, key string) string {
 	if v, ok := m[key]; ok {
 		return v
@@ -131,9 +131,8 @@ func IsGUID(text string) bool { return guid.MatchString(text) }
 // IsTenantID reports whether the text can be a tenant: a GUID, a domain or "adfs".
 func IsTenantID(text string) bool { return tenantID.MatchString(text) }
 
-// tokens reads the pod's service-account tokens. They come in the attributes, or
-// in the secrets where the CSIDriver has serviceAccountTokenInSecrets
-// (Kubernetes 1.35, KEP-5538).
+// tokens reads the pod's service-account tokens. They are in the attributes, or in the
+// secrets if the CSIDriver has serviceAccountTokenInSecrets (Kubernetes 1.35, KEP-5538).
 func (p params) tokens(secrets map[string]string) map[string]Secret {
 	text := p.text(attrTokens)
 	if text == "" {
@@ -146,7 +145,7 @@ func (p params) tokens(secrets map[string]string) map[string]Secret {
 		Token string `json:"token"`
 	}
 	if err := json.Unmarshal([]byte(text), &byAudience); err != nil {
-		p.e.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
+		p.problems.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
 		return nil
 	}
 	var tokens map[string]Secret

@@ -6,50 +6,50 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Parser parses requests and remembers the lists of objects that were sound: the
-// replicas of a workload, and their rotations, send the same list again and again, and
-// reading YAML takes most of what a mount costs here. Make it with [NewParser]; the zero
-// value remembers nothing. It is safe for concurrent use.
+// Parser parses requests and caches the lists of objects that were valid: the replicas of a
+// workload, and their rotations, send the same list repeatedly, and parsing YAML is most of
+// the work. Make it with [NewParser]; the zero value has no cache. It is safe for concurrent
+// use.
 type Parser struct {
-	known *lru.Cache[list, parsedList] // nil for none
+	known *lru.Cache[list, parsedList] // nil for no cache
 }
 
-// list is what the objects of a request are made of.
+// list is what the objects of a request depend on.
 type list struct {
 	text string
 	mode fs.FileMode
 }
 
 type parsedList struct {
-	objects []Object
-	lax     []Lax
+	objects  []Object
+	warnings []Warning
 }
 
-// Bounds of what is remembered.
+// Bounds of the cache.
 const (
 	maxLists    = 256
 	maxListText = 16 << 10
-	maxListSize = 512 // objects and mistakes; aliases make many of a short text
+	maxListSize = 512 // objects and warnings, since aliases make many of a short text
 )
 
-// NewParser makes a Parser that remembers.
+// NewParser makes a Parser with a cache.
 func NewParser() (*Parser, error) {
 	known, err := lru.New[list, parsedList](maxLists)
 	return &Parser{known: known}, err
 }
 
 // objects returns the objects of the text, which several Mounts may share.
-func (r *Parser) objects(text string, mode fs.FileMode, e *Error) ([]Object, []Lax) {
-	if r.known == nil || len(text) > maxListText || len(e.Problems) > 0 {
-		return parseObjects(text, mode, e)
+func (r *Parser) objects(text string, mode fs.FileMode, p *problems) ([]Object, []Warning) {
+	if r.known == nil || len(text) > maxListText || len(*p) > 0 {
+		return parseObjects(text, mode, p)
 	}
 	key := list{text, mode}
 	if found, ok := r.known.Get(key); ok {
-		return found.objects, found.lax
+		return found.objects, found.warnings
 	}
-	objects, lax := parseObjects(text, mode, e)
-	if len(e.Problems) == 0 && len(objects)+len(lax) <= maxListSize {
-		r.known.Add(key, parsedList{objects, lax})
+	objects, warnings := parseObjects(text, mode, p)
+	if len(*p) == 0 && len(objects)+len(warnings) <= maxListSize {
+		r.known.Add(key, parsedList{objects, warnings})
 	}
-	return objects, lax
+	return objects, warnings
 }

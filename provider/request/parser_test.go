@@ -9,9 +9,9 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// A Parser that remembers gives what one gives that does not: for equal lists, for those
-// that differ in their text or mode, and for those with problems, as often as they come.
-func TestParserRemembers(t *testing.T) {
+// A Parser with a cache returns what one without returns: for equal lists, for lists that
+// differ in their text or mode, and for lists with problems, however often they come.
+func TestParserCaches(t *testing.T) {
 	p, err := request.NewParser()
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func TestParserRemembers(t *testing.T) {
 					r := base.with(map[string]string{"objects": objects})
 					attributes := toJSON(t, r)
 					got, gotErr := p.Parse(attributes, "null", mode)
-					want, wantErr := request.Parse(attributes, "null", mode)
+					want, wantErr := new(request.Parser).Parse(attributes, "null", mode)
 					if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(gotErr, wantErr) {
 						t.Errorf("%.40q, %s: got %+v, %v\nwant %+v, %v", objects, mode, got, gotErr, want, wantErr)
 					}

@@ -13,10 +13,10 @@ const (
 	maxPath     = 4096
 )
 
-// PathProblem says why the driver or the file system would refuse the path, ""
-// if neither does. The rules are those of the driver's writer (v1.6.0,
-// pkg/util/fileutil: atomic_writer.go, writer.go) and the file system's limits. On
-// Windows a backslash separates too, and a colon names a drive or a stream.
+// PathProblem says why the driver or the file system would reject the path, or "" if
+// neither would. The rules are those of the driver's writer (v1.6.0, pkg/util/fileutil:
+// atomic_writer.go, writer.go) and the limits of the file system. On Windows a backslash is
+// a separator too, and a colon names a drive or a stream.
 func PathProblem(p string) string {
 	switch {
 	case p == "" || p == ".":
@@ -29,7 +29,7 @@ func PathProblem(p string) string {
 		return `starts with ".."`
 	case strings.ContainsRune(p, 0):
 		return "holds a NUL byte"
-	case !utf8.ValidString(p): // !!binary can write it, gRPC cannot carry it
+	case !utf8.ValidString(p): // !!binary can express it, gRPC cannot
 		return "is not UTF-8 text"
 	case len(p) > maxPath:
 		return "is longer than 4096 bytes"

@@ -7,8 +7,8 @@ import (
 )
 
 // Secret is a credential as text: a service-account token or a client secret.
-// Printing, logging or marshalling it by accident yields a placeholder, so the
-// one way to its content is the explicit conversion string(s).
+// Printing, logging or marshalling it by accident yields a placeholder. The only way to its
+// content is the explicit conversion string(s).
 type Secret string
 
 const redacted = "REDACTED"
@@ -16,8 +16,7 @@ const redacted = "REDACTED"
 // String implements [fmt.Stringer].
 func (Secret) String() string { return redacted }
 
-// Format implements [fmt.Formatter]: a wrong verb such as %d prints the raw value
-// past String.
+// Format implements [fmt.Formatter], since a wrong verb such as %d would not call String.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue implements [slog.LogValuer].

@@ -121,7 +121,7 @@ func identityFailures() []failure {
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceAccountLookupForbidden"},
 		{name: "identity/account gone", pod: map[string]string{"clientID": ""}, prepare: func(w *world) { w.api.DeleteServiceAccount("shop", "reader") },
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceAccountLookupForbidden"},
-		{name: "identity/API server fails", pod: map[string]string{"clientID": ""}, prepare: fault(azuretest.Lookup, azuretest.Fault{Status: 500}),
+		{name: "identity/API server fails", pod: map[string]string{"clientID": ""}, prepare: withFault(azuretest.Lookup, azuretest.Fault{Status: 500}),
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
@@ -144,9 +144,9 @@ func credentialFailures() []failure {
 		{name: "node/not assigned", pod: chosen, wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
 		{name: "node/several", pod: node, prepare: func(w *world) { w.IMDS().Assign(w.app); w.IMDS().Assign(w.tenant.Application("second")) },
 			wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
-		{name: "node/429", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
-		{name: "node/500", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Status: 500}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "node/reset", pod: chosen, prepare: fault(azuretest.Identity, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "node/429", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
+		{name: "node/500", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Status: 500}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "node/reset", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "node/no role", pod: node, prepare: func(w *world) { w.IMDS().AssignSystem(w.tenant.Application("99999999-9999-9999-9999-999999999999")) },
 			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
 		{name: "node/other tenant", pod: node, prepare: func(w *world) {
@@ -171,11 +171,11 @@ func entraFailures() []failure {
 	all := []failure{
 		{name: "entra/unknown tenant", pod: map[string]string{"tenantID": "99999999-9999-9999-9999-999999999999"}, wantCode: codes.Unauthenticated, wantReason: "TenantNotFound"},
 		{name: "entra/unknown client", pod: map[string]string{"clientID": "99999999-9999-9999-9999-999999999999"}, wantCode: codes.Unauthenticated, wantReason: "ApplicationNotFound"},
-		{name: "entra/429", prepare: fault(azuretest.Token, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
-		{name: "entra/502", prepare: fault(azuretest.Token, azuretest.Fault{Status: 502, HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "entra/page of a proxy", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "entra/page with status 403", prepare: fault(azuretest.Token, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "entra/reset", prepare: fault(azuretest.Token, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/429", prepare: withFault(azuretest.Token, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
+		{name: "entra/502", prepare: withFault(azuretest.Token, azuretest.Fault{Status: 502, HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/page of a proxy", prepare: withFault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/page with status 403", prepare: withFault(azuretest.Token, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/reset", prepare: withFault(azuretest.Token, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 	}
 	for reason, numbers := range map[string][]int{
 		"FederatedCredentialMissing": {70021, 700211, 700212, 700213, 7002137, 7002138, 70025},
@@ -216,13 +216,13 @@ func vaultFailures() []failure {
 		{name: "vault/other tenant", prepare: func(w *world) { w.Vault("elsewhere", w.Tenant("99999999-9999-9999-9999-999999999999")) },
 			pod: map[string]string{"keyvaultName": "elsewhere"}, wantCode: codes.PermissionDenied, wantReason: "WrongTenant"},
 		{name: "vault/token rejected", prepare: func(w *world) { w.SetTokenLifetime(-time.Hour) }, wantCode: codes.Unauthenticated, wantReason: "TokenRejected"},
-		{name: "vault/400", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 400}), wantCode: codes.InvalidArgument, wantReason: "VaultRefused"},
-		{name: "vault/429", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
-		{name: "vault/503", prepare: fault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "vault/page of a proxy", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "vault/page with status 403", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
-		{name: "vault/page with status 401", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 401}), wantCode: codes.Unauthenticated, wantReason: "TokenRejected"},
-		{name: "vault/page with status 200", prepare: fault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "vault/400", prepare: withFault(azuretest.GetSecret, azuretest.Fault{Status: 400}), wantCode: codes.InvalidArgument, wantReason: "VaultRefused"},
+		{name: "vault/429", prepare: withFault(azuretest.GetSecret, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
+		{name: "vault/503", prepare: withFault(azuretest.GetSecret, azuretest.Fault{Status: 503}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "vault/page of a proxy", prepare: withFault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 404}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "vault/page with status 403", prepare: withFault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/page with status 401", prepare: withFault(azuretest.GetSecret, azuretest.Fault{HTML: true, Status: 401}), wantCode: codes.Unauthenticated, wantReason: "TokenRejected"},
+		{name: "vault/page with status 200", prepare: withFault(azuretest.GetSecret, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "vault/no PKCS#12", prepare: managed("application/x-pkcs12", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/no PKCS#12 behind base64", prepare: managed("application/x-pkcs12", "Q0FOQVJZ"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
 		{name: "vault/unknown content type", prepare: managed("text/plain", "CANARY"), wantCode: codes.FailedPrecondition, wantReason: "ContentInvalid"},
@@ -292,9 +292,9 @@ func networkFailures() []failure {
 			wantCode: codes.FailedPrecondition, wantReason: "ProxyRefused"},
 		{name: "network/authority not in DNS", setup: setup{roundTripper: entraOnly(&net.DNSError{IsNotFound: true})},
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "network/vault stalls", setup: setup{config: short}, prepare: fault(azuretest.GetSecret, azuretest.Fault{Stall: true}),
+		{name: "network/vault stalls", setup: setup{config: short}, prepare: withFault(azuretest.GetSecret, azuretest.Fault{Stall: true}),
 			wantCode: codes.FailedPrecondition, wantReason: "Timeout"},
-		{name: "network/Entra stalls", setup: setup{config: short}, prepare: fault(azuretest.Token, azuretest.Fault{Stall: true}),
+		{name: "network/Entra stalls", setup: setup{config: short}, prepare: withFault(azuretest.Token, azuretest.Fault{Stall: true}),
 			wantCode: codes.FailedPrecondition, wantReason: "Timeout"},
 		{name: "bug/panic in a read", setup: setup{mounter: func(m *provider.Mounter) { m.Vaults = nil }}, wantCode: codes.Internal, wantReason: "Internal"},
 		{name: "bug/panic in a mount", setup: setup{config: func(c *server.Config) { c.Mounter = panicking{} }}, wantCode: codes.Internal, wantReason: "Internal"},
@@ -303,7 +303,7 @@ func networkFailures() []failure {
 	}
 }
 
-func fault(k azuretest.Kind, f azuretest.Fault) func(*world) {
+func withFault(k azuretest.Kind, f azuretest.Fault) func(*world) {
 	return func(w *world) { w.SetFault(k, f) }
 }
 

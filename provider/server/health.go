@@ -13,11 +13,10 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// instanceHeader tells one process behind the socket from another.
+// instanceHeader identifies the process behind the socket.
 const instanceHeader = "akv-csi-provider-instance"
 
-// healthServer is gRPC's health service, with the name of this process in every
-// answer.
+// healthServer is gRPC's health service, with the ID of this process in every answer.
 type healthServer struct {
 	*health.Server
 	instance string
@@ -35,8 +34,8 @@ func (h *healthServer) Check(ctx context.Context, req *grpc_health_v1.HealthChec
 	return h.Server.Check(ctx, req)
 }
 
-// Ready returns nil if the driver can call: the socket leads here, and no stop is under
-// way. It calls nobody.
+// Ready returns nil if the driver can call: the socket leads here, and the server is not
+// stopping. It makes no calls.
 func (s *Server) Ready(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,8 +48,8 @@ func (s *Server) Ready(context.Context) error {
 	return nil
 }
 
-// Healthy returns nil if a call that goes to the socket's path, as the driver's
-// do, reaches this very process. A path that does not lead here is mended first.
+// Healthy returns nil if a call to the socket's path, such as the driver's, reaches this
+// process. If the path does not lead here, it is repaired first.
 func (s *Server) Healthy(ctx context.Context) error {
 	if s.isStopping() {
 		return errors.New("shutting down")

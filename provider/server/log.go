@@ -3,38 +3,37 @@ package server
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/tally"
+	"akv-csi-provider/provider/stats"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// report is what log and metrics tell of a mount, however it ended.
+// report is what log and metrics say of a mount, whether it succeeded or not.
 type report struct {
-	last mounted // the mount before
-	bill *tally.Mount
-	took time.Duration
+	rotation bool // the volume was mounted before
+	stats    *stats.Mount
+	took     time.Duration
 }
 
-// maxLogged bounds what the log tells of one mount; a class may hold thousands of
-// objects.
+// maxLogged bounds the warnings in a log line; a class may contain thousands of objects.
 const maxLogged = 8
 
-// tellMounted tells of a success, as a warning if what is served should not be relied on.
-func (s *Server) tellMounted(ctx context.Context, req *request.Mount, resp response, r report, differs bool) {
+// logMounted reports a success, as a warning if the log warns of values.
+func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp response, r report, differs bool) {
 	s.cfg.Observe.Mounted("", r.took)
 	level, fields := slog.LevelInfo, mountFields(req)
-	switch {
-	case r.last.again && differs:
-		s.cfg.Observe.Rotated("changed")
-	case r.last.again:
-		s.cfg.Observe.Rotated("unchanged")
-	}
-	fields = append(fields, slog.Bool("rotation", r.last.again))
-	if r.last.again {
+	fields = append(fields, slog.Bool("rotation", r.rotation))
+	if r.rotation {
+		result := "unchanged"
+		if differs {
+			result = "changed"
+		}
+		s.cfg.Observe.Rotated(result)
 		fields = append(fields, slog.Bool("changed", differs))
 	}
 	if n := len(resp.warnings); n > 0 {
@@ -46,60 +45,64 @@ func (s *Server) tellMounted(ctx context.Context, req *request.Mount, resp respo
 	s.cfg.Log.LogAttrs(ctx, level, "mounted", r.cost(fields)...)
 }
 
-// tellFailed tells of a failure: as a warning if there are files that the pod keeps. It
-// is the only one who does then, since the driver hides it from the pod.
-func (s *Server) tellFailed(ctx context.Context, req *request.Mount, out outcome, r report) {
-	s.cfg.Observe.Mounted(out.reason, r.took)
+// logFailed reports a failure, as a warning if the volume was mounted before: the pod keeps
+// its files. Nothing else reports it then, since the driver hides it from the pod.
+func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r report) {
+	s.cfg.Observe.Mounted(string(f.reason), r.took)
 	level, fields := slog.LevelError, mountFields(req)
-	if r.last.again {
+	if r.rotation {
 		s.cfg.Observe.Rotated("failed")
 		level = slog.LevelWarn
 	}
-	fields = append(fields, slog.Bool("rotation", r.last.again))
-	fields = append(fields, out.fields...)
-	fields = append(fields, slog.String("code", out.Code().String()), slog.String("reason", out.reason), slog.String("error", out.Message()))
-	r.trace(ctx, req, out.reason)
+	fields = append(fields, slog.Bool("rotation", r.rotation))
+	fields = append(fields, f.fields...)
+	fields = append(fields, slog.String("code", f.Code().String()), slog.String("reason", string(f.reason)), slog.String("error", f.Message()))
+	r.trace(ctx, req, string(f.reason))
 	s.cfg.Log.LogAttrs(ctx, level, "mount failed", r.cost(fields)...)
 }
 
 // cost adds what the mount took.
 func (r report) cost(fields []slog.Attr) []slog.Attr {
-	c := r.bill.Cost()
-	return append(fields, slog.Int("read", c.Read), slog.Int("shared", c.Shared), slog.Int("kept", c.Kept), slog.Int("stale", c.Stale),
-		slog.Int("requests", c.Requests), slog.Duration("duration", r.took))
+	for _, c := range []struct {
+		name  string
+		count *atomic.Int32
+	}{{"read", &r.stats.Read}, {"shared", &r.stats.Shared}, {"kept", &r.stats.Cached}, {"stale", &r.stats.Stale}, {"requests", &r.stats.Requests}} {
+		fields = append(fields, slog.Int(c.name, int(c.count.Load())))
+	}
+	return append(fields, slog.Duration("duration", r.took))
 }
 
-// trace says in the mount's span, if there is one, which mount it is.
+// trace identifies the mount in its span, if there is one.
 func (r report) trace(ctx context.Context, req *request.Mount, reason string) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
 		return
 	}
-	span.SetAttributes(attribute.String("akv.reason", reason), attribute.Bool("akv.rotation", r.last.again),
-		attribute.Int("akv.requests", r.bill.Cost().Requests))
+	span.SetAttributes(attribute.String("akv.reason", reason), attribute.Bool("akv.rotation", r.rotation),
+		attribute.Int("akv.requests", int(r.stats.Requests.Load())))
 	if req != nil {
 		span.SetAttributes(attribute.String("k8s.pod.name", req.Pod.Name), attribute.String("k8s.namespace.name", req.Pod.Namespace),
 			attribute.String("akv.vault", req.Vault))
 	}
 }
 
-// tellLax warns once of all that a class has wrong and is served all the same.
-func (s *Server) tellLax(req *request.Mount, mistakes []request.Lax) {
-	var told []string
-	for _, l := range mistakes {
-		s.cfg.Observe.Lax(string(l.Kind))
-		if len(told) < maxLogged {
-			told = append(told, l.Field+" "+l.Cause)
+// logWarnings reports the mistakes in a class that are accepted, in one line.
+func (s *Server) logWarnings(req *request.Mount, warnings []request.Warning) {
+	var messages []string
+	for _, w := range warnings {
+		s.cfg.Observe.ClassWarning(string(w.Kind))
+		if len(messages) < maxLogged {
+			messages = append(messages, w.Field+" "+w.Cause)
 		}
 	}
-	if len(told) > 0 {
+	if len(messages) > 0 {
 		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class let pass",
-			append(mountFields(req), slog.Int("mistakes", len(mistakes)), slog.Any("first", told))...)
+			append(mountFields(req), slog.Int("mistakes", len(warnings)), slog.Any("first", messages))...)
 	}
 }
 
-// mountFields are what the log tells of a request; of one that cannot be parsed, its pod
-// as far as it is known.
+// mountFields are the attributes of a request in the log. Of one that cannot be parsed, these
+// are the pod's, as far as it is known.
 func mountFields(req *request.Mount) []slog.Attr {
 	fields := make([]slog.Attr, 0, 20)
 	if req == nil {

@@ -98,7 +98,7 @@ func TestMountIsOneLine(t *testing.T) {
 // A rotation is told as changed when versions differ, and as a warning when it fails:
 // the pod keeps its files, and the driver hides it.
 func TestRotationsAreTold(t *testing.T) {
-	w := newWorld(t, setup{reads: func(c *keyvault.Config) { c.Keep = 0 }})
+	w := newWorld(t, setup{reads: func(c *keyvault.Config) { c.CacheTTL = 0 }})
 	req := w.request(t, "one.yaml")
 	w.vault.Revoke(clientID)
 	_, _ = w.mount(t, req)
@@ -177,7 +177,7 @@ type begun struct {
 	asked chan struct{}
 }
 
-func (b begun) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Need) func() (keyvault.Value, error) {
+func (b begun) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, need keyvault.Freshness) func() (keyvault.Value, error) {
 	wait := b.Vaults.Get(ctx, caller, o, need)
 	b.asked <- struct{}{}
 	return wait

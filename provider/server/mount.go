@@ -2,20 +2,19 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"time"
 
-	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/tally"
+	"akv-csi-provider/provider/stats"
 
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// RuntimeName is what the plugin calls itself towards the driver.
+// RuntimeName is the plugin's name in its answers to the driver.
 const RuntimeName = "akv-csi-provider"
 
 // Version implements v1alpha1.CSIDriverProviderServer.
@@ -23,54 +22,53 @@ func (s *Server) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.V
 	return &v1alpha1.VersionResponse{Version: "v1alpha1", RuntimeName: RuntimeName, RuntimeVersion: s.cfg.Version}, nil
 }
 
-// Mount implements v1alpha1.CSIDriverProviderServer. It returns all files of the
-// volume or an error with a status that says what to mend.
+// Mount implements v1alpha1.CSIDriverProviderServer. It returns all files of the volume, or
+// an error whose status says what to fix.
 func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
 	start := time.Now()
-	ctx, cancel := s.budget(ctx)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	ctx, bill := tally.Begin(ctx)
-	last := s.last(in)
-	req, resp, err := s.mount(ctx, in, last.ended)
-	told := report{last: last, bill: bill, took: time.Since(start)}
+	ctx, stats := stats.Begin(ctx)
+	previous := s.previous(in)
+	req, resp, err := s.mount(ctx, in, previous.ended)
+	rep := report{rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
 		now := s.remember(in, resp)
-		s.tellMounted(ctx, req, resp, told, last.differs(now))
+		s.logMounted(ctx, req, resp, rep, previous.differs(now))
 		return resp.MountResponse, nil
 	}
-	out := statusOf(err)
-	s.tellFailed(ctx, req, out, told)
-	return nil, out.Err()
+	failed := statusOf(err)
+	s.logFailed(ctx, req, failed, rep)
+	return nil, failed.Err()
 }
 
-// mount is the way of one mount. A panic on it is its error.
-func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, last time.Time) (req *request.Mount, resp response, err error) {
-	defer provider.Recover(&err)
+// mount is the steps of one mount. A panic in them is the error of this mount. The request
+// is not nil, unless parsing panics; if it cannot be parsed, it has only the pod.
+func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, lastEnd time.Time) (req *request.Mount, resp response, err error) {
+	defer fault.Recover(&err)
 	req, err = s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
-	var bad *request.Error
-	if errors.As(err, &bad) {
-		return &request.Mount{Pod: bad.Pod}, response{}, err
-	}
-	s.tellLax(req, req.Lax)
-	volume, err := s.cfg.Mounter.Mount(ctx, req, last)
 	if err != nil {
 		return req, response{}, err
 	}
-	s.tellLax(req, volume.Lax)
+	s.logWarnings(req, req.Warnings)
+	volume, err := s.cfg.Mounter.Mount(ctx, req, lastEnd)
+	if err != nil {
+		return req, response{}, err
+	}
+	s.logWarnings(req, volume.ClassWarnings)
 	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
 	return req, resp, err
 }
 
-// budget bounds a mount by the plugin's own limit and, if the caller waits less long, by
-// a little less than that: kubelet tells of its own deadline with a bare
-// DeadlineExceeded, so our answer must come before it. What the function returned does
-// must be done when the mount is over.
-func (s *Server) budget(ctx context.Context) (context.Context, context.CancelFunc) {
-	timeout, leave := s.cfg.MountTimeout, func() { <-s.patient }
+// limit bounds a mount by the plugin's own timeout and, if the caller's deadline is earlier,
+// by a little less than that: kubelet reports its own deadline with a bare DeadlineExceeded,
+// so our answer must come first. Call the returned function when the mount has ended.
+func (s *Server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	timeout, leave := s.cfg.MountTimeout, func() { <-s.longSlots }
 	select {
-	case s.patient <- struct{}{}:
+	case s.longSlots <- struct{}{}:
 	default:
-		timeout, leave = min(timeout, crowdTimeout), func() {}
+		timeout, leave = min(timeout, shortTimeout), func() {}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
@@ -82,13 +80,13 @@ func (s *Server) budget(ctx context.Context) (context.Context, context.CancelFun
 
 // recovered turns a panic of another call than Mount into its error.
 func (s *Server) recovered(ctx context.Context, value any) error {
-	out := statusOf(&provider.PanicError{Value: value, Stack: debug.Stack()})
-	s.cfg.Log.LogAttrs(ctx, slog.LevelError, "panic", out.fields...)
-	return out.Err()
+	failed := statusOf(&fault.Panic{Value: value, Stack: debug.Stack()})
+	s.cfg.Log.LogAttrs(ctx, slog.LevelError, "panic", failed.fields...)
+	return failed.Err()
 }
 
-// panicText is what may be told of a panic in the log: the runtime's own words,
-// else only its type, since a value could hold anything.
+// panicText is what the log may contain of a panic: the runtime's own text, or only the type
+// of the value, which could contain anything.
 func panicText(value any) string {
 	if e, ok := value.(interface {
 		error

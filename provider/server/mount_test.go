@@ -11,6 +11,7 @@ import (
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/server"
 
 	"google.golang.org/grpc/codes"
@@ -264,18 +265,12 @@ func TestVolumeIsBounded(t *testing.T) {
 // A status travels in trailers; one of any length would cost all mounts of the
 // driver their connection.
 func TestMessageIsBounded(t *testing.T) {
-	w := newWorld(t, setup{config: func(c *server.Config) { c.Mounter = failing{endless{}} }})
+	w := newWorld(t, setup{config: func(c *server.Config) { c.Mounter = failing{&fault.Error{Reason: fault.ContentInvalid, Cause: strings.Repeat("é", 20<<20)}} }})
 	_, err := w.mount(t, w.request(t, "one.yaml"))
 	if got := status.Convert(err).Message(); len(got) > 17<<10 || !strings.HasSuffix(got, "… [ContentInvalid]") {
 		t.Errorf("%d bytes: %.100s … %s", len(got), got, got[max(0, len(got)-50):])
 	}
 }
-
-// endless is an error with a long text.
-type endless struct{}
-
-func (endless) Error() string  { return strings.Repeat("é", 20<<20) }
-func (endless) Reason() string { return "ContentInvalid" }
 
 // Dates are informational: Key Vault serves the secret, and so does the plugin.
 func TestValidityIsAWarning(t *testing.T) {

@@ -10,11 +10,11 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// response is a checked answer to Mount.
+// response is the answer to a Mount call, checked.
 type response struct {
 	*v1alpha1.MountResponse
 	size     int      // bytes, encoded
-	warnings []string // for the log
+	warnings []string // about values, for the log
 }
 
 // newResponse puts a volume into the driver's message, if it fits.
@@ -26,17 +26,17 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 	for _, o := range v.Versions {
 		out.ObjectVersion = append(out.ObjectVersion, &v1alpha1.ObjectVersion{Id: o.ID, Version: o.Version})
 	}
-	// On Windows the driver wants paths in the form of filepath.Clean.
+	// On Windows the driver requires paths in the form of filepath.Clean.
 	for _, f := range v.Files {
 		out.Files = append(out.Files, &v1alpha1.File{Path: filepath.FromSlash(f.Path), Mode: int32(f.Mode.Perm()), Contents: f.Content})
 	}
 	size := proto.Size(out)
 	if size <= limit {
-		return response{MountResponse: out, size: size, warnings: v.Warnings}, nil
+		return response{MountResponse: out, size: size, warnings: v.ValueWarnings}, nil
 	}
 	sizes := make(map[string]int, len(v.Files))
 	for _, f := range v.Files {
 		sizes[strconv.Quote(f.Path)] = len(f.Content)
 	}
-	return response{}, provider.NewTooLargeError(size, limit, sizes)
+	return response{}, provider.TooLarge(size, limit, sizes)
 }

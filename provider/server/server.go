@@ -1,6 +1,5 @@
-// Package server answers the Secrets Store CSI driver over gRPC on a unix socket.
-// It is the edge: requests are parsed here, every error gets its one gRPC status
-// here, and each mount is logged here once.
+// Package server answers the Secrets Store CSI driver over gRPC on a unix socket. It is the
+// edge: it parses requests, maps each error to one gRPC status, and logs each mount once.
 package server
 
 import (
@@ -24,37 +23,37 @@ import (
 
 // Mounter makes the content of a volume; *provider.Mounter does.
 type Mounter interface {
-	// Mount is told when the last successful mount of the same volume ended, zero for
-	// the first.
-	Mount(ctx context.Context, req *request.Mount, last time.Time) (*provider.Volume, error)
+	// Mount returns the whole content or an error. lastEnd is when the last successful mount
+	// of the same volume ended; zero for the first.
+	Mount(ctx context.Context, req *request.Mount, lastEnd time.Time) (*provider.Volume, error)
 }
 
-// Observer hears of what only the edge knows. Both label sets are closed.
+// Observer is called with what only the edge knows. All sets of labels are closed.
 type Observer interface {
-	// Mounted is called once a mount with its reason, "" for success.
+	// Mounted is called once per mount with its reason, "" for success.
 	Mounted(reason string, took time.Duration)
 	// Rotated is called after Mounted for a volume that was mounted before, with
 	// "changed", "unchanged" or "failed".
 	Rotated(result string)
-	// Lax is called for each mistake in a class that was let pass.
-	Lax(kind string)
+	// ClassWarning is called for each mistake in a class that is accepted.
+	ClassWarning(kind string)
 }
 
-// Config is what a Server is made of; all fields are required but Interceptors.
+// Config configures a Server; all fields are required but Interceptors.
 type Config struct {
 	Socket  string // path of the unix socket
 	Version string // of the plugin, as semantic version without "v"
 	Mounter Mounter
 	Log     *slog.Logger
 	Observe Observer
-	// MountTimeout bounds one mount; a shorter deadline of the caller goes first, and so
-	// does that of 5 s for the mounts beyond 48 at a time.
+	// MountTimeout bounds one mount. An earlier deadline of the caller takes precedence, and
+	// so does that of 5 s for each mount beyond 48 at a time.
 	MountTimeout time.Duration
 	// ShutdownGrace is how long running mounts may take once Run's context ends.
 	ShutdownGrace time.Duration
 	// MaxResponseBytes bounds a response, encoded as gRPC message.
 	MaxResponseBytes int
-	// SocketCheck is how often the socket's path is looked at.
+	// SocketCheck is how often the socket's path is checked.
 	SocketCheck time.Duration
 	// Interceptors run around every call, outermost first.
 	Interceptors []grpc.UnaryServerInterceptor
@@ -66,29 +65,29 @@ type Server struct {
 	grpc   *grpc.Server
 	health *healthServer
 	failed chan error // a listener that stopped by itself
-	// volumes holds the last successful mount of each, by target path, which is one for
-	// each pod and volume.
-	volumes *lru.Cache[string, mounted]
-	parser  *request.Parser
-	patient chan struct{} // a place for each mount under way that has all of a mount's time
+	// volumes are the last successful mounts by target path, of which each volume of each
+	// pod has one.
+	volumes   *lru.Cache[string, mounted]
+	parser    *request.Parser
+	longSlots chan struct{} // one element for each running mount with the whole MountTimeout
 
 	mu       sync.Mutex // guards what follows
-	socket   *socket    // the one we listen on; nil before the first
+	socket   *socket    // that we listen on; nil before the first
 	stopping bool
 }
 
-// maxVolumes bounds the volumes that are remembered; kubelet runs some hundred pods on
-// a node at most. One that drops out is mounted as if for the first time.
+// maxVolumes bounds the volumes in memory; kubelet runs at most a few hundred pods on a
+// node. An evicted one is mounted as if for the first time.
 const maxVolumes = 8192
 
-// Bounds of the calls under way. What is beyond maxCalls on one connection, the driver's,
-// waits at the driver, where it costs this process no memory. So that volumes whose vault
-// does not answer cannot keep out all others for as long as a mount may take, only so many
-// at a time have all of that time; the places of the others are soon free again.
+// Bounds of running calls. Calls beyond maxCalls wait in the driver, where they take no
+// memory of this process. Only maxLongCalls at a time have the whole MountTimeout: volumes
+// whose vault does not answer cannot block all others for that long, since the slots of the
+// others are soon free again.
 const (
 	maxCalls     = 96
-	patientCalls = 48
-	crowdTimeout = 5 * time.Second
+	maxLongCalls = 48
+	shortTimeout = 5 * time.Second
 )
 
 // New makes a Server; Run starts it.
@@ -105,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remember lists of objects: %w", err)
 	}
-	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser, patient: make(chan struct{}, patientCalls)}
+	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser, longSlots: make(chan struct{}, maxLongCalls)}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),
@@ -117,22 +116,22 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, and then lets running mounts finish for a while. It
+// Run serves until ctx ends, and then lets running mounts finish within the grace period. It
 // returns nil after an orderly stop. Call it once.
 func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.SocketCheck)
 	defer tick.Stop()
-	told := false // of a socket that is not ours
+	warned := false // of a socket that cannot be served
 	for {
 		err := s.ensureSocket()
 		switch {
 		case err != nil && !errors.Is(err, errServed) && !s.hasServed():
 			s.stop(0)
 			return err
-		case err != nil && !told:
+		case err != nil && !warned:
 			s.cfg.Log.Warn("the socket cannot be served now; trying again", "socket", s.cfg.Socket, "error", err)
 		}
-		told = err != nil
+		warned = err != nil
 		select {
 		case <-tick.C:
 		case err := <-s.failed:
@@ -145,9 +144,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// ensureSocket sees to it that the socket's path leads to this process. It may
-// not: at a rolling switch-over the old process unlinks, when it ends, whatever
-// lies at its path (Go's UnixListener does), and that may be ours by then.
+// ensureSocket makes the socket's path lead to this process, if it does not. In a rolling
+// update, the old process unlinks at its end whatever is at its path (Go's UnixListener
+// does), which may be our socket by then.
 func (s *Server) ensureSocket() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +159,7 @@ func (s *Server) ensureSocket() error {
 	}
 	if s.socket != nil {
 		s.cfg.Log.Warn("the socket was gone from its path; listening anew", "socket", s.cfg.Socket)
-		_ = s.socket.listener.Close() // nobody can reach it any more
+		_ = s.socket.listener.Close() // no client can reach it any more
 	} else {
 		s.cfg.Log.Info("serving", "socket", s.cfg.Socket, "version", s.cfg.Version)
 	}
@@ -169,7 +168,7 @@ func (s *Server) ensureSocket() error {
 	return nil
 }
 
-// serve runs until the listener is closed, by stop or for a new one.
+// serve runs until the listener is closed, by stop or because it is replaced.
 func (s *Server) serve(l net.Listener) {
 	err := s.grpc.Serve(l)
 	if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, grpc.ErrServerStopped) {
@@ -180,8 +179,8 @@ func (s *Server) serve(l net.Listener) {
 	}
 }
 
-// stop takes the socket away, waits for running calls for the grace, and then
-// ends them.
+// stop removes the socket, waits at most the grace period for running calls, and then ends
+// them.
 func (s *Server) stop(grace time.Duration) {
 	s.mu.Lock()
 	s.stopping = true

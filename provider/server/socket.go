@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// errServed says that another live process answers at the socket's path, which
-// is then left alone.
+// errServed says that another live process serves the socket's path, which is then left
+// untouched.
 var errServed = errors.New("another process serves this socket")
 
-// dialTimeout bounds the look whether somebody answers at a socket on this node.
+// dialTimeout bounds the check whether a process serves a socket on this node.
 const dialTimeout = time.Second
 
 // socket is a unix socket that this process listens on.
 type socket struct {
 	path     string
 	listener net.Listener
-	info     fs.FileInfo // of the socket's file, to know it again
+	info     fs.FileInfo // of the socket's file, to recognize it
 }
 
-// listen makes the socket at path, replacing one that nobody serves.
+// listen creates the socket at path, replacing one that no process serves.
 func listen(path string) (*socket, error) {
 	unlock, err := lockFolder(path)
 	if err != nil {
@@ -45,7 +45,7 @@ func listen(path string) (*socket, error) {
 	return &socket{path: path, listener: listener, info: info}, nil
 }
 
-// checkFree returns nil if there is nothing at path or a socket nobody serves.
+// checkFree returns nil if there is nothing at path, or a socket that no process serves.
 func checkFree(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -64,11 +64,11 @@ func checkFree(path string) error {
 	case isStale(err):
 		return nil
 	}
-	// Anything else, such as a full queue, is what a busy process looks like.
+	// Anything else, such as a full queue, is a sign of a busy process.
 	return errServed
 }
 
-// inPlace reports whether the file at the path is still this very socket.
+// inPlace reports whether the file at the path is still this socket.
 func (s *socket) inPlace() bool {
 	if s == nil {
 		return false
@@ -77,14 +77,14 @@ func (s *socket) inPlace() bool {
 	return err == nil && os.SameFile(info, s.info)
 }
 
-// remove takes the socket's file away if it is still ours.
+// remove removes the socket's file if it is still ours.
 func (s *socket) remove() {
 	if !s.inPlace() {
 		return
 	}
 	unlock, err := lockFolder(s.path)
 	if err != nil {
-		return // somebody is about to replace it
+		return // another process is about to replace it
 	}
 	defer unlock()
 	if s.inPlace() {

@@ -14,13 +14,13 @@ import (
 // sparseFileModes: a socket's file says that it is one.
 const sparseFileModes = false
 
-// maxSocketPath is what sockaddr_un of Linux holds, without the final NUL.
+// maxSocketPath is the size of the path in sockaddr_un on Linux, without the final NUL.
 const maxSocketPath = 107
 
-// bind listens at path with mode 0600 from the first moment. The socket is made
-// in a directory that only we may enter and moved into place when it has its
-// mode; the process's umask would be for all threads. Moving it replaces a stale
-// socket in one step, so that the path is never empty.
+// bind listens at path with mode 0600 from the start. The socket is created in a directory
+// that only we may enter, and moved into place once it has its mode; setting the umask would
+// affect all threads. Moving it replaces a stale socket atomically, so that the path is never
+// empty.
 func bind(path string) (_ net.Listener, err error) {
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".akv-") // mode 0700
 	if err != nil {
@@ -35,7 +35,7 @@ func bind(path string) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // by then somebody else's socket may lie there
+	l.SetUnlinkOnClose(false) // by then another process's socket may be there
 	if err = os.Chmod(first, 0o600); err == nil {
 		err = os.Rename(first, path)
 	}
@@ -46,9 +46,9 @@ func bind(path string) (_ net.Listener, err error) {
 	return l, nil
 }
 
-// lockFolder keeps other starting or ending plugins away while a socket is looked
-// at and replaced or removed: between the look and the deed it could have come to
-// life. It returns errServed while another process holds the lock.
+// lockFolder locks out other plugins that start or stop while a socket is checked and
+// replaced or removed: another process could begin to serve it in between. It returns
+// errServed while another process has the lock.
 func lockFolder(socket string) (unlock func(), err error) {
 	folder, err := os.Open(filepath.Dir(socket))
 	if err != nil {

@@ -21,7 +21,7 @@ func bind(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // by then somebody else's socket may lie there
+	l.SetUnlinkOnClose(false) // by then another process's socket may be there
 	return l, nil
 }
 

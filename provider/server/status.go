@@ -7,111 +7,97 @@ import (
 	"log/slog"
 	"strings"
 
-	"akv-csi-provider/provider"
-	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/keyvault"
-	"akv-csi-provider/provider/render"
-	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/transport"
+	"akv-csi-provider/provider/fault"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// The reasons that only the edge gives.
-const (
-	reasonTimeout  = transport.ReasonTimeout
-	reasonCanceled = "Canceled"
-	reasonInternal = "Internal"
-)
-
-// final is the code of what may pass by itself: an Azure that is away, throttles or takes
-// too long. gRPC has words for these, Unavailable, ResourceExhausted and DeadlineExceeded,
-// which we must never send, nor Canceled and Aborted. kubelet takes them for "the mount may
-// still be under way" and leaves the volume's folder (pkg/volume/csi/csi_client.go,
-// isFinalError). With rotation on, the driver takes a folder that is younger than its poll
-// interval for a mounted volume that needs no rotation yet, and answers kubelet's next call
-// with success, without asking us (v1.6.0, nodeserver.go, NodePublishVolume). The pod then
-// starts with an empty volume. kubelet tries again after any code.
+// final is the code of failures that may pass by themselves: Azure is unavailable, throttles
+// or takes too long. gRPC has codes for these, Unavailable, ResourceExhausted and
+// DeadlineExceeded, but we must never send them, nor Canceled and Aborted. After those,
+// kubelet assumes that the mount may still be in progress and leaves the volume's directory
+// (pkg/volume/csi/csi_client.go, isFinalError). With rotation on, the driver assumes that a
+// directory which is younger than its poll interval is a mounted volume that needs no
+// rotation yet, and answers kubelet's next call with success, without calling us (v1.6.0,
+// nodeserver.go, NodePublishVolume). The pod then starts with an empty volume. kubelet
+// retries after any code.
 const final = codes.FailedPrecondition
 
-// statusCodes gives each reason its gRPC code. It is the one place where errors
-// meet gRPC.
-var statusCodes = map[string]codes.Code{
-	request.ReasonInvalidParameter: codes.InvalidArgument,
+// statusCodes are the gRPC codes of all reasons. Nothing else knows of both.
+var statusCodes = map[fault.Reason]codes.Code{
+	fault.InvalidParameter: codes.InvalidArgument,
 
-	provider.ReasonNoIdentity:          codes.InvalidArgument,
-	provider.ReasonIdentityModeRefused: codes.PermissionDenied,
-	provider.ReasonTokenRequestMissing: codes.FailedPrecondition,
+	fault.NoIdentity:          codes.InvalidArgument,
+	fault.IdentityModeRefused: codes.PermissionDenied,
+	fault.TokenRequestMissing: codes.FailedPrecondition,
 
-	entra.ReasonFederatedCredentialMissing: codes.Unauthenticated,
-	entra.ReasonApplicationNotFound:        codes.Unauthenticated,
-	entra.ReasonTenantNotFound:             codes.Unauthenticated,
-	entra.ReasonTokenExpired:               codes.Unauthenticated,
-	entra.ReasonTokenInvalid:               codes.Unauthenticated,
-	entra.ReasonIssuerUnreachable:          codes.Unauthenticated,
-	entra.ReasonSignInFailed:               codes.Unauthenticated,
-	entra.ReasonClientSecretInvalid:        codes.Unauthenticated,
-	entra.ReasonClientSecretExpired:        codes.Unauthenticated,
-	entra.ReasonManagedIdentityUnavailable: codes.Unauthenticated,
+	fault.FederatedCredentialMissing:    codes.Unauthenticated,
+	fault.ApplicationNotFound:           codes.Unauthenticated,
+	fault.TenantNotFound:                codes.Unauthenticated,
+	fault.ClientSecretInvalid:           codes.Unauthenticated,
+	fault.ClientSecretExpired:           codes.Unauthenticated,
+	fault.TokenExpired:                  codes.Unauthenticated,
+	fault.TokenInvalid:                  codes.Unauthenticated,
+	fault.IssuerUnreachable:             codes.Unauthenticated,
+	fault.SignInFailed:                  codes.Unauthenticated,
+	fault.ManagedIdentityUnavailable:    codes.Unauthenticated,
+	fault.ServiceAccountLookupForbidden: codes.FailedPrecondition,
 
-	entra.ReasonServiceAccountLookupForbidden: codes.FailedPrecondition,
+	fault.AccessDenied:   codes.PermissionDenied,
+	fault.VaultFirewall:  codes.PermissionDenied,
+	fault.WrongTenant:    codes.PermissionDenied,
+	fault.TokenRejected:  codes.Unauthenticated,
+	fault.ObjectNotFound: codes.NotFound,
+	fault.ObjectDisabled: codes.FailedPrecondition,
+	fault.VaultNotFound:  codes.NotFound,
+	fault.VaultRefused:   codes.InvalidArgument,
+	fault.ContentInvalid: codes.FailedPrecondition,
+	fault.TooLarge:       final,
 
-	keyvault.ReasonVaultNotFound:  codes.NotFound,
-	keyvault.ReasonAccessDenied:   codes.PermissionDenied,
-	keyvault.ReasonVaultFirewall:  codes.PermissionDenied,
-	keyvault.ReasonWrongTenant:    codes.PermissionDenied,
-	keyvault.ReasonTokenRejected:  codes.Unauthenticated,
-	keyvault.ReasonObjectNotFound: codes.NotFound,
-	keyvault.ReasonObjectDisabled: codes.FailedPrecondition,
-	keyvault.ReasonVaultRefused:   codes.InvalidArgument,
-	keyvault.ReasonThrottled:      final, // and Entra's
+	fault.Throttled:          final,
+	fault.TLSUntrusted:       final,
+	fault.ProxyRefused:       final,
+	fault.Timeout:            final,
+	fault.ServiceUnavailable: final,
 
-	transport.ReasonTLSUntrusted:       final,
-	transport.ReasonProxyRefused:       final,
-	transport.ReasonTimeout:            final,
-	transport.ReasonServiceUnavailable: final, // and Entra's and Key Vault's
-
-	render.ReasonContentInvalid: codes.FailedPrecondition,
-	provider.ReasonTooLarge:     final,
-	reasonCanceled:              final,
-	reasonInternal:              codes.Internal,
+	fault.Canceled: final,
+	fault.Internal: codes.Internal,
 }
 
-// outcome is a failed mount as the driver and the log see it.
-type outcome struct {
+// failure is a failed mount as the driver and the log see it.
+type failure struct {
 	*status.Status
-	reason string
+	reason fault.Reason
 	fields []slog.Attr // for the log only
 }
 
-// Bounds of a message: how many different failures of one mount are told, and its
-// bytes. A status travels in HTTP/2 trailers: one above the client's limit would
-// end the driver's connection, and with it the mounts of other pods.
+// Bounds of a message: the number of failures of one mount that it describes, and its
+// bytes. A status is sent in HTTP/2 trailers: one above the client's limit would end the
+// driver's connection, and with it the mounts of other pods.
 const (
 	maxFailures = 50
 	maxMessage  = 16 << 10
 )
 
-// statusOf maps an error to its status: one line, the cause first, then the fix,
-// then the reason in brackets. Of several failures the first gives the code.
-func statusOf(err error) outcome {
-	failures := []error{err}
-	var several provider.Failures
-	if errors.As(err, &several) {
-		failures = several
+// statusOf returns the status of an error. Its message is one line: the cause, the fix, and
+// the reason in brackets. Of several failures, the first decides on the code.
+func statusOf(err error) failure {
+	all, several := errors.AsType[fault.Errors](err)
+	if !several {
+		all = fault.Errors{err}
 	}
-	var out outcome
+	var out failure
 	var texts []string
-	for _, f := range failures[:min(len(failures), maxFailures)] {
-		text, reason, fields := describe(f)
+	for _, err := range all[:min(len(all), maxFailures)] {
+		text, reason, fields := describe(err)
 		texts = append(texts, fmt.Sprintf("%s [%s]", text, reason))
 		out.fields = append(out.fields, fields...)
 		if out.reason == "" {
 			out.reason = reason
 		}
 	}
-	if rest := len(failures) - len(texts); rest > 0 {
+	if rest := len(all) - len(texts); rest > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more failures", rest))
 	}
 	message := strings.Join(texts, " | ")
@@ -122,32 +108,26 @@ func statusOf(err error) outcome {
 	return out
 }
 
-// describe finds the words and the reason of one failure, and what the log may
-// know beyond them.
-func describe(err error) (text, reason string, fields []slog.Attr) {
-	var (
-		typed interface {
-			error
-			Reason() string
-		}
-		panicked *provider.PanicError
-		sign     *entra.Error
-	)
-	switch {
-	case errors.As(err, &panicked):
-		return "a bug in the provider; please report it with the stack from its log", reasonInternal,
-			[]slog.Attr{slog.String("panic", panicText(panicked.Value)), slog.String("stack", string(panicked.Stack))}
-	case errors.As(err, &typed):
-		if errors.As(err, &sign) && sign.Code != 0 {
-			fields = append(fields, slog.Int("aadsts", sign.Code))
-		}
-		if _, known := statusCodes[typed.Reason()]; known {
-			return typed.Error(), typed.Reason(), fields
-		}
-	case errors.Is(err, context.DeadlineExceeded):
-		return "the mount took longer than it may; see --mount-timeout of the provider", reasonTimeout, nil
-	case errors.Is(err, context.Canceled):
-		return "the caller gave up; kubelet calls again", reasonCanceled, nil
+// describe returns the text and the reason of one failure, and what else the log may
+// contain.
+func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) {
+	if p, ok := errors.AsType[*fault.Panic](err); ok {
+		return "a bug in the provider; please report it with the stack from its log", fault.Internal,
+			[]slog.Attr{slog.String("panic", panicText(p.Value)), slog.String("stack", string(p.Stack))}
 	}
-	return "a bug in the provider; please report it with its log", reasonInternal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		if e.AADSTS != 0 {
+			fields = append(fields, slog.Int("aadsts", e.AADSTS))
+		}
+		if _, known := statusCodes[e.Reason]; known {
+			return e.Error(), e.Reason, fields
+		}
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the mount took longer than it may; see --mount-timeout of the provider", fault.Timeout, nil
+	case errors.Is(err, context.Canceled):
+		return "the caller gave up; kubelet calls again", fault.Canceled, nil
+	}
+	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }

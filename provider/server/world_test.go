@@ -18,10 +18,11 @@ import (
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/gate"
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/metrics"
+	"akv-csi-provider/provider/plugin"
 	"akv-csi-provider/provider/server"
-	"akv-csi-provider/provider/transport"
+	"akv-csi-provider/provider/throttle"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -57,7 +58,7 @@ type setup struct {
 	roundTripper func(http.RoundTripper) http.RoundTripper
 	mounter      func(*provider.Mounter)
 	config       func(*server.Config)
-	tries        gate.Config
+	tries        throttle.Config
 	reads        func(*keyvault.Config)
 	plainCluster bool // not of AKS: it has no token proxy
 }
@@ -95,67 +96,45 @@ func newWorld(t *testing.T, s setup) *world {
 	}
 	box.IMDS()
 
-	var pool http.RoundTripper = box.Transport()
+	cfg := plugin.Config{
+		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: s.tries, Cluster: w.credentials(t),
+		Mounter: provider.Mounter{RotationTTL: 30 * time.Second, Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
+		Reads:   keyvault.Config{Timeout: 50 * time.Second, CacheTTL: 30 * time.Second, CacheBytes: 16 << 20},
+	}
 	if s.roundTripper != nil {
-		pool = s.roundTripper(pool)
+		cfg.Azure = s.roundTripper(cfg.Azure)
+		cfg.IMDS = cfg.Azure
 	}
-	azure := transport.New(pool, "test")
-	if s.tries.Max == 0 {
-		s.tries.Max = 8 // without retries: a test of failures need not wait
+	if cfg.Throttle.Max == 0 {
+		cfg.Throttle.Max = 8 // without retries: a test of failures need not wait
 	}
-	reads := keyvault.Config{Transport: azure.For(transport.PhaseRead), Gate: s.tries, Timeout: 50 * time.Second, Keep: 30 * time.Second, KeepBytes: 16 << 20}
 	if s.reads != nil {
-		s.reads(&reads)
+		s.reads(&cfg.Reads)
 	}
-	vaults, err := keyvault.NewReader(reads)
-	if err != nil {
+	if w.mounter, err = plugin.NewMounter(cfg, metrics.New(cfg.Version)); err != nil {
 		t.Fatal(err)
-	}
-	accounts, proxy := w.joinCluster(t)
-	signIn, err := entra.NewCache(&entra.Exchange{Transport: azure.For(transport.PhaseSignIn), Gate: s.tries, Published: cloud.IsPublished,
-		Node: azure.For(transport.PhaseSignIn), Proxy: proxy}, entra.CacheConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.mounter = &provider.Mounter{
-		SignIn:         signIn,
-		Vaults:         vaults,
-		RotationTTL:    30 * time.Second,
-		Clouds:         &cloud.Resolver{Default: "AzurePublicCloud"},
-		Accounts:       accounts,
-		MaxConcurrency: 8,
-		MaxBytes:       4 << 20,
 	}
 	if s.mounter != nil {
 		s.mounter(w.mounter)
 	}
-	cfg := config(t, w.mounter)
-	cfg.Observe, cfg.Log = w.seen, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	edge := config(t, w.mounter)
+	edge.Observe, edge.Log = w.seen, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if s.config != nil {
-		s.config(&cfg)
+		s.config(&edge)
 	}
-	start(t, cfg)
-	w.client = dial(t, cfg.Socket)
+	start(t, edge)
+	w.client = dial(t, edge.Socket)
 	return w
 }
 
-// joinCluster is what the plugin has from being in a cluster.
-func (w *world) joinCluster(t *testing.T) (*entra.Accounts, *entra.TokenProxy) {
+// credentials are what the plugin has from being in a cluster.
+func (w *world) credentials(t *testing.T) plugin.Cluster {
 	t.Helper()
 	dir := t.TempDir()
 	if err := w.api.WriteCredentials(dir); err != nil {
 		t.Fatal(err)
 	}
-	token, ca, host := filepath.Join(dir, "token"), filepath.Join(dir, "ca.crt"), "https://"+w.api.Addr()
-	accounts, err := entra.NewAccounts(entra.AccountsConfig{Host: host, TokenFile: token, CAFile: ca, UserAgent: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{URL: host, CAFile: ca, UserAgent: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return accounts, proxy
+	return plugin.Cluster{APIServer: "https://" + w.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")}
 }
 
 // config is a complete configuration with a socket of its own.
@@ -297,7 +276,7 @@ func (o *observer) Mounted(reason string, _ time.Duration) {
 	o.reasons = append(o.reasons, reason)
 }
 
-func (o *observer) Lax(kind string) {
+func (o *observer) ClassWarning(kind string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lax = append(o.lax, kind)

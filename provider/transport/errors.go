@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"akv-csi-provider/provider/fault"
 )
 
 // Phase is the part of a mount during which something failed.
@@ -21,37 +23,9 @@ const (
 	PhaseRead    Phase = "read"
 )
 
-// The reasons of this package's errors.
-const (
-	ReasonHostNotFound       = "HostNotFound"
-	ReasonTLSUntrusted       = "TLSUntrusted"
-	ReasonProxyRefused       = "ProxyRefused"
-	ReasonTimeout            = "Timeout"
-	ReasonServiceUnavailable = "ServiceUnavailable"
-)
-
-// Error says why no answer came from a host. Its text is one line.
-type Error struct {
-	reason string
-	Host   string
-	Phase  Phase
-	Cause  string // what stands in the way
-	Fix    string // what to do about it
-	err    error
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Cause + "; " + e.Fix }
-
-// Reason is the stable word users search for.
-func (e *Error) Reason() string { return e.reason }
-
-// Unwrap returns what the network said.
-func (e *Error) Unwrap() error { return e.err }
-
-// permanent marks an Error that another try would only repeat, for the retry
-// policy of azcore, which looks for the method NonRetriable.
-type permanent struct{ err *Error }
+// permanent marks an error that a retry would only repeat, in the way of azcore: with the
+// method NonRetriable.
+type permanent struct{ err *fault.Error }
 
 func (p permanent) Error() string { return p.err.Error() }
 func (p permanent) Unwrap() error { return p.err }
@@ -78,49 +52,52 @@ func (p *proxyRefusal) answer() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", p.status, http.StatusText(p.status)))
 }
 
-// classify turns an error of net/http into an *Error. A caller that gave up is
+// explain turns an error of net/http into a *fault.Error. A caller that gave up is
 // no failure of the network and stays what it is; that is looked up in its
 // context, since net/http returns the cause of a cancellation, which may be
 // anything.
-func (c *Client) classify(ctx context.Context, err error, host string, p *progress) error {
+func (c *Client) explain(ctx context.Context, err error, host string, p *progress) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
-	hop, connected := p.get()
-	e := &Error{Host: host, Phase: c.phase, err: err}
-	if !connected {
-		e.Phase = PhaseConnect
+	if errors.Is(err, context.Canceled) {
+		err = errors.New(err.Error()) // of another request: this caller still waits
 	}
+	hop, connected := p.get()
+	phase := c.phase
+	if !connected {
+		phase = PhaseConnect
+	}
+	e := &fault.Error{Err: err}
 	var (
-		dns     *net.DNSError
 		refusal *proxyRefusal
 		op      *net.OpError
 		timeout net.Error
 	)
 	switch {
 	case errors.As(err, &refusal):
-		e.reason = ReasonProxyRefused
+		e.Reason = fault.ProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %s", refusal.proxy, host, refusal.answer())
 		e.Fix = "check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider"
 		if refusal.status < http.StatusInternalServerError {
 			return permanent{e} // with a 5xx the proxy may only be busy
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		e.reason = ReasonProxyRefused
+		e.Reason = fault.ProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s on the way to %s cannot be reached: %s", hop, host, plain(err))
 		e.Fix = "check HTTPS_PROXY and NO_PROXY of the provider"
-	case errors.As(err, &dns) && dns.IsNotFound:
-		e.reason = ReasonHostNotFound
+	case IsHostNotFound(err):
+		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("the host %s does not exist", host)
 		e.Fix = "check the DNS of the node"
 		return permanent{e}
 	case untrusted(err):
-		e.reason = ReasonTLSUntrusted
+		e.Reason = fault.TLSUntrusted
 		e.Cause = fmt.Sprintf("the TLS certificate of %s is not trusted: %s", host, plain(err))
 		e.Fix = "if a proxy inspects TLS, add its CA to the file that SSL_CERT_FILE of the provider names"
 		return permanent{e}
 	case errors.Is(err, errTooLong), errors.Is(err, errNotHTTP):
-		e.reason = ReasonServiceUnavailable
+		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, maxResponseBody)
 		if errors.Is(err, errNotHTTP) {
 			e.Cause = host + " sends a status that HTTP does not have"
@@ -128,11 +105,10 @@ func (c *Client) classify(ctx context.Context, err error, host string, p *progre
 		e.Fix = "what answers there is not the service; check proxies and private DNS"
 		return permanent{e}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		timedOut := Timeout(host, e.Phase)
-		timedOut.err = err
-		return timedOut
+		e = Timeout(host, phase)
+		e.Err = err
 	default:
-		e.reason = ReasonServiceUnavailable
+		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("no connection to %s: %s", host, plain(err))
 		e.Fix = "check the node's route to it: firewall, proxy, private endpoint"
 	}
@@ -140,12 +116,31 @@ func (c *Client) classify(ctx context.Context, err error, host string, p *progre
 }
 
 // Timeout is the error of a host that did not answer in the time there was.
-func Timeout(host string, phase Phase) *Error {
-	return &Error{reason: ReasonTimeout, Host: host, Phase: phase,
-		Cause: fmt.Sprintf("no answer from %s in time (%s)", host, phase),
-		Fix:   "check the node's route to it: firewall, proxy, private endpoint",
-		err:   context.DeadlineExceeded,
+func Timeout(host string, phase Phase) *fault.Error {
+	return &fault.Error{
+		Reason: fault.Timeout,
+		Cause:  fmt.Sprintf("no answer from %s in time (%s)", host, phase),
+		Fix:    "check the node's route to it: firewall, proxy, private endpoint",
+		Err:    context.DeadlineExceeded,
 	}
+}
+
+// IsPermanent reports whether a retry would only repeat the error: nothing about the
+// service follows from it.
+func IsPermanent(err error) bool {
+	_, ok := errors.AsType[permanent](err)
+	return ok
+}
+
+// IsHostNotFound reports whether DNS says that the host does not exist, and not merely
+// that it cannot be resolved now. The host is the request's: a proxy that does not exist is
+// another failure.
+func IsHostNotFound(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
+		return false
+	}
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
 }
 
 func untrusted(err error) bool {
@@ -196,23 +191,4 @@ func plain(err error) string {
 		return "the address cannot be dialled"
 	}
 	return "the exchange broke off"
-}
-
-type recordKey struct{}
-
-// Record remembers how the last request made under one context failed; nil if it
-// was answered. MSAL flattens errors to text; with a Record their types are still
-// at hand. It is for one goroutine at a time.
-type Record struct{ Err error }
-
-// WithRecord returns a context under which failures are noted in the Record.
-func WithRecord(ctx context.Context) (context.Context, *Record) {
-	r := new(Record)
-	return context.WithValue(ctx, recordKey{}, r), r
-}
-
-func note(ctx context.Context, err error) {
-	if r, ok := ctx.Value(recordKey{}).(*Record); ok {
-		r.Err = err
-	}
 }

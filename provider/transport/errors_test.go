@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
 )
 
@@ -24,8 +25,7 @@ func TestReasons(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		pool      func(t *testing.T) http.RoundTripper
-		reason    string
-		phase     transport.Phase
+		reason    fault.Reason
 		permanent bool
 		says      []string
 	}{
@@ -35,82 +35,85 @@ func TestReasons(t *testing.T) {
 			t.Cleanup(pool.CloseIdleConnections)
 			pool.TLSClientConfig.RootCAs = x509.NewCertPool()
 			return pool
-		}, transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"unknown authority", "SSL_CERT_FILE"}},
+		}, fault.TLSUntrusted, true, []string{"unknown authority", "SSL_CERT_FILE"}},
 		{"untrusted CA behind a proxy", func(t *testing.T) http.RoundTripper {
 			box, _ := newBox(t, azuretest.Options{})
 			return proxied(t, box.ProxyURL(), x509.NewCertPool())
-		}, transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"unknown authority", "SSL_CERT_FILE"}},
+		}, fault.TLSUntrusted, true, []string{"unknown authority", "SSL_CERT_FILE"}},
 		{"certificate of another host", spoiled(func(c *x509.Certificate) { c.DNSNames = []string{"other.vault.azure.net"} }),
-			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"another name", "SSL_CERT_FILE"}},
+			fault.TLSUntrusted, true, []string{"another name", "SSL_CERT_FILE"}},
 		{"expired certificate", spoiled(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }),
-			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"expired", "clock"}},
+			fault.TLSUntrusted, true, []string{"expired", "clock"}},
 		{"certificate not valid yet", spoiled(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }),
-			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"not yet valid", "clock"}},
+			fault.TLSUntrusted, true, []string{"not yet valid", "clock"}},
 		{"certificate of a client", spoiled(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
-			transport.ReasonTLSUntrusted, transport.PhaseConnect, true, []string{"not valid for a server"}},
+			fault.TLSUntrusted, true, []string{"not valid for a server"}},
 		{"TLS 1.1 only", func(t *testing.T) http.RoundTripper {
 			ca := newAuthority(t)
 			return serveTLS(t, noAnswer, false, ca.roots(), &tls.Config{
 				Certificates: []tls.Certificate{ca.issue(nil)}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
 			})
-		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"TLS"}},
+		}, fault.ServiceUnavailable, false, []string{"TLS"}},
 		{"no TLS", func(t *testing.T) http.RoundTripper {
 			return dialling(t, accepting(t, func(c net.Conn) {
 				_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 			}), nil)
-		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, nil},
+		}, fault.ServiceUnavailable, false, nil},
 		{"proxy not listening", func(t *testing.T) http.RoundTripper { return named(t, "http://proxy.corp:3128", closedPort(t)) },
-			transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "connection refused", "HTTPS_PROXY"}},
+			fault.ProxyRefused, false, []string{"proxy.corp:3128", "connection refused", "HTTPS_PROXY"}},
 		{"proxy unknown to DNS", func(t *testing.T) http.RoundTripper {
 			pool := proxied(t, "http://proxy.corp:3128", nil)
 			pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
 				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "proxy.corp", Server: "10.0.0.10:53", IsNotFound: true}}
 			}
 			return pool
-		}, transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "cannot be resolved", "HTTPS_PROXY"}},
+		}, fault.ProxyRefused, false, []string{"proxy.corp:3128", "cannot be resolved", "HTTPS_PROXY"}},
 		{"proxy that does not answer", func(t *testing.T) http.RoundTripper {
 			pool := proxied(t, "http://proxy.corp:3128", nil)
 			pool.DialContext = func(context.Context, string, string) (net.Conn, error) {
 				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: timedOut{}}
 			}
 			return pool
-		}, transport.ReasonProxyRefused, transport.PhaseConnect, false, []string{"proxy.corp:3128", "no answer in time"}},
+		}, fault.ProxyRefused, false, []string{"proxy.corp:3128", "no answer in time"}},
 		{"proxy closes", func(t *testing.T) http.RoundTripper {
 			return named(t, "http://proxy.corp:3128", accepting(t, func(net.Conn) {}))
-		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"proxy"}},
+		}, fault.ServiceUnavailable, false, []string{"proxy"}},
 		{"connection refused", func(t *testing.T) http.RoundTripper { return dialling(t, closedPort(t), nil) },
-			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"connection refused", "firewall"}},
+			fault.ServiceUnavailable, false, []string{"connection refused", "firewall"}},
 		{"reset during the handshake", func(t *testing.T) http.RoundTripper {
 			box, roots := newBox(t, azuretest.Options{})
 			box.SetOutage(true)
 			pool := box.Transport()
 			pool.TLSClientConfig.RootCAs = roots
 			return pool
-		}, transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"closed by the other side"}},
+		}, fault.ServiceUnavailable, false, []string{"closed by the other side"}},
 		{"reset, HTTP/1.1", resetting(azuretest.Options{DisableHTTP2: true}),
-			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
 		{"reset, HTTP/2", resetting(azuretest.Options{}),
-			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
 		{"cut in the answer", func(t *testing.T) http.RoundTripper { return serve(t, cutShort, false) },
-			transport.ReasonServiceUnavailable, transport.PhaseRead, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
 		{"name does not exist", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, Server: "10.0.0.10:53", IsNotFound: true}}),
-			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist", "DNS"}},
+			fault.ServiceUnavailable, true, []string{"does not exist", "DNS"}},
 		{"bare name error", failing(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true}),
-			transport.ReasonHostNotFound, transport.PhaseConnect, true, []string{"does not exist"}},
+			fault.ServiceUnavailable, true, []string{"does not exist"}},
 		{"SERVFAIL", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.0.0.10:53", IsTemporary: true}}),
-			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, []string{"cannot be resolved"}},
+			fault.ServiceUnavailable, false, []string{"cannot be resolved"}},
 		{"name server does not answer", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "i/o timeout", Name: host, Server: "10.0.0.10:53", IsTimeout: true}}),
-			transport.ReasonTimeout, transport.PhaseConnect, false, []string{"(connect)"}},
+			fault.Timeout, false, []string{"(connect)"}},
 		{"dial timeout", failing(&net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443}, Err: timedOut{}}),
-			transport.ReasonTimeout, transport.PhaseConnect, false, []string{"(connect)"}},
+			fault.Timeout, false, []string{"(connect)"}},
 		{"anything else", failing(errors.New("read tcp 127.0.0.1:50000: \n\tsecret of the other side")),
-			transport.ReasonServiceUnavailable, transport.PhaseConnect, false, nil},
+			fault.ServiceUnavailable, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			first := get(t.Context(), reader(c.pool(t)), secretURL)
 			e := failure(t, first)
-			if e.Reason() != c.reason || e.Phase != c.phase || e.Host != host {
-				t.Errorf("got reason %s, phase %s, host %s, want %s, %s, %s", e.Reason(), e.Phase, e.Host, c.reason, c.phase, host)
+			if e.Reason != c.reason {
+				t.Errorf("got reason %s, want %s", e.Reason, c.reason)
+			}
+			if got := transport.IsHostNotFound(first); got != strings.Contains(e.Cause, "does not exist") {
+				t.Errorf("host not found: got %t", got)
 			}
 			if isPermanent(first) != c.permanent {
 				t.Errorf("permanent: got %t, want %t", !c.permanent, c.permanent)
@@ -210,8 +213,8 @@ func TestProxyRefuses(t *testing.T) {
 		box.RefuseProxy(status)
 		err := get(t.Context(), reader(proxied(t, "http://user:hunter2@"+address, roots)), secretURL)
 		e := failure(t, err)
-		if e.Reason() != transport.ReasonProxyRefused || isPermanent(err) == (status >= 500) || e.Phase != transport.PhaseConnect {
-			t.Errorf("%d: got %s, permanent %t, phase %s", status, e.Reason(), isPermanent(err), e.Phase)
+		if e.Reason != fault.ProxyRefused || isPermanent(err) == (status >= 500) {
+			t.Errorf("%d: got %s, permanent %t", status, e.Reason, isPermanent(err))
 		}
 		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider", address, host, words)
 		if e.Error() != want {
@@ -228,8 +231,8 @@ func TestHostNotFound(t *testing.T) {
 	client := transport.New(pool, "test/1")
 	for _, phase := range []transport.Phase{transport.PhaseRead, transport.PhaseSignIn} {
 		err := get(t.Context(), client.For(phase), "https://nobody.vault.azure.net/")
-		if e := failure(t, err); e.Reason() != transport.ReasonHostNotFound || !isPermanent(err) {
-			t.Errorf("%s: got %s (permanent %t)", phase, e.Reason(), isPermanent(err))
+		if e := failure(t, err); e.Reason != fault.ServiceUnavailable || !transport.IsHostNotFound(err) || !isPermanent(err) {
+			t.Errorf("%s: got %s (permanent %t)", phase, err, isPermanent(err))
 		}
 	}
 }
@@ -306,8 +309,8 @@ func TestTimeoutPhase(t *testing.T) {
 func checkTimeout(t *testing.T, err error, phase transport.Phase) {
 	t.Helper()
 	e := failure(t, err)
-	if e.Reason() != transport.ReasonTimeout || e.Phase != phase || isPermanent(err) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %s in phase %s (permanent %t): %v, want a timeout in phase %s", e.Reason(), e.Phase, isPermanent(err), errors.Unwrap(e), phase)
+	if e.Reason != fault.Timeout || isPermanent(err) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %s (permanent %t): %v, want a timeout", e.Reason, isPermanent(err), errors.Unwrap(e))
 	}
 	checkText(t, err, fmt.Sprintf("(%s)", phase))
 }
@@ -346,10 +349,10 @@ func TestCallerGivesUp(t *testing.T) {
 				hang(r)
 			}, http2)
 			err := get(ctx, reader(pool), secretURL)
-			if !errors.Is(err, context.Canceled) || errors.As(err, new(*transport.Error)) {
+			if !errors.Is(err, context.Canceled) || errors.As(err, new(*fault.Error)) {
 				t.Errorf("cause %v, HTTP/2 %t: got %T %v, want context.Canceled", cause, http2, err, err)
 			}
-			if err := get(ctx, reader(pool), secretURL); !errors.Is(err, context.Canceled) || errors.As(err, new(*transport.Error)) {
+			if err := get(ctx, reader(pool), secretURL); !errors.Is(err, context.Canceled) || errors.As(err, new(*fault.Error)) {
 				t.Errorf("cancelled before: got %T %v, want context.Canceled", err, err)
 			}
 		}
@@ -359,16 +362,16 @@ func TestCallerGivesUp(t *testing.T) {
 // A cancellation that is not the caller's is a failure of the connection.
 func TestNotTheCallersCancellation(t *testing.T) {
 	err := get(t.Context(), reader(failing(fmt.Errorf("stream: %w", context.Canceled))(t)), secretURL)
-	if e := failure(t, err); e.Reason() != transport.ReasonServiceUnavailable || isPermanent(err) {
-		t.Errorf("got %s (permanent %t)", e.Reason(), isPermanent(err))
+	if e := failure(t, err); e.Reason != fault.ServiceUnavailable || isPermanent(err) || errors.Is(err, context.Canceled) {
+		t.Errorf("got %s (permanent %t), canceled %t", e.Reason, isPermanent(err), errors.Is(err, context.Canceled))
 	}
 }
 
 // Timeout is for callers that waited elsewhere.
 func TestTimeoutError(t *testing.T) {
 	err := transport.Timeout(host, transport.PhaseSignIn)
-	if err.Reason() != transport.ReasonTimeout || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %s, %v", err.Reason(), err.Unwrap())
+	if err.Reason != fault.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %s, %v", err.Reason, err.Unwrap())
 	}
 	checkText(t, err, "(sign in)")
 }
@@ -383,7 +386,7 @@ func TestStatusThatHTTPDoesNotHave(t *testing.T) {
 			return resp, nil
 		})
 		err := get(t.Context(), reader(pool), secretURL)
-		if e := failure(t, err); e.Reason() != transport.ReasonServiceUnavailable || !isPermanent(err) || strings.Contains(e.Error(), "99999") {
+		if e := failure(t, err); e.Reason != fault.ServiceUnavailable || !isPermanent(err) || strings.Contains(e.Error(), "99999") {
 			t.Errorf("%d: got %v, permanent %t", status, err, isPermanent(err))
 		}
 	}

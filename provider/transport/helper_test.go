@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
 )
 
@@ -219,11 +220,11 @@ func answer(body string) *http.Response {
 }
 
 // failure is the typed error a client must return.
-func failure(t testing.TB, err error) *transport.Error {
+func failure(t testing.TB, err error) *fault.Error {
 	t.Helper()
-	var e *transport.Error
-	if !errors.As(err, &e) {
-		t.Fatalf("got %T %v, want a *transport.Error", err, err)
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		t.Fatalf("got %T %v, want a *fault.Error", err, err)
 	}
 	return e
 }

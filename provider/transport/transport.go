@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"akv-csi-provider/provider/tally"
+	"akv-csi-provider/provider/stats"
 )
 
 // Limits of one HTTP exchange. A secret holds at most 25 KiB and a page of a
@@ -99,30 +99,25 @@ func (c *Client) For(p Phase) *Client {
 	return &labelled
 }
 
-// Do implements the Azure SDK's policy.Transporter. Its error is an *Error, or
-// the context's own when the caller gave up. Redirects are not followed: Key
+// Do implements the Azure SDK's policy.Transporter. Its error is a
+// *fault.Error, or the context's own when the caller gave up. Redirects are not followed: Key
 // Vault and Entra send none, and following one could carry a credential away.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	ctx, progress := traced(req.Context())
 	req = req.WithContext(ctx)
 	req.Header = maps.Clone(req.Header) // the request is the SDK's, which may send it again
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
-	tally.Requested(ctx)
+	stats.Requested(ctx)
 	resp, err := c.roundTripper.RoundTrip(req)
 	if err == nil && (resp.StatusCode < 100 || resp.StatusCode > 599) {
 		_ = resp.Body.Close()
 		err = errNotHTTP // Go's HTTP/2 client takes any number
 	}
 	if err != nil {
-		err = c.classify(ctx, err, req.URL.Hostname(), progress)
-		note(ctx, err)
-		return nil, err
+		return nil, c.explain(ctx, err, req.URL.Hostname(), progress)
 	}
-	note(ctx, nil) // what failed before is over
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBody, failed: func(err error) error {
-		err = c.classify(ctx, err, req.URL.Hostname(), progress)
-		note(ctx, err)
-		return err
+		return c.explain(ctx, err, req.URL.Hostname(), progress)
 	}}
 	return resp, nil
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -60,8 +61,8 @@ func TestResponseBound(t *testing.T) {
 					continue
 				}
 				e := failure(t, err)
-				if e.Reason() != transport.ReasonServiceUnavailable || e.Phase != transport.PhaseRead || !isPermanent(err) {
-					t.Errorf("%s of %d bytes: got %s in %s, permanent %t", path, size, e.Reason(), e.Phase, isPermanent(err))
+				if e.Reason != fault.ServiceUnavailable || !isPermanent(err) {
+					t.Errorf("%s of %d bytes: got %s, permanent %t", path, size, e.Reason, isPermanent(err))
 				}
 				checkText(t, err, "1048576 bytes")
 			}
@@ -87,7 +88,7 @@ func TestResponseBoundInPieces(t *testing.T) {
 		n, err = resp.Body.Read(piece)
 		got += n
 	}
-	if got != bound || failure(t, err).Reason() != transport.ReasonServiceUnavailable {
+	if got != bound || failure(t, err).Reason != fault.ServiceUnavailable {
 		t.Errorf("got %d bytes and %v", got, err)
 	}
 }
@@ -98,8 +99,8 @@ func TestBreaksOffAtBound(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(io.MultiReader(
 			strings.NewReader(strings.Repeat("x", bound)), failingReader{io.ErrUnexpectedEOF}))}, nil
 	}))
-	if e := failure(t, get(t.Context(), client, secretURL)); e.Reason() != transport.ReasonServiceUnavailable {
-		t.Errorf("got %s", e.Reason())
+	if e := failure(t, get(t.Context(), client, secretURL)); e.Reason != fault.ServiceUnavailable {
+		t.Errorf("got %s", e.Reason)
 	}
 }
 
@@ -195,48 +196,6 @@ func TestUserAgent(t *testing.T) {
 	}
 }
 
-// MSAL wraps the context; what failed last is in the Record all the same, and
-// what was made good is not.
-func TestRecord(t *testing.T) {
-	ctx, record := transport.WithRecord(t.Context())
-	if record.Err != nil {
-		t.Errorf("a new Record holds %v", record.Err)
-	}
-	derived, cancel := context.WithTimeout(ctx, time.Hour)
-	defer cancel()
-	try := func(result func() (*http.Response, error)) {
-		_ = get(derived, reader(roundTripper(func(*http.Request) (*http.Response, error) { return result() })), secretURL)
-	}
-	refused := func() (*http.Response, error) { return nil, &net.OpError{Op: "proxyconnect", Err: io.EOF} }
-	missing := func() (*http.Response, error) { return nil, &net.DNSError{IsNotFound: true} }
-	broken := func() (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Body: io.NopCloser(failingReader{io.ErrUnexpectedEOF})}, nil
-	}
-	for _, c := range []struct {
-		result func() (*http.Response, error)
-		want   string
-	}{
-		{refused, transport.ReasonProxyRefused},
-		{missing, transport.ReasonHostNotFound},
-		{broken, transport.ReasonServiceUnavailable},
-		{func() (*http.Response, error) { return answer(strings.Repeat("x", bound+1)), nil }, transport.ReasonServiceUnavailable},
-	} {
-		try(c.result)
-		if e := failure(t, record.Err); e.Reason() != c.want {
-			t.Errorf("got %s, want %s", e.Reason(), c.want)
-		}
-	}
-	try(func() (*http.Response, error) { return answer("{}"), nil })
-	if record.Err != nil {
-		t.Errorf("after an answer: got %v, want nil", record.Err)
-	}
-	_, other := transport.WithRecord(ctx)
-	try(missing)
-	if other.Err != nil || record.Err == nil {
-		t.Errorf("got %v in a Record of its own and %v in the first", other.Err, record.Err)
-	}
-}
-
 // azcore asks again for what may pass and leaves alone what will not.
 func TestRetries(t *testing.T) {
 	box, roots := newBox(t, azuretest.Options{})
@@ -305,7 +264,7 @@ func TestHooksAnywhere(t *testing.T) {
 		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: io.EOF}
 	}))
 	for range 100 {
-		if err := get(t.Context(), client, secretURL); failure(t, err).Reason() != transport.ReasonProxyRefused {
+		if err := get(t.Context(), client, secretURL); failure(t, err).Reason != fault.ProxyRefused {
 			t.Fatal(err)
 		}
 	}
@@ -395,8 +354,8 @@ func TestHeaderBound(t *testing.T) {
 	t.Cleanup(s.Close)
 	pool := dialling(t, s.Listener.Addr().String(), nil)
 	err := get(t.Context(), reader(pool), "http://"+host+"/")
-	if e := failure(t, err); e.Reason() != transport.ReasonServiceUnavailable || e.Phase != transport.PhaseRead {
-		t.Errorf("got %s in phase %s", e.Reason(), e.Phase)
+	if e := failure(t, err); e.Reason != fault.ServiceUnavailable {
+		t.Errorf("got %s", e.Reason)
 	}
 	checkText(t, err)
 }

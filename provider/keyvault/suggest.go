@@ -1,0 +1,63 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
+)
+
+// Bounds of looking for the type under which a missing object exists: an object
+// that stays missing is mounted again and again.
+const (
+	suggestEvery   = 10 * time.Minute
+	maxSuggestions = 1024
+)
+
+// typeWords are the words for the types in messages.
+var typeWords = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
+
+// suggest adds to the error of a missing object the other type under which its name
+// exists, as far as the caller may see that: what one principal may see is not revealed to
+// another.
+func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object, err error) error {
+	missing, ok := errors.AsType[*fault.Error](err)
+	if !ok || missing.Reason != fault.ObjectNotFound {
+		return err
+	}
+	name := Object{Host: o.Host, Type: o.Type, Name: o.Name}
+	found, _, failed := r.suggestions.Do(ctx, key{Principal: caller.Principal, Object: name}, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
+		asked := r.cfg.Now()
+		found := v.otherType(throttle.WithTrace(withToken(ctx, caller.Token), call, nil), name)
+		return found, coalesce.Life{Until: asked.Add(suggestEvery)}, ctx.Err()
+	})
+	if failed != nil || found == "" {
+		return err
+	}
+	better := *missing // which may be shared
+	better.Fix = fmt.Sprintf("a %s of that name is there: set objectType to %s, or check objectName", typeWords[found], found)
+	if o.Version != "" {
+		better.Fix += " and objectVersion"
+	}
+	return &better
+}
+
+// otherType finds the type under which the name exists; "" if there is none, whatever the
+// reason. A certificate is looked for first: Key Vault stores a key and a secret of the same
+// name with it.
+func (v *vault) otherType(ctx context.Context, o Object) request.Type {
+	for _, t := range []request.Type{request.TypeCert, request.TypeSecret, request.TypeKey} {
+		if t == o.Type {
+			continue
+		}
+		if _, err := v.get(ctx, Object{Host: o.Host, Type: t, Name: o.Name}); err == nil {
+			return t
+		}
+	}
+	return ""
+}

@@ -1,0 +1,91 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/throttle"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+)
+
+// vault is what the mounts of one vault share: clients that go through its throttle. It
+// never has a token.
+type vault struct {
+	secrets      *azsecrets.Client
+	keys         *azkeys.Client
+	certificates *azcertificates.Client
+	anonymous    runtime.Pipeline // for requests without a token; see challenge
+}
+
+// vault returns what is shared for the host, building it when needed.
+func (r *Reader) vault(host string) (*vault, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v, ok := r.vaults.Get(host); ok {
+		return v, nil
+	}
+	t, ok := r.throttles.Get(host)
+	if !ok {
+		t = throttle.New(r.cfg.Throttle)
+		r.throttles.Add(host, t)
+	}
+	v, err := r.newVault(host, t)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", host, err)
+	}
+	r.vaults.Add(host, v)
+	return v, nil
+}
+
+func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
+	options := azcore.ClientOptions{
+		Transport:       r.cfg.Transport,
+		TracingProvider: r.cfg.Tracing,
+		Retry:           policy.RetryOptions{MaxRetries: -1}, // the throttle retries
+		PerCallPolicies: []policy.Policy{t},
+	}
+	v := &vault{anonymous: runtime.NewPipeline("akv-csi-provider", "", runtime.PipelineOptions{}, &options)}
+	options.PerRetryPolicies = []policy.Policy{authorize{host: host}}
+	url := "https://" + host
+	var err error
+	if v.secrets, err = azsecrets.NewClient(url, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: options}); err != nil {
+		return nil, err
+	}
+	if v.keys, err = azkeys.NewClient(url, refuseToSignIn{}, &azkeys.ClientOptions{ClientOptions: options}); err != nil {
+		return nil, err
+	}
+	v.certificates, err = azcertificates.NewClient(url, refuseToSignIn{}, &azcertificates.ClientOptions{ClientOptions: options})
+	return v, err
+}
+
+// classify says what an attempt tells of a vault. A vault that does not know the key that
+// signed a token may not have read Entra's newest keys yet, and accepts it seconds later.
+func classify(resp *http.Response, err error) throttle.Result {
+	if rejected, ok := errors.AsType[*unauthorized](err); ok {
+		return throttle.Result{Outcome: throttle.OK, Retry: rejected.unknownKey}
+	}
+	return throttle.Classify(resp, err)
+}
+
+// question is what is asked of a vault, for whom: all that its errors depend on.
+type question struct {
+	Object
+	principal Principal
+	access    access
+}
+
+// context is that of the requests: with the caller's token, and with the call that the
+// throttle asks and reports to.
+func (q question) context(ctx context.Context, token request.Secret, call *coalesce.Call) context.Context {
+	return throttle.WithTrace(withToken(ctx, token), call, q.explain)
+}

@@ -1,0 +1,159 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/transport"
+)
+
+// Annotations are the identity that a ServiceAccount names; "" where it names none. Anyone who
+// may edit the account can set them: they are printable and bounded, and otherwise unchecked.
+type Annotations struct {
+	ClientID string
+	TenantID string
+}
+
+// The annotations of Microsoft Entra Workload ID.
+const (
+	ClientIDAnnotation = "azure.workload.identity/client-id"
+	TenantIDAnnotation = "azure.workload.identity/tenant-id"
+)
+
+// AccountsConfig says how to reach the API server.
+type AccountsConfig struct {
+	// Host is the https URL of the API server; "" if there is none, which is an error only
+	// when it is needed.
+	Host      string
+	TokenFile string // the provider's own service-account token; read with every request
+	CAFile    string // the cluster's CA certificates as PEM; read with every request
+	UserAgent string
+	// Measure, if not nil, wraps the connections.
+	Measure func(http.RoundTripper) http.RoundTripper
+	Now     func() time.Time // nil is time.Now
+}
+
+// Accounts reads annotations of ServiceAccounts and caches them for a minute. Each request is
+// for one account that a mount needs: the provider lists and watches nothing. It is safe for
+// concurrent use.
+type Accounts struct {
+	url       *url.URL // nil for none
+	tokenFile string
+	pool      *Pool
+	group     *coalesce.Group[accountName, Annotations]
+}
+
+type accountName struct{ namespace, name string }
+
+// String implements [fmt.Stringer].
+func (a accountName) String() string { return a.namespace + "/" + a.name }
+
+const (
+	// annotatedLife is for how long annotations are cached: a second volume or replica of the
+	// same account within it costs no request.
+	annotatedLife = time.Minute
+	// bareLife is for an account without annotations: the user who reads in the error that
+	// they are missing adds them, and should not wait.
+	bareLife = 2 * time.Second
+
+	maxAccounts   = 4096
+	maxConns      = 4
+	lookupTimeout = 10 * time.Second
+	maxAnnotation = 256 // characters; more than any ID has
+)
+
+// NewAccounts checks the settings. It sends and reads nothing.
+func NewAccounts(c AccountsConfig) (*Accounts, error) {
+	if c.Host == "" {
+		return &Accounts{}, nil
+	}
+	u, err := ParseURL(c.Host)
+	if err != nil {
+		return nil, fmt.Errorf("apiserver URL: %w", err)
+	}
+	if c.CAFile == "" || c.TokenFile == "" {
+		return nil, errors.New("apiserver: no file named with its CA certificates or with the provider's token")
+	}
+	return &Accounts{
+		url: u, tokenFile: c.TokenFile,
+		pool: NewPool(PoolConfig{CAFile: c.CAFile, MaxConns: maxConns, UserAgent: c.UserAgent, Measure: c.Measure}),
+		group: coalesce.New[accountName](coalesce.Config[Annotations]{
+			Timeout: lookupTimeout, Budget: coalesce.NewBudget(maxAccounts), Now: c.Now,
+			Evict: func(error) bool { return true },
+		}),
+	}, nil
+}
+
+// Lookup returns the annotations of one ServiceAccount. Concurrent callers share one request,
+// and a caller that gives up does not fail the others. The error is a *fault.Error, or the
+// context's own when the caller gave up.
+func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotations, error) {
+	if a == nil || a.url == nil {
+		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
+			Cause: "the provider does not run in a cluster, so it cannot read the annotations of ServiceAccounts",
+			Fix:   "set clientID in the class"}
+	}
+	if !isKubernetesName(namespace) || !isKubernetesName(name) {
+		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
+			Cause: "the mount does not say which ServiceAccount the pod has",
+			Fix:   "let the CSIDriver object ask kubelet for it (spec.podInfoOnMount: true), or set clientID in the class"}
+	}
+	account := accountName{namespace, name}
+	found, _, err := a.group.Do(ctx, account, coalesce.Freshness{}, func(ctx context.Context, call *coalesce.Call) (Annotations, coalesce.Life, error) {
+		call.Sent()
+		found, err := a.read(ctx, account)
+		life := annotatedLife
+		if found == (Annotations{}) {
+			life = bareLife
+		}
+		return found, coalesce.Life{Until: call.SentAt().Add(life)}, err
+	})
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = unanswered(transport.Timeout(a.url.Hostname(), transport.PhaseSignIn), account)
+	}
+	return found, err
+}
+
+// read requests one account's annotations.
+func (a *Accounts) read(ctx context.Context, account accountName) (Annotations, error) {
+	body, err := a.get(ctx, account)
+	if err != nil {
+		return Annotations{}, err
+	}
+	annotations, ok := parseAnnotations(body, account)
+	if !ok {
+		return Annotations{}, &fault.Error{Reason: fault.ServiceUnavailable,
+			Cause: fmt.Sprintf("%s sent something that is no ServiceAccount", a.url.Hostname()),
+			Fix:   "check what answers at the address of the Kubernetes API server"}
+	}
+	return Annotations{
+		ClientID: printable(strings.TrimSpace(annotations[ClientIDAnnotation])),
+		TenantID: printable(strings.TrimSpace(annotations[TenantIDAnnotation])),
+	}, nil
+}
+
+// printable drops characters that do not print, and what is too long: messages quote IDs.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	runes := []rune(text)
+	return string(runes[:min(len(runes), maxAnnotation)])
+}
+
+// isKubernetesName rejects names that would lead to another path in the URL.
+func isKubernetesName(name string) bool {
+	return name != "" && len(name) <= 253 && name[0] != '.' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" &&
+		!strings.Contains(name, "..")
+}

@@ -1,0 +1,108 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/transport"
+)
+
+// maxToken bounds the provider's own token.
+const maxToken = 64 << 10
+
+// get requests the metadata of a ServiceAccount and nothing else of it, as client-go's metadata
+// client does ("Receiving resources as Tables or PartialObjectMetadata" of the Kubernetes API
+// concepts). client-go would be 110 more packages and five megabytes for this one request, and
+// most of what it adds would have to be turned off: retries a second or more apart, a logger,
+// HTTPS_PROXY.
+func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, err error) {
+	client, err := a.pool.Client("")
+	if err != nil {
+		return nil, err
+	}
+	token, err := readFile(a.tokenFile, maxToken) // kubelet replaces it about every hour
+	bearer := strings.TrimSpace(string(token))
+	if err != nil || bearer == "" {
+		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
+			Cause: fmt.Sprintf("the provider has no service-account token of its own: %q cannot be read", a.tokenFile),
+			Fix:   "run it with automountServiceAccountToken, or set clientID in the class"}
+	}
+	path := "/api/v1/namespaces/" + account.namespace + "/serviceaccounts/" + account.name
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.JoinPath(path).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+	req.Header.Set("Authorization", "Bearer "+bearer)
+	resp, err := client.For(transport.PhaseSignIn).Do(req)
+	if err != nil {
+		return nil, unanswered(err, account)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err = io.ReadAll(resp.Body) // which transport bounds
+	switch {
+	case err != nil:
+		return nil, unanswered(err, account)
+	case resp.StatusCode != http.StatusOK:
+		return nil, refused(resp.StatusCode, account)
+	}
+	return body, nil
+}
+
+// parseAnnotations reads the annotations of the account, and reports whether the body is about
+// that account at all.
+func parseAnnotations(body []byte, account accountName) (map[string]string, bool) {
+	var object struct {
+		Kind     string `json:"kind"`
+		Metadata struct {
+			Name        string            `json:"name"`
+			Annotations map[string]string `json:"annotations"`
+		} `json:"metadata"`
+	}
+	ok := json.Unmarshal(body, &object) == nil && object.Metadata.Name == account.name &&
+		(object.Kind == "PartialObjectMetadata" || object.Kind == "ServiceAccount")
+	return object.Metadata.Annotations, ok
+}
+
+// refused explains the status of a response. The body is never used: admission plugins and
+// proxies write into it what they like.
+func refused(code int, account accountName) error {
+	e := &fault.Error{Reason: fault.ServiceAccountLookupForbidden}
+	switch code {
+	case http.StatusForbidden:
+		e.Cause = fmt.Sprintf("the provider may not read the annotations of ServiceAccount %s", account)
+		e.Fix = `add to its ClusterRole the rule apiGroups: [""], resources: ["serviceaccounts"], verbs: ["get"]; or set clientID in the class`
+	case http.StatusUnauthorized:
+		e.Cause = fmt.Sprintf("the Kubernetes API server does not take the provider's own token, so the annotations of ServiceAccount %s cannot be read", account)
+		e.Fix = "restart the provider if its ServiceAccount was made anew; or set clientID in the class"
+	case http.StatusNotFound:
+		// The pod's account was deleted, or this is not the pod's cluster. Its annotations are
+		// unknown then; "it has none" would send people looking in the wrong place.
+		e.Cause = fmt.Sprintf("there is no ServiceAccount %s", account)
+		e.Fix = "restore it, or set clientID in the class"
+	default:
+		status := strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
+		e.Reason = fault.ServiceUnavailable
+		e.Cause = fmt.Sprintf("the Kubernetes API server answers %s to a look at ServiceAccount %s", status, account)
+		e.Fix = "it is asked again with the next mount; or set clientID in the class, which needs no look-up"
+	}
+	return e
+}
+
+// unanswered adds to an error of the network what the request was for.
+func unanswered(err error, account accountName) error {
+	network, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		return err // all callers gave up
+	}
+	e := *network
+	e.Cause = fmt.Sprintf("the Kubernetes API server, asked for the annotations of ServiceAccount %s: %s", account, e.Cause)
+	e.Fix = "check the provider's way to it, or set clientID in the class, which needs no look-up"
+	return &e
+}
