@@ -265,7 +265,9 @@ func TestVolumeIsBounded(t *testing.T) {
 // A status travels in trailers; one of any length would cost all mounts of the
 // driver their connection.
 func TestMessageIsBounded(t *testing.T) {
-	w := newWorld(t, setup{config: func(c *server.Config) { c.Mounter = failing{&fault.Error{Reason: fault.ContentInvalid, Cause: strings.Repeat("é", 20<<20)}} }})
+	w := newWorld(t, setup{config: func(c *server.Config) {
+		c.Mounter = failing{&fault.Error{Reason: fault.ContentInvalid, Cause: strings.Repeat("é", 20<<20)}}
+	}})
 	_, err := w.mount(t, w.request(t, "one.yaml"))
 	if got := status.Convert(err).Message(); len(got) > 17<<10 || !strings.HasSuffix(got, "… [ContentInvalid]") {
 		t.Errorf("%d bytes: %.100s … %s", len(got), got, got[max(0, len(got)-50):])
