@@ -1,17 +1,19 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // configure writes the files that the node's processes read.
@@ -76,7 +78,7 @@ nodeStatusUpdateFrequency: 2s
 	return nil
 }
 
-// runNode is the node's PID 1: it mounts, starts everything, and reaps what ends. It
+// runNode is the node's PID 1: it mounts, starts everything, and starts again what ends. It
 // returns on an error only, and the process ends when the other end of its stdin closes.
 func runNode() error {
 	var n Node
@@ -90,27 +92,23 @@ func runNode() error {
 	if err := n.mounts(); err != nil {
 		return fmt.Errorf("mounts: %w", err)
 	}
-	if err := n.processes(); err != nil {
+	s := &supervisor{delay: restartDelay, log: os.Stderr, running: map[int]service{}}
+	for _, v := range n.services() {
+		if !s.start(v) {
+			return fmt.Errorf("%s does not start", v.name)
+		}
+	}
+	if err := n.images(); err != nil { // before kubelet takes the first pod
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(n.Dir, "started"), nil, 0o600); err != nil {
 		return err
 	}
-	// Orphans, such as containers' shims, become children of PID 1.
-	for {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, 0, nil)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("wait: %w", err)
-		}
-		if name := parts[pid]; name != "" {
-			fmt.Fprintf(os.Stderr, "%s %s ended: exit code %d, signal %d\n", time.Now().Format(time.TimeOnly), name, status.ExitStatus(), status.Signal())
-		}
-	}
+	return s.run(nil, n.kubelet())
 }
+
+// restartDelay is shorter than the 5 and 10 s of containerd's and kubelet's units: a test waits.
+const restartDelay = 500 * time.Millisecond
 
 // mounts gives the node a /run of its own, as after a boot, and copies of what it writes to:
 // /etc, /var/lib and /var/log stay as they are for the machine.
@@ -145,78 +143,84 @@ func (n *Node) mounts() error {
 	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "")
 }
 
-// parts are the node's processes by PID. Only runNode's goroutine uses it.
-var parts = map[int]string{}
-
-// start starts a process that is not waited for: PID 1 reaps everything.
-func (n *Node) start(program string, args ...string) error {
+// service is a program that writes to a log of its name. It is not waited for: PID 1 reaps
+// everything.
+func (n *Node) service(program string, args ...string) service {
 	name := filepath.Base(program)
-	log, err := os.OpenFile(filepath.Join(n.Dir, "log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	return service{name: name, start: func() (int, error) {
+		log, err := os.OpenFile(filepath.Join(n.Dir, "log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = log.Close() }()
+		cmd := exec.Command(program, args...)
+		cmd.Stdout, cmd.Stderr = log, log
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		return cmd.Process.Pid, nil
+	}}
+}
+
+// services are all but kubelet.
+func (n *Node) services() []service {
+	p, kubernetes := n.pki(), filepath.Join(n.Programs, "kubernetes-"+n.Version)
+	etcd := "http://127.0.0.1:2379"
+	return []service{
+		n.service(filepath.Join(n.Programs, "etcd"), "--data-dir="+filepath.Join(n.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+			"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
+			"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380", "--initial-cluster=default=http://127.0.0.1:2380"),
+		n.service("containerd", "--config="+filepath.Join(n.Dir, "containerd.toml")),
+		n.service(filepath.Join(kubernetes, "kube-apiserver"), "--etcd-servers="+etcd,
+			"--bind-address="+apiServer, "--secure-port=443", "--advertise-address="+address, "--service-cluster-ip-range="+services,
+			"--tls-cert-file="+p+"/apiserver.crt", "--tls-private-key-file="+p+"/apiserver.key", "--client-ca-file="+p+"/ca.crt",
+			"--kubelet-client-certificate="+p+"/apiserver-kubelet-client.crt", "--kubelet-client-key="+p+"/apiserver-kubelet-client.key",
+			"--kubelet-preferred-address-types=InternalIP",
+			"--service-account-issuer="+Issuer, "--service-account-signing-key-file="+p+"/sa.key", "--service-account-key-file="+p+"/sa.pub",
+			"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
+			"--endpoint-reconciler-type=none", "--profiling=false"),
+		n.service(filepath.Join(kubernetes, "kube-controller-manager"), "--kubeconfig="+p+"/controller-manager.kubeconfig",
+			"--service-account-private-key-file="+p+"/sa.key", "--root-ca-file="+p+"/ca.crt", "--use-service-account-credentials=true",
+			"--leader-elect=false", "--bind-address=127.0.0.1"),
+		n.service(filepath.Join(kubernetes, "kube-scheduler"), "--kubeconfig="+p+"/scheduler.kubeconfig",
+			"--leader-elect=false", "--bind-address=127.0.0.1"),
+	}
+}
+
+func (n *Node) kubelet() service {
+	v := n.service(filepath.Join(n.Programs, "kubernetes-"+n.Version, "kubelet"), "--config="+filepath.Join(n.Dir, "kubelet.yaml"),
+		"--kubeconfig="+filepath.Join(n.pki(), "kubelet.kubeconfig"), "--hostname-override="+Name, "--node-ip="+address)
+	v.ready = n.serving
+	return v
+}
+
+// serving asks containerd what kubelet asks first. containerd listens before its CRI answers.
+func (n *Node) serving() error {
+	conn, err := grpc.NewClient("unix:"+n.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = log.Close() }()
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	parts[cmd.Process.Pid] = name
-	return nil
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	// Neither message of the call has a field that is needed here.
+	return conn.Invoke(ctx, "/runtime.v1.RuntimeService/Version", &emptypb.Empty{}, &emptypb.Empty{})
 }
 
-func (n *Node) processes() error {
-	p, kubernetes := n.pki(), filepath.Join(n.Programs, "kubernetes-"+n.Version)
-	etcd := "http://127.0.0.1:2379"
-	if err := n.start(filepath.Join(n.Programs, "etcd"), "--data-dir="+filepath.Join(n.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
-		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
-		"--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380", "--initial-cluster=default=http://127.0.0.1:2380"); err != nil {
-		return err
-	}
-	if err := n.start("containerd", "--config="+filepath.Join(n.Dir, "containerd.toml")); err != nil {
-		return err
-	}
-	if err := n.start(filepath.Join(kubernetes, "kube-apiserver"), "--etcd-servers="+etcd,
-		"--bind-address="+apiServer, "--secure-port=443", "--advertise-address="+address, "--service-cluster-ip-range="+services,
-		"--tls-cert-file="+p+"/apiserver.crt", "--tls-private-key-file="+p+"/apiserver.key", "--client-ca-file="+p+"/ca.crt",
-		"--kubelet-client-certificate="+p+"/apiserver-kubelet-client.crt", "--kubelet-client-key="+p+"/apiserver-kubelet-client.key",
-		"--kubelet-preferred-address-types=InternalIP",
-		"--service-account-issuer="+Issuer, "--service-account-signing-key-file="+p+"/sa.key", "--service-account-key-file="+p+"/sa.pub",
-		"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--enable-admission-plugins=NodeRestriction",
-		"--endpoint-reconciler-type=none", "--profiling=false"); err != nil {
-		return err
-	}
-	if err := n.start(filepath.Join(kubernetes, "kube-controller-manager"), "--kubeconfig="+p+"/controller-manager.kubeconfig",
-		"--service-account-private-key-file="+p+"/sa.key", "--root-ca-file="+p+"/ca.crt", "--use-service-account-credentials=true",
-		"--leader-elect=false", "--bind-address=127.0.0.1"); err != nil {
-		return err
-	}
-	if err := n.start(filepath.Join(kubernetes, "kube-scheduler"), "--kubeconfig="+p+"/scheduler.kubeconfig",
-		"--leader-elect=false", "--bind-address=127.0.0.1"); err != nil {
-		return err
-	}
-	if err := n.images(); err != nil {
-		return err
-	}
-	return n.start(filepath.Join(kubernetes, "kubelet"), "--config="+filepath.Join(n.Dir, "kubelet.yaml"), "--kubeconfig="+p+"/kubelet.kubeconfig",
-		"--hostname-override="+Name, "--node-ip="+address)
-}
-
-// images waits for containerd and imports the archives, once.
+// images waits for containerd and imports the archives, the first time.
 func (n *Node) images() error {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("unix", n.socket())
-		if err == nil {
-			_ = conn.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("containerd does not listen: %w", err)
-		}
-	}
 	done := filepath.Join(n.Dir, "imported")
 	if _, err := os.Stat(done); err == nil {
 		return nil
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := n.serving()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("containerd does not serve the CRI: %w", err)
+		}
 	}
 	for _, archive := range n.Images {
 		if out, err := exec.Command("ctr", "--address="+n.socket(), "--namespace=k8s.io", "images", "import", archive).CombinedOutput(); err != nil {
