@@ -49,15 +49,15 @@ const (
 // the test ends.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{kubeconfig: setup.existing}
+	c := &cluster{kubeconfig: setup.Existing}
 	start := time.Now()
-	switch setup.existing {
+	switch setup.Existing {
 	case "":
 		c.startNode(t)
 	case "kind":
 		c.kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
-		c.command(t, "kind", "export", "kubeconfig", "--name", setup.kind, "--kubeconfig", c.kubeconfig)
-		c.command(t, "kind", "load", "image-archive", "--name", setup.kind, builder().PluginArchive())
+		c.command(t, "kind", "export", "kubeconfig", "--name", setup.Kind, "--kubeconfig", c.kubeconfig)
+		c.command(t, "kind", "load", "image-archive", "--name", setup.Kind, setup.Builder().PluginArchive())
 	}
 	var err error
 	if c.config, err = clientcmd.BuildConfigFromFlags("", c.kubeconfig); err != nil {
@@ -77,21 +77,12 @@ func newCluster(t *testing.T) *cluster {
 
 func (c *cluster) startNode(t *testing.T) {
 	t.Helper()
-	archives, err := builder().Images()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c.node = &node.Node{
-		Dir: node.Dir(), Programs: setup.cache, Version: setup.kubernetes,
-		Images: append(archives, builder().PluginArchive()),
+		Dir: node.Dir(), Programs: setup.Cache, Version: setup.Kubernetes,
+		Images: append(setup.Builder().Images(), setup.Builder().PluginArchive()),
 	}
 	c.kubeconfig = c.node.Kubeconfig()
-	t.Cleanup(func() {
-		if setup.hold {
-			hold(c.kubeconfig)
-		}
-		c.stopNode(t)
-	})
+	t.Cleanup(func() { c.stopNode(t) })
 	c.bootNode(t)
 }
 
@@ -116,12 +107,16 @@ func (c *cluster) stopNode(t *testing.T) {
 	c.running = nil
 }
 
-// hold lets somebody look around.
-func hold(kubeconfig string) {
-	fmt.Fprintf(os.Stderr, "\nThe cluster stays until interrupted (Ctrl-C):\n  nsenter --net=/proc/%d/ns/net %s --kubeconfig=%s get pods -A\n",
-		os.Getpid(), filepath.Join(setup.cache, "kubernetes-"+setup.kubernetes, "kubectl"), kubeconfig)
+// hold lets users look around until they interrupt it.
+func (c *cluster) hold() {
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
+	defer signal.Stop(interrupted)
+	enter := ""
+	if c.node != nil {
+		enter = fmt.Sprintf("nsenter --net=/proc/%d/ns/net ", os.Getpid())
+	}
+	fmt.Fprintf(os.Stderr, "\nThe cluster stays until interrupted (Ctrl-C):\n  %s%s --kubeconfig=%s get pods -A\n", enter, c.kubectlPath(), c.kubeconfig)
 	<-interrupted
 }
 
@@ -138,7 +133,7 @@ func (c *cluster) startBox(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.box, err = azuretest.New(azuretest.Options{
-		Address:      setup.boxAddress,
+		Address:      setup.BoxAddress.String(),
 		IssuerClient: &http.Client{Transport: issuerTransport{server, transport}, Timeout: 10 * time.Second},
 	})
 	if err != nil {
@@ -199,8 +194,8 @@ func (c *cluster) run(ctx context.Context, input, name string, args ...string) (
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
 	// What helm keeps is not the user's.
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HELM_CACHE_HOME="+filepath.Join(setup.cache, "helm-home"),
-		"HELM_CONFIG_HOME="+filepath.Join(setup.cache, "helm-home"), "HELM_DATA_HOME="+filepath.Join(setup.cache, "helm-home"))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HELM_CACHE_HOME="+filepath.Join(setup.Cache, "helm-home"),
+		"HELM_CONFIG_HOME="+filepath.Join(setup.Cache, "helm-home"), "HELM_DATA_HOME="+filepath.Join(setup.Cache, "helm-home"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
@@ -209,7 +204,7 @@ func (c *cluster) run(ctx context.Context, input, name string, args ...string) (
 }
 
 func (c *cluster) kubectlPath() string {
-	return filepath.Join(setup.cache, "kubernetes-"+setup.kubernetes, "kubectl")
+	return filepath.Join(setup.Cache, "kubernetes-"+setup.Kubernetes, "kubectl")
 }
 
 func (c *cluster) kubectl(t *testing.T, args ...string) string {
@@ -219,7 +214,7 @@ func (c *cluster) kubectl(t *testing.T, args ...string) string {
 
 func (c *cluster) helm(t *testing.T, args ...string) string {
 	t.Helper()
-	return c.command(t, setup.helm, args...)
+	return c.command(t, setup.Helm, args...)
 }
 
 // apply applies manifests as a user does.
@@ -256,7 +251,7 @@ func (c *cluster) tryCreate(ctx context.Context, manifest string) error {
 func (c *cluster) installDriver(t *testing.T) {
 	t.Helper()
 	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(builder().Manifests(), name))
+		text, err := os.ReadFile(filepath.Join(setup.Builder().Manifests(), name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +286,7 @@ func (c *cluster) clear(t *testing.T, driver []string) {
 // csiDriver is the driver's CSIDriver object, with or without tokens of pods.
 func (c *cluster) csiDriver(t *testing.T, tokens bool) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(builder().Manifests(), "csidriver.yaml"))
+	text, err := os.ReadFile(filepath.Join(setup.Builder().Manifests(), "csidriver.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +294,7 @@ func (c *cluster) csiDriver(t *testing.T, tokens bool) string {
 		return string(text) + "  tokenRequests: []\n"
 	}
 	manifest := string(text) + "  tokenRequests:\n  - audience: api://AzureADTokenExchange\n"
-	if setup.tokens == "secrets" {
+	if setup.Tokens == "secrets" {
 		manifest += "  serviceAccountTokenInSecrets: true\n"
 	}
 	return manifest
@@ -334,16 +329,21 @@ func (c *cluster) rolledOut(t *testing.T, daemonSet string) {
 	c.kubectl(t, "-n", system, "rollout", "status", "daemonset/"+daemonSet, "--timeout=90s")
 }
 
+// noManagedIdentity is why tests are skipped.
+const noManagedIdentity = "the plugin asks only loopback and link-local addresses for managed identities, not E2E_BOX_ADDRESS"
+
 // installPlugin installs the chart, or upgrades it with more values.
 func (c *cluster) installPlugin(t *testing.T, values ...string) {
 	t.Helper()
 	c.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: azure-ca, namespace: %s}\ndata: {ca.crt: %q}\n", system, c.box.CACert()))
-	at := strings.LastIndexByte(setup.image, ':')
+	at := strings.LastIndexByte(setup.Image, ':')
 	args := []string{"upgrade", "--install", release, "../../deploy/chart", "--namespace", system,
-		"--set", "linux.image.repository=" + setup.image[:at], "--set", "linux.image.tag=" + setup.image[at+1:],
+		"--set", "linux.image.repository=" + setup.Image[:at], "--set", "linux.image.tag=" + setup.Image[at+1:],
 		"--set", "proxy.httpsProxy=" + c.box.ProxyURL(), "--set", "extraCABundle.configMapName=azure-ca",
-		"--set", "rotationCacheTTL=" + sharedFor.String(),
-		"--set", "linux.env[0].name=AZURE_POD_IDENTITY_AUTHORITY_HOST", "--set", "linux.env[0].value=" + c.box.IMDS().URL()}
+		"--set", "rotationCacheTTL=" + sharedFor.String()}
+	if setup.ManagedIdentity() {
+		args = append(args, "--set", "linux.env[0].name=AZURE_POD_IDENTITY_AUTHORITY_HOST", "--set", "linux.env[0].value="+c.box.IMDS().URL())
+	}
 	for _, v := range values {
 		args = append(args, "--set", v)
 	}

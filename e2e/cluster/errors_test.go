@@ -173,6 +173,9 @@ func (c *cluster) errors(t *testing.T) {
 			continue // takes a minute
 		}
 		t.Run(r.reason, func(t *testing.T) {
+			if r.reason == "ManagedIdentityUnavailable" && !setup.ManagedIdentity() {
+				t.Skip(noManagedIdentity)
+			}
 			t.Parallel()
 			p := c.newPlace(t)
 			m := &mistake{place: p, app: p.identity("app"), objects: []string{"password"},

@@ -137,6 +137,9 @@ func (c *cluster) examples(t *testing.T) {
 		"managed-identity": "Hello!", "service-principal": "Hello!", "sovereign-cloud": "Hello!", "several-versions": "Hello!Hello!Hello?",
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "managed-identity" && !setup.ManagedIdentity() {
+				t.Skip(noManagedIdentity)
+			}
 			t.Parallel()
 			p := c.newPlace(t)
 			vault := p.vault

@@ -353,7 +353,7 @@ spec:
         - name: ca
           configMap: {name: azure-ca}
       nodeSelector: {kubernetes.io/os: linux}
-`, setup.image, c.box.ProxyURL())
+`, setup.Image, c.box.ProxyURL())
 }
 
 // deployment runs pods that stay, and that are started again when they end.

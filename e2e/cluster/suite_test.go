@@ -38,6 +38,9 @@ func TestCluster(t *testing.T) {
 		t.Skip(unable)
 	}
 	c := newCluster(t)
+	if setup.Hold {
+		defer c.hold() // before the first cleanup, also if a step fails
+	}
 	c.installDriver(t)
 	c.installPlugin(t)
 	group := func(calm bool) func(*testing.T) {

@@ -1,21 +1,14 @@
-// Package build makes what the node of the cluster suite runs: the programs of Kubernetes,
-// etcd and the Secrets Store CSI driver from their Go modules, and images of them from
-// static binaries. What is there already and was made from the same sources is kept.
+// Package build makes what the cluster suite runs: the programs of Kubernetes, etcd and the
+// Secrets Store CSI driver from their Go modules, images of them from static binaries, and the
+// plugin's image. What exists already and was made from the same sources is reused.
 package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"time"
 )
 
@@ -27,143 +20,165 @@ const driverVersion = "v1.6.0"
 
 // Builder builds into a folder.
 type Builder struct {
-	Out      string    // the folder, an absolute path; outlives a run
-	Source   string    // e2e/cluster
-	Progress io.Writer // a line for each thing that takes time
+	Out        string // the folder, an absolute path; outlives a run and may be shared by clones
+	Source     string // e2e/cluster
+	Kubernetes string // a key of Versions
+	Node       bool   // for a node of our own; kubectl and the driver's manifests are always made
+	Plugin     string // name and tag of the plugin's image; empty to build none
 }
 
-// program is a main package of one of the modules below Source.
-type program struct {
-	module, pkg, out, flags string
-	local                   string // folder, from Source, with code of ours that go.mod does not pin
-}
-
-// Programs builds what a node of that Kubernetes runs, or, if the node is not ours, kubectl
-// alone.
-func (b *Builder) Programs(ctx context.Context, kubernetes string, node bool) error {
-	release, known := Versions[kubernetes]
-	if !known {
-		return fmt.Errorf("no Kubernetes %q here: the suite knows 1.34 and 1.37", kubernetes)
-	}
-	const v = "k8s.io/component-base/version."
-	flags := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(kubernetes, "1."))
-	names := []string{"kubectl"}
-	var all []program
-	if node {
-		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-		all = []program{
-			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", ""},
-			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
-				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, "../mlog"},
-			{".", "./sidecars", "sidecars", "", "sidecars"},
-		}
-	}
-	for _, name := range names {
-		all = append(all, program{"tools/kubernetes-" + kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + kubernetes + "/" + name, flags, ""})
-	}
-	for _, p := range all {
-		if err := b.compile(ctx, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// compile leaves alone what was built from the same module.
-func (b *Builder) compile(ctx context.Context, p program) error {
-	out, module := filepath.Join(b.Out, p.out), filepath.Join(b.Source, p.module)
-	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
-	if p.local != "" {
-		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*"))
-		if err != nil {
-			return err
-		}
-		if len(files) == 0 {
-			return fmt.Errorf("no code in %s", p.local)
-		}
-		sources = append(sources, files...)
-	}
-	args := []string{"build", "-ldflags=-s -w " + p.flags, "-o", "", p.pkg}
-	environ := []string{"CGO_ENABLED=0", "GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
-	return once(out, fmt.Sprint(args, environ), sources, func(unfinished string) error {
-		start := time.Now()
-		fmt.Fprintf(b.Progress, "building %s ...", p.out)
-		args[3] = unfinished
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir = module
-		cmd.Env = append(os.Environ(), environ...)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintln(b.Progress)
-			return fmt.Errorf("build %s: %w\n%s", p.out, err, text)
-		}
-		fmt.Fprintf(b.Progress, " %d s\n", int(time.Since(start).Seconds()))
-		return nil
-	})
-}
-
-// once makes the file out unless it was made before from sources of the same content, by
-// the same Go and with the same options. Times of files do not count: in a fresh clone all
-// are new. A digest of it all is kept beside out, and is there only while it is true.
-func once(out, options string, sources []string, make func(unfinished string) error) error {
-	sum := sha256.New()
-	fmt.Fprintf(sum, "%s %s/%s %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, options)
-	for _, source := range sources {
-		content, err := os.ReadFile(source)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(sum, "%s %x\n", filepath.Base(source), sha256.Sum256(content))
-	}
-	digest, made := fmt.Sprintf("%x\n", sum.Sum(nil)), out+".madefrom"
-	if known, err := os.ReadFile(made); err == nil && string(known) == digest {
-		if _, err := os.Stat(out); err == nil {
-			return nil
-		}
-	}
-	unfinished := out + ".new" // what an interrupt leaves is not taken for the file
-	if err := make(unfinished); err != nil {
-		return err
-	}
-	if err := os.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Rename(unfinished, out); err != nil {
-		return err
-	}
-	return os.WriteFile(made, []byte(digest), 0o644)
-}
-
-// Plugin builds the plugin's image as users do, under that name, into [Builder.PluginArchive].
-func (b *Builder) Plugin(ctx context.Context, ref string) error {
-	cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+ref, "--out="+b.Out)
-	cmd.Dir = filepath.Join(b.Source, "../image")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the plugin's image: %w\n%s", err, text)
-	}
-	return nil
-}
-
-// PluginArchive is the plugin's image.
-func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-provider.oci.tar") }
-
-// DriverManifests copies the driver's own manifests to [Builder.Manifests].
-func (b *Builder) DriverManifests(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "sigs.k8s.io/secrets-store-csi-driver@"+driverVersion)
-	cmd.Dir = filepath.Join(b.Source, "tools/driver")
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.Output()
+// artifacts are all that the suite needs. Those that others are made from come first.
+func (b *Builder) artifacts() ([]artifact, error) {
+	all, err := b.programs()
 	if err != nil {
-		return fmt.Errorf("the driver's module: %w\n%s", err, out)
+		return nil, err
 	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		return err
+	all = append(all, b.manifests())
+	if b.Node {
+		images, err := b.imageArtifacts()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, images...)
 	}
-	if err := os.RemoveAll(b.Manifests()); err != nil {
-		return err
+	if b.Plugin != "" {
+		plugin, err := b.plugin()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, plugin)
 	}
-	return os.CopyFS(b.Manifests(), os.DirFS(filepath.Join(module.Dir, "deploy")))
+	return all, nil
 }
 
-// Manifests is the folder of the driver's own manifests.
-func (b *Builder) Manifests() string { return filepath.Join(b.Out, "driver-"+driverVersion) }
+// Build makes what is missing or was made from other sources, and writes a line to progress for
+// each. It waits for other processes that build into the folder or run tests from it.
+func (b *Builder) Build(ctx context.Context, progress io.Writer) error {
+	all, err := b.artifacts()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.Out, 0o755); err != nil {
+		return err
+	}
+	release, stale, err := b.use(all)
+	if err != nil || stale == "" {
+		return errorOr(err, release)
+	}
+	if err := release(); err != nil { // to have the folder alone
+		return err
+	}
+	release, err = b.lock(ctx, progress)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	for i, a := range all {
+		if err := b.buildOne(ctx, a, fmt.Sprintf("[%d of %d]", i+1, len(all)), progress); err != nil {
+			return errorOr(err, release)
+		}
+	}
+	fmt.Fprintf(progress, "built into %s in %d s\n", b.Out, int(time.Since(start).Seconds()))
+	return release()
+}
+
+func (b *Builder) buildOne(ctx context.Context, a artifact, position string, progress io.Writer) error {
+	if current, err := a.current(); err != nil || current {
+		return err
+	}
+	start := time.Now()
+	fmt.Fprintf(progress, "%s building %s ...", position, b.name(a))
+	if err := a.build(ctx); err != nil {
+		fmt.Fprintln(progress)
+		return fmt.Errorf("build %s: %w", b.name(a), err)
+	}
+	fmt.Fprintf(progress, " %d s\n", int(time.Since(start).Seconds()))
+	return nil
+}
+
+// Use returns an error unless everything that [Builder.Build] makes exists and is current. The
+// folder then stays as it is until release is called or this process ends.
+func (b *Builder) Use() (release func() error, err error) {
+	all, err := b.artifacts()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(b.Out); err != nil {
+		return nil, err
+	}
+	release, stale, err := b.use(all)
+	if err == nil && stale != "" {
+		err = fmt.Errorf("%s is missing in %s or was made from other sources", stale, b.Out)
+	}
+	if err != nil {
+		return nil, errorOr(err, release)
+	}
+	return release, nil
+}
+
+// use takes the folder for reading and returns the name of the first artifact that is not
+// current. If another process builds into the folder, nothing is.
+func (b *Builder) use(all []artifact) (release func() error, stale string, err error) {
+	release, err = b.tryLock(false)
+	if err != nil {
+		return nil, "", err
+	}
+	if release == nil {
+		return func() error { return nil }, "what another process builds", nil
+	}
+	for _, a := range all {
+		if current, err := a.current(); err != nil || !current {
+			return release, b.name(a), err
+		}
+	}
+	return release, "", nil
+}
+
+// name is what the user reads.
+func (b *Builder) name(a artifact) string {
+	if name, err := filepath.Rel(b.Out, a.out); err == nil {
+		return name
+	}
+	return a.out
+}
+
+// errorOr returns err if there is one, and releases the lock.
+func errorOr(err error, release func() error) error {
+	if release == nil {
+		return err
+	}
+	if also := release(); err == nil {
+		err = also
+	}
+	return err
+}
+
+// lock takes the folder alone, and waits until it can.
+func (b *Builder) lock(ctx context.Context, progress io.Writer) (release func() error, err error) {
+	for waited := false; ; waited = true {
+		if release, err := b.tryLock(true); err != nil || release != nil {
+			return release, err
+		}
+		if !waited {
+			fmt.Fprintf(progress, "waiting for another run that uses %s\n", b.Out)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// tryLock takes the folder, alone or with others that only read. release is nil if other
+// processes do not let it.
+func (b *Builder) tryLock(alone bool) (release func() error, err error) {
+	file, err := os.OpenFile(filepath.Join(b.Out, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if taken, err := flock(file, alone); err != nil || !taken {
+		return nil, errorOr(err, file.Close)
+	}
+	return file.Close, nil
+}

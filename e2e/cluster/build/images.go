@@ -3,6 +3,7 @@ package build
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -40,32 +42,40 @@ func (b *Builder) images() []image {
 	}
 }
 
-// Images makes the images and returns their archives.
-func (b *Builder) Images() ([]string, error) {
+// Images are the archives of the images that [Builder.Build] makes.
+func (b *Builder) Images() []string {
+	var archives []string
+	for _, i := range b.images() {
+		archives = append(archives, b.archive(i))
+	}
+	return archives
+}
+
+func (b *Builder) archive(i image) string {
+	return filepath.Join(b.Out, notInFiles.ReplaceAllString(i.ref, "-")+".tar")
+}
+
+func (b *Builder) imageArtifacts() ([]artifact, error) {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		return nil, err
 	}
-	applets, err := exec.Command(busybox, "--list").Output()
-	if err != nil {
-		return nil, fmt.Errorf("busybox --list: %w", err)
-	}
-	var archives []string
+	var artifacts []artifact
 	for _, i := range b.images() {
-		archive := filepath.Join(b.Out, notInFiles.ReplaceAllString(i.ref, "-")+".tar")
-		archives = append(archives, archive)
-		sources := []string{busybox}
+		content := []string{busybox}
 		if i.program != "" {
-			sources = append(sources, filepath.Join(b.Out, i.program))
+			content = append(content, filepath.Join(b.Out, i.program))
 		}
-		err := once(archive, i.ref, append(sources, filepath.Join(b.Source, "build/images.go")), func(unfinished string) error {
-			return i.write(unfinished, strings.Fields(string(applets)), sources)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", i.ref, err)
-		}
+		sources := append(slices.Clone(content), filepath.Join(b.Source, "build/images.go"))
+		artifacts = append(artifacts, artifact{b.archive(i), i.ref, sources, func(ctx context.Context, unfinished string) error {
+			applets, err := exec.CommandContext(ctx, busybox, "--list").Output()
+			if err != nil {
+				return fmt.Errorf("busybox --list: %w", err)
+			}
+			return i.write(unfinished, strings.Fields(string(applets)), content)
+		}})
 	}
-	return archives, nil
+	return artifacts, nil
 }
 
 func (i image) write(archive string, applets, sources []string) error {

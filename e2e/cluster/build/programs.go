@@ -1,0 +1,142 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// program is a main package of one of the modules below Source.
+type program struct {
+	module, pkg, out, flags string
+	local                   string // folder, from Source, with code of ours that go.mod does not pin
+}
+
+// programs are what a node runs or, if the node is not ours, kubectl alone.
+func (b *Builder) programs() ([]artifact, error) {
+	release, known := Versions[b.Kubernetes]
+	if !known {
+		return nil, fmt.Errorf("no Kubernetes %q here: the suite knows 1.34 and 1.37", b.Kubernetes)
+	}
+	const v = "k8s.io/component-base/version."
+	flags := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(b.Kubernetes, "1."))
+	names := []string{"kubectl"}
+	var all []program
+	if b.Node {
+		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+		all = []program{
+			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", ""},
+			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
+				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, "../mlog"},
+			{".", "./sidecars", "sidecars", "", "sidecars"},
+		}
+	}
+	for _, name := range names {
+		all = append(all, program{"tools/kubernetes-" + b.Kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + b.Kubernetes + "/" + name, flags, ""})
+	}
+	var artifacts []artifact
+	for _, p := range all {
+		a, err := b.compiled(p)
+		if err != nil {
+			return nil, err
+		}
+		artifacts = append(artifacts, a)
+	}
+	return artifacts, nil
+}
+
+// compiled is the program, which is left alone if it was built from the same module.
+func (b *Builder) compiled(p program) (artifact, error) {
+	module := filepath.Join(b.Source, p.module)
+	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
+	if p.local != "" {
+		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*"))
+		if err != nil {
+			return artifact{}, err
+		}
+		if len(files) == 0 {
+			return artifact{}, fmt.Errorf("no code in %s", p.local)
+		}
+		sources = append(sources, files...)
+	}
+	args := []string{"build", "-ldflags=-s -w " + p.flags, "-o", "", p.pkg}
+	environ := []string{"CGO_ENABLED=0", "GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
+	return artifact{filepath.Join(b.Out, p.out), fmt.Sprint(args, environ), sources, func(ctx context.Context, unfinished string) error {
+		args := slices.Clone(args)
+		args[3] = unfinished
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir, cmd.Env = module, append(os.Environ(), environ...)
+		return run(cmd)
+	}}, nil
+}
+
+// run adds to an error what the command printed.
+func run(cmd *exec.Cmd) error {
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, text)
+	}
+	return nil
+}
+
+// Manifests is the folder of the driver's own manifests.
+func (b *Builder) Manifests() string { return filepath.Join(b.Out, "driver-"+driverVersion) }
+
+// manifests are the driver's own, copied from its module.
+func (b *Builder) manifests() artifact {
+	module := filepath.Join(b.Source, "tools/driver")
+	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
+	return artifact{b.Manifests(), driverVersion, sources, func(ctx context.Context, unfinished string) error {
+		cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "sigs.k8s.io/secrets-store-csi-driver@"+driverVersion)
+		cmd.Dir, cmd.Env = module, append(os.Environ(), "GOWORK=off")
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("the driver's module: %w\n%s", err, out)
+		}
+		var downloaded struct{ Dir string }
+		if err := json.Unmarshal(out, &downloaded); err != nil {
+			return err
+		}
+		return os.CopyFS(unfinished, os.DirFS(filepath.Join(downloaded.Dir, "deploy")))
+	}}
+}
+
+// PluginArchive is the plugin's image.
+func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-provider.oci.tar") }
+
+// plugin is the plugin's image, built as users do.
+func (b *Builder) plugin() (artifact, error) {
+	sources := []string{filepath.Join(b.Source, "../../go.mod"), filepath.Join(b.Source, "../../go.sum")}
+	for _, dir := range []string{"../../cmd", "../../provider", "../image"} {
+		err := filepath.WalkDir(filepath.Join(b.Source, dir), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.Name() == "testdata":
+				return fs.SkipDir
+			case d.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") && filepath.Ext(path) != ".md":
+				sources = append(sources, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return artifact{}, err
+		}
+	}
+	return artifact{b.PluginArchive(), b.Plugin, sources, func(ctx context.Context, unfinished string) error {
+		dir := unfinished + ".d" // the bills of materials are written beside the archive
+		defer func() { _ = os.RemoveAll(dir) }()
+		cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+b.Plugin, "--out="+dir)
+		cmd.Dir = filepath.Join(b.Source, "../image")
+		if err := run(cmd); err != nil {
+			return err
+		}
+		return os.Rename(filepath.Join(dir, filepath.Base(b.PluginArchive())), unfinished)
+	}}, nil
+}
