@@ -67,7 +67,7 @@ func newCluster(t *testing.T) *cluster {
 	if c.client, err = kubernetes.NewForConfig(c.config); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the API server is ready", func(ctx context.Context) error {
+	eventually(t, 2*time.Minute, "the API server is ready", func(ctx context.Context) error {
 		return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
 	c.startBox(t)
@@ -88,7 +88,7 @@ func (c *cluster) startNode(t *testing.T) {
 
 func (c *cluster) bootNode(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var err error
 	if c.running, err = c.node.Start(ctx); err != nil {

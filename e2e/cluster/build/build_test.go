@@ -93,7 +93,7 @@ func TestBuildReplaces(t *testing.T) {
 	}
 }
 
-// Runs share the folder; who builds has it alone, and is waited for.
+// Runs share the folder. One that builds locks it, and others wait.
 func TestLock(t *testing.T) {
 	b := &Builder{Out: t.TempDir()}
 	a, _, made := newArtifact(t)
