@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -tags=grpcnotrace)
 # The modules beside the plugin's own; see e2e/README.md. The tests of e2e/cluster start a
 # Kubernetes, so they have a target of their own.
-MODULES  := e2e e2e/image e2e/policy e2e/watch
+MODULES  := e2e e2e/policy e2e/watch e2e/tools/image
 # Of these the race detector watches the one that runs the plugin. It needs a C compiler.
 WATCHED  := e2e
 RACE     := $(shell command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null && echo -race)
@@ -46,7 +46,7 @@ test: ## vet and test all modules but the cluster's, with the race detector
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
-	cd e2e/tools && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
+	cd e2e/tools/lint && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
 	cd e2e/cluster && go vet ./...
 	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
@@ -62,7 +62,7 @@ demo: build ## the way of a secret from a vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)
 
 image: ## a multi-arch OCI archive and its bills of materials, in bin/; needs no docker
-	cd e2e/image && go run . --ref=$(IMAGE)
+	cd e2e/tools/image && go run . --ref=$(IMAGE)
 
 chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests against it
 	$(HELM) lint --strict --values e2e/chart/testdata/everything.yaml deploy/chart

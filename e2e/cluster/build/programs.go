@@ -113,7 +113,7 @@ func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-
 // plugin is the plugin's image, built as users do.
 func (b *Builder) plugin() (artifact, error) {
 	sources := []string{filepath.Join(b.Source, "../../go.mod"), filepath.Join(b.Source, "../../go.sum")}
-	for _, dir := range []string{"../../cmd", "../../provider", "../image"} {
+	for _, dir := range []string{"../../cmd", "../../provider", "../tools/image"} {
 		err := filepath.WalkDir(filepath.Join(b.Source, dir), func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
@@ -133,7 +133,7 @@ func (b *Builder) plugin() (artifact, error) {
 		dir := unfinished + ".d" // the bills of materials are written beside the archive
 		defer func() { _ = os.RemoveAll(dir) }()
 		cmd := exec.CommandContext(ctx, "go", "run", ".", "--ref="+b.Plugin, "--out="+dir)
-		cmd.Dir = filepath.Join(b.Source, "../image")
+		cmd.Dir = filepath.Join(b.Source, "../tools/image")
 		if err := run(cmd); err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
-// Tools of the build, in a module of their own so that they never enter the
+// staticcheck, in a module of its own so that its dependencies never enter the
 // plugin's module graph.
-module akv-csi-provider/e2e/tools
+module akv-csi-provider/e2e/tools/lint
 
 go 1.26.0
 

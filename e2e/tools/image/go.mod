@@ -1,6 +1,6 @@
-// The image of the plugin, its SBOM and the tools for both, in a module of their
-// own so that they never enter the plugin's module graph.
-module akv-csi-provider/e2e/image
+// The builder of the plugin's image and its SBOMs, with crane, in a module of its
+// own so that their dependencies never enter the plugin's module graph.
+module akv-csi-provider/e2e/tools/image
 
 go 1.26.0
 

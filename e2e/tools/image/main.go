@@ -55,8 +55,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var o options
-	flag.StringVar(&o.source, "source", "../..", "the project's `root`")
-	flag.StringVar(&o.out, "out", "../../bin", "`folder` for the archive and the bills of materials")
+	flag.StringVar(&o.source, "source", "../../..", "the project's `root`")
+	flag.StringVar(&o.out, "out", "../../../bin", "`folder` for the archive and the bills of materials")
 	flag.StringVar(&o.ref, "ref", binary+":dev", "`name:tag` of the image inside the archive")
 	flag.Parse()
 	if flag.NArg() > 0 {

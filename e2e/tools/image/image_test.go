@@ -30,11 +30,11 @@ const ref = "registry.example:5000/team/akv-csi-provider:v1"
 // checkout is the project's last commit in a folder of its own.
 func checkout(t *testing.T) string {
 	t.Helper()
-	if err := exec.CommandContext(t.Context(), "git", "-C", "../..", "rev-parse", "HEAD").Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), "git", "-C", "../../..", "rev-parse", "HEAD").Run(); err != nil {
 		t.Skip("the project is no git checkout, from which clones could be made:", err)
 	}
 	folder := filepath.Join(t.TempDir(), "clone")
-	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../..", folder).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../../..", folder).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return folder
@@ -203,7 +203,7 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 		!strings.Contains(string(out), "linux/"+runtime.GOARCH) {
 		t.Errorf("--version: %v, %s, want %s", err, out, want)
 	}
-	head, err := exec.CommandContext(t.Context(), "git", "-C", "../..", "rev-parse", "HEAD").Output()
+	head, err := exec.CommandContext(t.Context(), "git", "-C", "../../..", "rev-parse", "HEAD").Output()
 	if got := labels["org.opencontainers.image.revision"]; err != nil || got != strings.TrimSpace(string(head)) {
 		t.Errorf("revision: got %s, want %s, %v", got, head, err)
 	}
