@@ -13,7 +13,7 @@ import (
 // checkFiles finds files that cannot exist beside each other, or at all, now that all are
 // known: those of histories, and certificates and keys in files of their own. What the class
 // alone shows was reported when it was parsed.
-func (s source) checkFiles(ctx context.Context, items []item, parts []part) ([]request.Warning, error) {
+func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]request.Warning, error) {
 	var files []request.File
 	for i, p := range parts {
 		for _, f := range p.files {

@@ -20,7 +20,7 @@ const maxItems = 4096
 
 // expand replaces each object that asks for its history by the existing versions. An object
 // without any is accepted with a warning, as in the replaced provider.
-func (s source) expand(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
+func (s session) expand(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
 	versions, err := s.histories(ctx, objects)
 	if err != nil {
 		return nil, nil, err
@@ -49,9 +49,9 @@ func (s source) expand(ctx context.Context, objects []request.Object) ([]item, [
 }
 
 // histories lists the versions of the objects that ask for more than one, by index. It stops
-// when the volume would have more than maxItems, and never asks for many more than fit:
-// the versions of thousands of objects would take more memory than the process has.
-func (s source) histories(ctx context.Context, objects []request.Object) ([][]string, error) {
+// when the volume would have more than maxItems, and never requests many more than fit: the
+// versions of thousands of objects would take more memory than the process has.
+func (s session) histories(ctx context.Context, objects []request.Object) ([][]string, error) {
 	versions := make([][]string, len(objects))
 	left := maxItems // that still fit
 	for _, o := range objects {

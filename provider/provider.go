@@ -1,5 +1,6 @@
-// Package provider mounts: it turns a checked request into the files of a volume
-// by signing in as the pod and reading from Key Vault with the pod's own token.
+// Package provider is the steps of one mount: it turns a checked request into the files of a
+// volume, by signing in as the pod and reading from Key Vault with the pod's own token. It
+// sends no request itself, so that the steps can be read, and tested, without the network.
 package provider
 
 import (
@@ -15,15 +16,17 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// SignIn exchanges an identity's credential for a token; *entra.Cache does.
+// SignIn exchanges an identity's credential for a token; *entra.Cache does. Its errors are
+// a *fault.Error or the context's own, and so are those of Vaults and Accounts.
 type SignIn interface {
+	// Token returns an access token for the scope, which may be cached.
 	Token(ctx context.Context, id entra.Identity, scope string) (entra.Token, error)
 	// Forget makes the next Token a new one, if this is the one that is cached.
 	Forget(id entra.Identity, scope string, t entra.Token)
 }
 
-// Vaults reads from key vaults; *keyvault.Reader does. Get and Versions return at once; what
-// they return waits for the answer and is to be called once.
+// Vaults reads from key vaults; *keyvault.Reader does. Get and Versions start a read and return
+// at once. The function that they return waits for the answer; call it exactly once.
 type Vaults interface {
 	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) func() (keyvault.Value, error)
 	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, fresh keyvault.Freshness) func() ([]string, error)
@@ -41,7 +44,7 @@ type Mounter struct {
 	SignIn SignIn          // required
 	Vaults Vaults          // required
 	Clouds *cloud.Resolver // required
-	// Accounts is asked where a class names no client ID; nil outside a cluster.
+	// Accounts is used where a class names no client ID; nil outside a cluster.
 	Accounts Accounts
 	// DefaultTenant is the tenant of a class that names none; may be empty.
 	DefaultTenant string
@@ -83,11 +86,12 @@ type Version struct {
 	Version string // of Key Vault
 }
 
-// Mount makes the content of one volume: all of it, or an error. previous is when the last
-// successful mount of the same volume ended, zero if there was none: a pod that starts
-// waits for this one, and sees what is in the vault now.
-func (m *Mounter) Mount(ctx context.Context, req *request.Mount, previous time.Time) (*Volume, error) {
-	fresh := m.freshness(previous)
+// Mount makes the content of one volume: all of it, or an error. lastEnd is when the last
+// successful mount of the same volume ended, and zero for the first: a pod that starts waits
+// for that one, and sees what is in the vault now. The error is a *fault.Error, a *fault.Panic or
+// the context's own, or several of these as fault.Errors.
+func (m *Mounter) Mount(ctx context.Context, req *request.Mount, lastEnd time.Time) (*Volume, error) {
+	fresh := m.freshness(lastEnd)
 	if err := m.strict(req.Warnings); err != nil {
 		return nil, err
 	}
@@ -105,28 +109,28 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount, previous time.T
 		return nil, err
 	}
 	volume, err := m.mountAs(ctx, id, scope, host, req.Objects, fresh)
-	if fault.Is(err, fault.TokenRejected) { // perhaps the token was cached for too long
+	if fault.Is(err, fault.TokenRejected) { // the token may have been revoked while it was cached
 		volume, err = m.mountAs(ctx, id, scope, host, req.Objects, fresh)
 	}
 	return volume, err
 }
 
 // freshness says how fresh what is read must be. A rotation may be answered by reads that
-// are a little older, but by none that left before the previous mount ended: the volume must
-// not go back to an older version.
-func (m *Mounter) freshness(previous time.Time) keyvault.Freshness {
+// are a little older, but by none that left before the last mount ended: the volume must not
+// go back to an older version.
+func (m *Mounter) freshness(lastEnd time.Time) keyvault.Freshness {
 	now := m.now()
-	if previous.IsZero() {
+	if lastEnd.IsZero() {
 		return keyvault.Freshness{NotBefore: now, Urgent: true}
 	}
 	oldest := now.Add(-m.RotationTTL)
-	if oldest.Before(previous) {
-		oldest = previous
+	if oldest.Before(lastEnd) {
+		oldest = lastEnd
 	}
 	return keyvault.Freshness{NotBefore: oldest}
 }
 
-// strict refuses what is accepted with a warning, if it shall.
+// strict makes warnings errors, with --strict-objects.
 func (m *Mounter) strict(warnings []request.Warning) error {
 	if !m.StrictObjects {
 		return nil
@@ -134,7 +138,7 @@ func (m *Mounter) strict(warnings []request.Warning) error {
 	return request.Strict(warnings)
 }
 
-// scope is what the token must be for.
+// scope returns the OAuth scope of the token. Only a vault of a custom cloud is asked for it.
 func (m *Mounter) scope(ctx context.Context, env cloud.Cloud, host string) (string, error) {
 	if !env.Custom {
 		return cloud.Scope(env.Resource), nil
@@ -150,7 +154,7 @@ func (m *Mounter) mountAs(ctx context.Context, id entra.Identity, scope, host st
 	if err != nil {
 		return nil, err
 	}
-	s := source{Mounter: m, host: host, fresh: fresh, caller: keyvault.Caller{
+	s := session{Mounter: m, host: host, fresh: fresh, caller: keyvault.Caller{
 		Principal: keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID},
 		Token:     token.Value, Expires: token.ExpiresOn,
 	}}

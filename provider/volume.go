@@ -10,8 +10,9 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// source is where one mount reads from, and as whom.
-type source struct {
+// session is one mount after its sign-in: the vault that it reads from, the caller that it
+// reads as, and how fresh the answers must be.
+type session struct {
 	*Mounter
 	host   string
 	caller keyvault.Caller
@@ -19,7 +20,7 @@ type source struct {
 }
 
 // volume reads all objects and puts the volume together.
-func (s source) volume(ctx context.Context, objects []request.Object) (*Volume, error) {
+func (s session) volume(ctx context.Context, objects []request.Object) (*Volume, error) {
 	items, empty, err := s.expand(ctx, objects)
 	if err != nil {
 		return nil, err
@@ -45,15 +46,15 @@ type part struct {
 	size    int // bytes of the files' content
 }
 
-// readAll reads all objects in parallel and renders them, results by index. It goes on when one
-// fails: the error names every object that cannot be read.
-func (s source) readAll(ctx context.Context, items []item) ([]part, error) {
+// readAll reads all objects in parallel and renders them, with results by index. If one fails,
+// it continues with the others: the error names every object that cannot be read.
+func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 	parts := make([]part, len(items))
 	total := 0
 	err := each(ctx, len(items), s.MaxConcurrency, func(i int) func() (keyvault.Value, error) {
 		return s.Vaults.Get(ctx, s.caller, s.object(items[i].Object), s.fresh)
 	}, func(i int, value keyvault.Value) (err error) {
-		parts[i], err = s.render(items[i], value)
+		parts[i], err = s.newPart(items[i], value)
 		if total += parts[i].size; total > s.MaxBytes {
 			parts[i].files = nil // refused below; until then only sizes are needed
 		}
@@ -76,29 +77,31 @@ func (s source) readAll(ctx context.Context, items []item) ([]part, error) {
 	return parts, nil
 }
 
-// each starts n reads in their order, at most as many before the first is done as the window
-// allows, and has each done in the same order. It joins the errors; a panic is the error of
-// its read. It does without a goroutine for each read of each mount, which would take 5 MiB
-// when 500 pods start.
+// each makes n reads, at most window of them at a time. start(i) starts read i and returns at
+// once; the function that it returns waits for the answer, which done(i) then receives. Both are
+// called in the order of i, in the goroutine of the mount: a goroutine for each read of each mount
+// would take 5 MiB when 500 pods start. The errors of all reads are joined, and a panic is the
+// error of its read. When ctx ends, no further read starts.
 func each[T any](ctx context.Context, n, window int, start func(i int) func() (T, error), done func(i int, value T) error) error {
 	errs := make([]error, n)
 	waits := make([]func() (T, error), n)
 	started := 0
 	for i := range n {
 		for ; started < n && started < i+max(window, 1) && ctx.Err() == nil; started++ {
-			waits[started] = begin(started, start)
+			waits[started] = startOne(started, start)
 		}
 		if i == started {
 			errs[i] = ctx.Err() // nothing more starts
 			break
 		}
-		errs[i] = finish(i, waits[i], done)
+		errs[i] = finishOne(i, waits[i], done)
 		waits[i] = nil
 	}
 	return fault.Join(errs)
 }
 
-func begin[T any](i int, start func(i int) func() (T, error)) (wait func() (T, error)) {
+// startOne starts a read. A panic becomes the error for which its caller waits.
+func startOne[T any](i int, start func(i int) func() (T, error)) (wait func() (T, error)) {
 	var err error
 	defer func() {
 		if err != nil {
@@ -109,7 +112,8 @@ func begin[T any](i int, start func(i int) func() (T, error)) (wait func() (T, e
 	return start(i)
 }
 
-func finish[T any](i int, wait func() (T, error), done func(i int, value T) error) (err error) {
+// finishOne waits for a read and passes on its answer.
+func finishOne[T any](i int, wait func() (T, error), done func(i int, value T) error) (err error) {
 	defer fault.Recover(&err)
 	value, err := wait()
 	if err != nil {
@@ -118,8 +122,8 @@ func finish[T any](i int, wait func() (T, error), done func(i int, value T) erro
 	return done(i, value)
 }
 
-// render makes the files of an object.
-func (s source) render(o item, value keyvault.Value) (part, error) {
+// newPart renders the files of an object.
+func (s session) newPart(o item, value keyvault.Value) (part, error) {
 	files, err := render.Files(o.Object, value, s.Render)
 	if err != nil {
 		return part{}, err
@@ -131,14 +135,14 @@ func (s source) render(o item, value keyvault.Value) (part, error) {
 	return p, nil
 }
 
-// object is what the class's object is to the vault.
-func (s source) object(o request.Object) keyvault.Object {
+// object is the object of the class, as the vault names it.
+func (s session) object(o request.Object) keyvault.Object {
 	return keyvault.Object{Host: s.host, Type: o.Type, Name: o.Name, Version: o.Version}
 }
 
 // valueWarning is about an object that is stale, or outside its dates, which Key Vault serves all
 // the same: they are informational.
-func (s source) valueWarning(o request.Object, v keyvault.Value) string {
+func (s session) valueWarning(o request.Object, v keyvault.Value) string {
 	switch t := s.now(); {
 	case v.Stale:
 		return o.String() + " is what the vault answered before; it is away now"
@@ -150,8 +154,8 @@ func (s source) valueWarning(o request.Object, v keyvault.Value) string {
 	return ""
 }
 
-// assemble puts the volume together. Of files with equal paths the last one
-// stays, as in the driver, which writes a map by path.
+// assemble puts the volume together. Of files with equal paths, the
+// last one wins, as in the driver, which writes a map by path.
 func assemble(parts []part) *Volume {
 	last := make(map[string]int)
 	for i, p := range parts {
