@@ -23,15 +23,15 @@ func withToken(ctx context.Context, token request.Secret) context.Context {
 	return context.WithValue(ctx, tokenKey{}, token)
 }
 
-// authorize puts the caller's own token on each request. One client serves all
-// callers of a vault, and the SDK's bearer-token policy would keep the token it
-// got for the first of them; so that policy is never given one. It runs before
-// this one, finds no scope, and lets the request through bare.
+// authorize is a policy that puts the caller's own token on each request. One client serves all
+// callers of a vault, and the SDK's bearer-token policy would cache the token of the first of
+// them, so that policy never gets one. It runs before this one, knows no scope, and sends the
+// request on without a token.
 //
-// A 401 must not get back to that policy: it would take scope and tenant from
-// the challenge, keep them, and ask its credential at every request from then
-// on, so that one pod with a wrong tenant broke the vault for the whole node.
-// Hence the 401 ends here, as an error that is not retried.
+// A 401 must not get back to that policy: it would take scope and tenant from the challenge,
+// remember them, and call its credential for every request from then on, so that one pod with a
+// wrong tenant would break the vault for the whole node. So the 401 ends here, as an error that
+// is not retried.
 type authorize struct {
 	host string // the vault's
 }
@@ -41,7 +41,7 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 	if token == "" {
 		return nil, errNoToken
 	}
-	// The SDK goes where a list says that its next page is.
+	// The SDK follows the link to a list's next page, wherever it leads.
 	if u := req.Raw().URL; u.Scheme != "https" || !strings.EqualFold(u.Hostname(), a.host) || u.Port() != "" && u.Port() != "443" {
 		return nil, errElsewhere
 	}
@@ -57,8 +57,8 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 	return nil, newUnauthorized(resp.Header, body)
 }
 
-// unauthorized carries a 401 past the SDK's bearer-token policy. It is immutable: those
-// who share a read share it.
+// unauthorized carries a 401 past the SDK's bearer-token policy. It is immutable: callers that
+// share a read share it.
 type unauthorized struct {
 	challenge  string
 	body       errorBody
@@ -73,32 +73,33 @@ func newUnauthorized(h http.Header, body []byte) *unauthorized {
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }
 
-// NonRetriable marks the error in azcore's way; the throttle decides by itself.
+// NonRetriable implements azcore's mark of errors that are not retried. The throttle does not
+// use it for a 401; see classify.
 func (*unauthorized) NonRetriable() {}
 
-// bug is an error that no state of a vault can cause.
+// bug is an error of our own code, which no response of a vault can cause.
 type bug struct{ error }
 
-// NonRetriable marks the error in azcore's way: it says nothing of the service.
+// NonRetriable implements azcore's mark: the error shows nothing about the service.
 func (bug) NonRetriable() {}
 
-// foreign is an error of an answer that no vault gives.
+// foreign is the error of an answer that no vault returns.
 type foreign struct{ error }
 
-// NonRetriable marks the error in azcore's way.
+// NonRetriable implements azcore's mark.
 func (foreign) NonRetriable() {}
 
 var (
-	errNoToken   = bug{errors.New("a request to Key Vault without a token")}
-	errForeign   = foreign{errors.New("an answer for something else")}
-	errElsewhere = foreign{errors.New("the next page of a list is not at the vault")}
-	errTooMany   = foreign{errors.New("a list without an end")}
-	errAsked     = bug{errors.New("the SDK asked for a token of its own")}
+	errNoToken    = bug{errors.New("a request to Key Vault without a token")}
+	errForeign    = foreign{errors.New("an answer for something else")}
+	errElsewhere  = foreign{errors.New("the next page of a list is not at the vault")}
+	errTooMany    = foreign{errors.New("a list without an end")}
+	errCredential = bug{errors.New("the SDK asked for a token of its own")}
 )
 
-// refuseToSignIn is the credential of the shared clients.
+// refuseToSignIn is the credential of the shared clients, which must not be called.
 type refuseToSignIn struct{}
 
 func (refuseToSignIn) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{}, errAsked
+	return azcore.AccessToken{}, errCredential
 }

@@ -15,14 +15,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// keepResource is how long the resource of a vault is cached: it never changes.
-const keepResource = 365 * 24 * time.Hour
+// resourceLife is how long the resource of a vault is cached: it never changes.
+const resourceLife = 365 * 24 * time.Hour
 
-// Resource asks a vault for which resource tokens must be issued, as its challenge says
-// ("Authentication, requests and responses" of Key Vault's REST API). It is for
-// clouds whose resource is known from a file only, which the vault corrects; a vault
-// that names none, or one that is not its own, leaves it at fallback. The answer is
-// cached. The request carries no credential. Its error is a *fault.Error or the context's own.
+// Resource returns the resource that a vault's tokens must be issued for, as its challenge says
+// ("Authentication, requests and responses" of Key Vault's REST API). It is for clouds whose
+// resource is known only from a file, which the vault may correct. If the vault names none, or
+// one that is not its own, Resource returns fallback. The answer is cached. The request carries no credential. Its error is a *fault.Error or the context's own.
 func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, error) {
 	v, err := r.vault(host)
 	if err != nil {
@@ -35,14 +34,14 @@ func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, e
 			return "", coalesce.Life{}, q.explain(err)
 		}
 		resource := resourceOf(challenge, host)
-		if resource == "" { // the fallback is not the vault's word, and may be another's for the next caller
+		if resource == "" { // the fallback is the caller's, so it is not cached
 			return "", coalesce.Life{}, nil
 		}
-		return resource, coalesce.Life{Until: r.cfg.Now().Add(keepResource)}, nil
+		return resource, coalesce.Life{Until: r.cfg.Now().Add(resourceLife)}, nil
 	})
 	switch {
 	case err != nil:
-		return "", inTime(err, q.Object)
+		return "", asTimeout(err, q.Object)
 	case resource == "":
 		return fallback, nil
 	}
@@ -71,7 +70,7 @@ func (v *vault) challenge(ctx context.Context, host string) (string, error) {
 var challengeValue = regexp.MustCompile(`(scope|resource)="?([^", ]+)`)
 
 // resourceOf reads the resource from a challenge; "" if there is none, or none above
-// the vault's host: a vault may not ask for tokens of somebody else's (see "vault-uri"
+// the vault's host: a vault may not request tokens for another service (see "vault-uri"
 // of the Azure SDK's blog, which has this rule).
 func resourceOf(challenge, host string) string {
 	values := map[string]string{}

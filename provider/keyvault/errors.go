@@ -10,31 +10,26 @@ import (
 	"strings"
 
 	"akv-csi-provider/provider/fault"
-	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// Object names what was asked of a vault.
-type Object struct {
-	Host    string // DNS name of the vault
-	Type    request.Type
-	Name    string
-	Version string // "" for the latest
+// question is what a caller reads from a vault: all that the errors of the answer depend on.
+type question struct {
+	Object
+	principal Principal
+	access    access
 }
 
-// String names the object in messages, without the vault.
-func (o Object) String() string {
-	if o.Name == "" { // the vault itself was asked
-		return "its challenge"
-	}
-	if o.Version == "" {
-		return fmt.Sprintf("%s %q", o.Type, o.Name)
-	}
-	return fmt.Sprintf("%s %q version %s", o.Type, o.Name, o.Version)
-}
+// access is what is done with an object.
+type access int
+
+const (
+	getting access = iota
+	listing        // its versions
+)
 
 // errorBody is Key Vault's error JSON ("Authentication, requests and responses" of
 // its REST API).
@@ -60,7 +55,7 @@ func (q question) explain(err error) error {
 	case err == nil, errors.Is(err, context.Canceled), errors.As(err, new(bug)):
 		return err
 	case errors.As(err, &rejected):
-		return q.rejected(rejected)
+		return q.tokenRejected(rejected)
 	case errors.As(err, &refused):
 		return q.refused(refused)
 	case errors.As(err, &network):
@@ -80,7 +75,8 @@ func (q question) fault(reason fault.Reason, cause, fix string) *fault.Error {
 	return &fault.Error{Reason: reason, Cause: cause, Fix: fix, Objects: []string{q.Object.String()}}
 }
 
-// networkError is the error of a vault that gave no answer; o may name the host alone.
+// networkError adds the object to the error of a vault that did not answer. o may name the
+// host alone.
 func networkError(network *fault.Error, o Object) error {
 	e := *network
 	e.Objects = []string{o.String()}
@@ -94,7 +90,7 @@ func networkError(network *fault.Error, o Object) error {
 	return &e
 }
 
-// refused explains a response that is no object.
+// refused explains a response that is not an object.
 func (q question) refused(r *azcore.ResponseError) error {
 	var body errorBody
 	if r.RawResponse != nil {
@@ -107,7 +103,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 		return q.fault(fault.ObjectNotFound, q.Host+" has no {objects}",
 			"check objectName, objectType and objectVersion; a deleted object can be recovered")
 	case status == http.StatusForbidden && body.Error.Code == "":
-		return q.foreign(fault.AccessDenied, status)
+		return q.foreignAnswer(fault.AccessDenied, status)
 	case status == http.StatusForbidden:
 		return q.forbidden(body)
 	case status == http.StatusTooManyRequests:
@@ -120,13 +116,13 @@ func (q question) refused(r *azcore.ResponseError) error {
 		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s answers %d %s for {objects}", q.Host, status, http.StatusText(status)),
 			"it is tried again with the next mount; check the Azure status page if it stays")
 	default:
-		return q.foreign(fault.ServiceUnavailable, status)
+		return q.foreignAnswer(fault.ServiceUnavailable, status)
 	}
 }
 
-// foreign is the error of a refusal that has nothing of Key Vault: a proxy's page, most
-// likely. Its reason is the vault's all the same where that is the safe side.
-func (q question) foreign(reason fault.Reason, status int) error {
+// foreignAnswer is the error of a response that is not from Key Vault, such as a proxy's page.
+// Where it is safer, its reason is the one that the same status has from a vault.
+func (q question) foreignAnswer(reason fault.Reason, status int) error {
 	return q.fault(reason, fmt.Sprintf("%s sent %d %s for {objects}, which is not an answer of Key Vault", q.Host, status, http.StatusText(status)),
 		"check proxies and private DNS")
 }
@@ -138,9 +134,9 @@ var (
 	tenant = regexp.MustCompile(`authorization(?:_uri)?="https://[^/"]+/(` + guid + `)`)
 )
 
-// rejected explains a 401: with a token of ours in the request it means that the token is
-// for another tenant, audience or cloud.
-func (q question) rejected(u *unauthorized) error {
+// tokenRejected explains a 401. Each request has a token, so it is one for another tenant,
+// audience or cloud.
+func (q question) tokenRejected(u *unauthorized) error {
 	if strings.Contains(u.body.Error.Message, "AKV10032") {
 		vaultTenant := "another tenant"
 		if m := tenant.FindStringSubmatch(u.challenge); m != nil {
@@ -154,7 +150,7 @@ func (q question) rejected(u *unauthorized) error {
 			"set tenantID to the tenant of the vault, and use an identity of that tenant")
 	}
 	if u.body.Error.Code == "" && !strings.Contains(u.challenge, "authorization") {
-		return q.foreign(fault.TokenRejected, http.StatusUnauthorized)
+		return q.foreignAnswer(fault.TokenRejected, http.StatusUnauthorized)
 	}
 	why := ""
 	if number := akvNumber.FindString(u.body.Error.Message); number != "" {

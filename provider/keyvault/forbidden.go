@@ -10,14 +10,6 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// access is what was asked of an object.
-type access int
-
-const (
-	getting access = iota
-	listing        // its versions
-)
-
 // rights are what must be granted to read objects of a type: the built-in role with
 // the fewest rights ("Azure built-in roles for Key Vault data plane operations"),
 // which get and list alike, and the option of az keyvault set-policy.

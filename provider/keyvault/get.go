@@ -11,7 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
 
-// get reads one object.
+// get reads one object, with one call of the SDK.
 func (v *vault) get(ctx context.Context, o Object) (Value, error) {
 	value, err := v.getAny(ctx, o)
 	if err == nil && value.Version == "" {
@@ -20,8 +20,8 @@ func (v *vault) get(ctx context.Context, o Object) (Value, error) {
 	return value, err
 }
 
-// getAny reads one object. A value without a version is an answer for something else
-// than was asked for, which must never become a file.
+// getAny is get before the check: a value without a version is an answer to another question,
+// and must never become a file.
 func (v *vault) getAny(ctx context.Context, o Object) (Value, error) {
 	switch o.Type {
 	case request.TypeKey:
@@ -50,8 +50,8 @@ type identifier interface {
 	Version() string
 }
 
-// versionOf returns the version that the ID names if it is of the object, else "".
-// Of what is no URL with a path, the SDK's Name would panic and its Version is "".
+// versionOf returns the version that the ID names, or "" if the ID is not the object's. For an
+// ID that is not a URL with a path, the SDK's Version is "", and its Name would panic.
 func versionOf(id identifier, o Object) string {
 	if id.Version() == "" || !strings.EqualFold(id.Name(), o.Name) || o.Version != "" && !strings.EqualFold(id.Version(), o.Version) {
 		return ""

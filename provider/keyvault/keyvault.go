@@ -1,11 +1,11 @@
-// Package keyvault reads objects from Azure Key Vault, each with the access token
-// of the caller that asked, and says what must be fixed when a vault refuses.
+// Package keyvault reads objects from Azure Key Vault, and says what must be fixed when a vault
+// refuses. It exists beside the Azure SDK since one SDK client must serve all pods of a node,
+// each with its own access token, and since pods of one identity share what they read.
 package keyvault
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,12 +62,12 @@ const (
 // sources are those of package coalesce.
 var sources = map[coalesce.Source]Source{coalesce.Own: Read, coalesce.Shared: Shared, coalesce.Cached: Cached}
 
-// Freshness is how fresh an answer must be; Urgent for the start of a pod.
+// Freshness is how fresh an answer must be. Urgent is set for the start of a pod.
 type Freshness = coalesce.Freshness
 
 // Bounds of the vaults a Reader remembers. One that drops out and comes back has new
 // clients. Throttles are small and are remembered for longer: a caller that names many
-// vaults must not make the node forget that one of them asked for fewer requests.
+// vaults must not make the node forget that one of them throttles.
 const (
 	maxVaults    = 256
 	maxThrottles = 16 * maxVaults
@@ -96,67 +96,6 @@ type key struct {
 	unshared uint64 // unique where nothing is shared, else 0
 }
 
-// Caller is on whose behalf an object is read.
-type Caller struct {
-	Principal
-	Token   request.Secret // access token for the vault's audience
-	Expires time.Time      // of the token
-}
-
-// Node is the Authority of the node's managed identity, which belongs to no cloud's
-// authority.
-const Node = "node"
-
-// Principal is who a token of the caller speaks for. It is comparable: two callers
-// with one Principal have the same rights in every vault.
-type Principal struct {
-	Authority string // that issued the token: a URL, or Node
-	TenantID  string // "" for the node's managed identity
-	ClientID  string // "" for the node's system-assigned identity
-}
-
-// String names the principal in messages.
-func (p Principal) String() string {
-	switch {
-	case p.Authority == Node && p.ClientID == "":
-		return "the node's system-assigned managed identity"
-	case p.Authority == Node:
-		return fmt.Sprintf("the node's managed identity %q", p.ClientID)
-	}
-	return fmt.Sprintf("client %q in tenant %q", p.ClientID, p.TenantID)
-}
-
-// Value is one version of an object. Its slices must not be changed: callers may
-// share them.
-type Value struct {
-	Version   string
-	NotBefore *time.Time // informational: Key Vault serves the object all the same
-	Expires   *time.Time // likewise
-
-	// Of a secret.
-	Text        string
-	ContentType string
-	Managed     bool // it is the private side of a certificate
-
-	// Of a certificate: DER (RFC 5280), which Key Vault calls CER.
-	CER []byte
-
-	// Of a key.
-	Key *Key
-
-	// Stale says that the vault is unavailable and this is what it returned before.
-	Stale bool
-}
-
-// Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).
-// Numbers are big-endian.
-type Key struct {
-	Type  string // kty, such as RSA or EC-HSM
-	Curve string // crv of an elliptic-curve key
-	N, E  []byte // modulus and exponent of an RSA key
-	X, Y  []byte // point of an elliptic-curve key
-}
-
 // NewReader makes a Reader.
 func NewReader(cfg Config) (*Reader, error) {
 	if cfg.Transport == nil || cfg.Throttle.Max < 1 || cfg.Timeout <= 0 {
@@ -170,7 +109,7 @@ func NewReader(cfg Config) (*Reader, error) {
 	r := &Reader{
 		cfg:         cfg,
 		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Evict: isFinal, Now: cfg.Now}),
-		listings:    coalesce.New[key](coalesce.Config[[]version]{Timeout: cfg.Timeout, Budget: budget, Size: sizeOf, Evict: isFinal, Now: cfg.Now}),
+		listings:    coalesce.New[key](coalesce.Config[[]version]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Evict: isFinal, Now: cfg.Now}),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxSuggestions), Now: cfg.Now}),
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),
 	}
@@ -180,24 +119,12 @@ func NewReader(cfg Config) (*Reader, error) {
 	return r, errors.Join(errs[:]...)
 }
 
-// perEntry is about what a cached answer takes beside its content.
-const perEntry = 512
-
-// size is about what a value takes in memory.
-func (v Value) size() int {
-	n := perEntry + len(v.Text) + len(v.ContentType) + len(v.CER)
-	if v.Key != nil {
-		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
-	}
-	return n
-}
-
-// sizeOf is about what a list takes in memory.
-func sizeOf(all []version) int { return perEntry + 96*len(all) }
-
 // Get starts to read a version of an object, the latest if the object names none, and returns
-// at once. Call what it returns for the answer, once. Its error is a *fault.Error or the
-// context's own.
+// at once. The function that it returns waits for the answer; call it exactly once. Its error
+// is a *fault.Error or the context's own.
+//
+// The request itself is sent in the function that the group runs, by an SDK client whose
+// policies newVault lists.
 func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshness) func() (Value, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
@@ -215,28 +142,36 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 			r.report(ctx, sources[source])
 			return value, nil
 		}
-		if r.cfg.StaleIfError > 0 && fresh.Urgent && fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
-			if old, ok := r.values.Cached(k, r.cfg.Now().Add(-r.cfg.StaleIfError)); ok {
-				r.report(ctx, Stale)
-				old.Stale = true
-				return old, nil
-			}
+		if old, ok := r.stale(k, fresh, err); ok {
+			r.report(ctx, Stale)
+			return old, nil
 		}
-		return Value{}, r.suggest(ctx, v, caller, o, inTime(err, o))
+		return Value{}, r.suggest(ctx, v, caller, o, asTimeout(err, o))
 	}
+}
+
+// stale returns what was read before, for the start of a pod that would fail with err; see
+// Config.StaleIfError.
+func (r *Reader) stale(k key, fresh Freshness, err error) (Value, bool) {
+	if r.cfg.StaleIfError <= 0 || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
+		return Value{}, false
+	}
+	old, ok := r.values.Cached(k, r.cfg.Now().Add(-r.cfg.StaleIfError))
+	old.Stale = true
+	return old, ok
 }
 
 // Versions starts to list the enabled versions of an object from the one it names on, or the
 // latest: newest first, at most n of them, none if there is no such version. It needs the
-// right to list. Call what it returns for the answer, once. Its error is a *fault.Error or the
-// context's own.
+// right to list. The function that it returns waits for the answer; call it exactly once. Its
+// error is a *fault.Error or the context's own.
 func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, fresh Freshness) func() ([]string, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
 		return func() ([]string, error) { return nil, err }
 	}
 	start := o.Version
-	o.Version = "" // one list serves whatever part of it is asked for
+	o.Version = "" // callers share one list, whichever part of it they need
 	pending := r.listings.Start(ctx, r.key(caller, o), fresh, func(ctx context.Context, call *coalesce.Call) ([]version, coalesce.Life, error) {
 		q := question{o, caller.Principal, listing}
 		all, err := v.versions(q.context(ctx, caller.Token, call), o)
@@ -245,14 +180,14 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	return func() ([]string, error) {
 		all, source, err := pending.Wait()
 		if err != nil {
-			return nil, inTime(err, o)
+			return nil, asTimeout(err, o)
 		}
 		r.report(ctx, sources[source])
 		return latestFrom(all, start, n), nil
 	}
 }
 
-// key is under what the caller's answers are shared.
+// key returns the key under which the caller shares answers.
 func (r *Reader) key(caller Caller, o Object) key {
 	k := key{Principal: caller.Principal, Object: o}
 	if r.cfg.Unshared {
@@ -273,20 +208,26 @@ func (r *Reader) life(call *coalesce.Call, caller Caller) coalesce.Life {
 	return coalesce.Life{Until: until}
 }
 
+// context returns the context of the question's requests. It carries what the SDK's methods have
+// no parameter for: the token, for policy authorize, and the call, for the throttle.
+func (q question) context(ctx context.Context, token request.Secret, call *coalesce.Call) context.Context {
+	return throttle.WithTrace(withToken(ctx, token), call, q.explain)
+}
+
 func (r *Reader) report(ctx context.Context, s Source) {
 	if r.cfg.OnRead != nil {
 		r.cfg.OnRead(ctx, s)
 	}
 }
 
-// isFinal reports whether the error says that what was read before is over.
+// isFinal reports whether the error means that what was read before must no longer be used.
 func isFinal(err error) bool {
 	return fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected,
 		fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound)
 }
 
-// inTime gives the error of a caller whose own time was up the object it waited for.
-func inTime(err error, o Object) error {
+// asTimeout names the vault and the object in the error of a caller whose own time was up.
+func asTimeout(err error, o Object) error {
 	if errors.Is(err, context.DeadlineExceeded) && !fault.Is(err, fault.Timeout) {
 		return networkError(transport.Timeout(o.Host, transport.PhaseRead), o)
 	}

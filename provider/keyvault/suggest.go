@@ -12,8 +12,8 @@ import (
 	"akv-csi-provider/provider/throttle"
 )
 
-// Bounds of looking for the type under which a missing object exists: an object
-// that stays missing is mounted again and again.
+// Bounds of the search for the type under which a missing object exists. kubelet retries the
+// mount as long as the object is missing.
 const (
 	suggestEvery   = 10 * time.Minute
 	maxSuggestions = 1024
@@ -22,9 +22,9 @@ const (
 // typeWords are the words for the types in messages.
 var typeWords = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
 
-// suggest adds to the error of a missing object the other type under which its name
-// exists, as far as the caller may see that: what one principal may see is not revealed to
-// another.
+// suggest adds to the error of a missing object the other type under which its name exists, if
+// the caller may read that one: what one principal may see is not revealed to another. Other
+// errors stay as they are.
 func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object, err error) error {
 	missing, ok := errors.AsType[*fault.Error](err)
 	if !ok || missing.Reason != fault.ObjectNotFound {
@@ -32,9 +32,9 @@ func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object,
 	}
 	name := Object{Host: o.Host, Type: o.Type, Name: o.Name}
 	found, _, failed := r.suggestions.Do(ctx, key{Principal: caller.Principal, Object: name}, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
-		asked := r.cfg.Now()
+		start := r.cfg.Now()
 		found := v.otherType(throttle.WithTrace(withToken(ctx, caller.Token), call, nil), name)
-		return found, coalesce.Life{Until: asked.Add(suggestEvery)}, ctx.Err()
+		return found, coalesce.Life{Until: start.Add(suggestEvery)}, ctx.Err()
 	})
 	if failed != nil || found == "" {
 		return err

@@ -1,13 +1,10 @@
 package keyvault
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 
-	"akv-csi-provider/provider/coalesce"
-	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/throttle"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -18,8 +15,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 )
 
-// vault is what the mounts of one vault share: clients that go through its throttle. It
-// never has a token.
+// vault is what all mounts of one vault share: clients that send through its throttle. It
+// never contains a token.
 type vault struct {
 	secrets      *azsecrets.Client
 	keys         *azkeys.Client
@@ -47,6 +44,8 @@ func (r *Reader) vault(host string) (*vault, error) {
 	return v, nil
 }
 
+// newVault makes the clients of a vault. A request passes the throttle, the SDK's own policies,
+// authorize, and then the transport.
 func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
 	options := azcore.ClientOptions{
 		Transport:       r.cfg.Transport,
@@ -68,24 +67,11 @@ func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
 	return v, err
 }
 
-// classify says what an attempt tells of a vault. A vault that does not know the key that
+// classify says what an attempt shows about a vault. A vault that does not know the key that
 // signed a token may not have read Entra's newest keys yet, and accepts it seconds later.
 func classify(resp *http.Response, err error) throttle.Result {
 	if rejected, ok := errors.AsType[*unauthorized](err); ok {
 		return throttle.Result{Outcome: throttle.OK, Retry: rejected.unknownKey}
 	}
 	return throttle.Classify(resp, err)
-}
-
-// question is what is asked of a vault, for whom: all that its errors depend on.
-type question struct {
-	Object
-	principal Principal
-	access    access
-}
-
-// context is that of the requests: with the caller's token, and with the call that the
-// throttle asks and reports to.
-func (q question) context(ctx context.Context, token request.Secret, call *coalesce.Call) context.Context {
-	return throttle.WithTrace(withToken(ctx, token), call, q.explain)
 }

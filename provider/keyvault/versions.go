@@ -21,6 +21,9 @@ type version struct {
 	enabled bool
 }
 
+// listSize is about what a list of versions takes in memory.
+func listSize(all []version) int { return perEntry + 96*len(all) }
+
 // Bounds of one list: the pages that are read, and the entries that Key Vault puts
 // on one.
 const (
@@ -94,9 +97,8 @@ func (v *vault) list(ctx context.Context, o Object) ([]version, error) {
 		})
 }
 
-// newVersion makes an entry; without an ID it is none, and without attributes it would not
-// say that it is enabled. The type of the ID is one of each of
-// the SDK's modules.
+// newVersion makes an entry of the list, which is empty if it has no ID. The ID's type differs
+// between the SDK's three modules.
 func newVersion[ID any, P interface {
 	*ID
 	identifier

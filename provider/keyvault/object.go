@@ -1,0 +1,99 @@
+package keyvault
+
+import (
+	"fmt"
+	"time"
+
+	"akv-csi-provider/provider/request"
+)
+
+// Object names an object of a vault, or one version of it.
+type Object struct {
+	Host    string // DNS name of the vault
+	Type    request.Type
+	Name    string
+	Version string // "" for the latest
+}
+
+// String names the object in messages, without the vault.
+func (o Object) String() string {
+	if o.Name == "" { // the question was for the vault itself; see Reader.Resource
+		return "its challenge"
+	}
+	if o.Version == "" {
+		return fmt.Sprintf("%s %q", o.Type, o.Name)
+	}
+	return fmt.Sprintf("%s %q version %s", o.Type, o.Name, o.Version)
+}
+
+// Caller is on whose behalf an object is read.
+type Caller struct {
+	Principal
+	Token   request.Secret // access token for the vault's audience
+	Expires time.Time      // of the token
+}
+
+// Node is the Authority of the node's managed identity, which belongs to no cloud's
+// authority.
+const Node = "node"
+
+// Principal is who a token of the caller speaks for. It is comparable: two callers
+// with one Principal have the same rights in every vault.
+type Principal struct {
+	Authority string // that issued the token: a URL, or Node
+	TenantID  string // "" for the node's managed identity
+	ClientID  string // "" for the node's system-assigned identity
+}
+
+// String names the principal in messages.
+func (p Principal) String() string {
+	switch {
+	case p.Authority == Node && p.ClientID == "":
+		return "the node's system-assigned managed identity"
+	case p.Authority == Node:
+		return fmt.Sprintf("the node's managed identity %q", p.ClientID)
+	}
+	return fmt.Sprintf("client %q in tenant %q", p.ClientID, p.TenantID)
+}
+
+// Value is one version of an object. Do not change its slices: callers may share them.
+type Value struct {
+	Version   string
+	NotBefore *time.Time // informational: Key Vault serves the object all the same
+	Expires   *time.Time // likewise
+
+	// Of a secret.
+	Text        string
+	ContentType string
+	Managed     bool // it is the private side of a certificate
+
+	// Of a certificate: DER (RFC 5280), which Key Vault calls CER.
+	CER []byte
+
+	// Of a key.
+	Key *Key
+
+	// Stale says that the vault is unavailable and this is what it returned before.
+	Stale bool
+}
+
+// Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).
+// Numbers are big-endian.
+type Key struct {
+	Type  string // kty, such as RSA or EC-HSM
+	Curve string // crv of an elliptic-curve key
+	N, E  []byte // modulus and exponent of an RSA key
+	X, Y  []byte // point of an elliptic-curve key
+}
+
+// perEntry is about what a cached answer takes beside its content.
+const perEntry = 512
+
+// size is about what a value takes in memory.
+func (v Value) size() int {
+	n := perEntry + len(v.Text) + len(v.ContentType) + len(v.CER)
+	if v.Key != nil {
+		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
+	}
+	return n
+}
