@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Budget bounds what groups cache, in the unit of their Size. When it is spent, the answer
-// that was not used for the longest time makes room, whichever group has it. It is safe for
-// concurrent use.
+// Budget bounds what groups cache, in the unit of their Size. When it is spent, the least
+// recently used answer is dropped, whichever group has it. It is safe for concurrent use.
 type Budget struct {
 	mu     sync.Mutex // guards what follows and the groups that share the budget
 	size   int
@@ -33,8 +32,8 @@ type entry[V any] struct {
 // longestSweep bounds how long an answer that has ended stays in memory.
 const longestSweep = time.Minute
 
-// Cached returns the cached answer whose request left at or after that moment. It is no use
-// of the answer.
+// Cached returns the cached answer if its request left at or after that moment. It does not
+// count as a use of the answer; see Config.Idle.
 func (g *Group[K, V]) Cached(key K, notBefore time.Time) (value V, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,8 +44,8 @@ func (g *Group[K, V]) Cached(key K, notBefore time.Time) (value V, ok bool) {
 	return e.value, true
 }
 
-// Forget drops the cached answer if it is the one that the function means. The function
-// must not call the group.
+// Forget drops the cached answer if the function reports that it is the one to drop. The
+// function must not call the group.
 func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -55,7 +54,8 @@ func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 	}
 }
 
-// lookup returns the answer that can be used now, and uses it. The lock is held.
+// lookup returns the cached answer, nil if there is none or it has ended, and counts as a use
+// of it. The lock is held.
 func (g *Group[K, V]) lookup(key K) *entry[V] {
 	e := g.cached[key]
 	now := g.cfg.Now()
@@ -67,9 +67,9 @@ func (g *Group[K, V]) lookup(key K) *entry[V] {
 	return e
 }
 
-// store caches an answer, unless it has ended. One that is older than the one that is there
-// changes nothing, and a newer one ends it even if it cannot take its place: a volume must
-// not go back to an older version. The lock is held.
+// store caches an answer, unless it has ended. An answer that is older than the cached one is
+// ignored. A newer one always removes the cached one, even if it cannot be cached itself: a
+// volume must not go back to an older version. The lock is held.
 func (g *Group[K, V]) store(key K, value V, sent time.Time, life Life) {
 	now := g.cfg.Now()
 	budget := g.cfg.Budget
@@ -85,7 +85,7 @@ func (g *Group[K, V]) store(key K, value V, sent time.Time, life Life) {
 	}
 	e := &entry[V]{value: value, sent: sent, until: life.Until, refresh: life.Refresh, used: now, size: g.cfg.Size(value)}
 	if e.size > budget.size {
-		return // not even if all others made room
+		return // larger than the whole budget
 	}
 	for budget.left < e.size {
 		budget.recent.Back().Value.(func())()
@@ -93,7 +93,7 @@ func (g *Group[K, V]) store(key K, value V, sent time.Time, life Life) {
 	budget.left -= e.size
 	e.place = budget.recent.PushFront(func() { g.drop(key) })
 	g.cached[key] = e
-	g.arm(life.Until.Sub(now))
+	g.scheduleSweep(life.Until.Sub(now))
 }
 
 // drop forgets an answer. The lock is held.
@@ -105,8 +105,8 @@ func (g *Group[K, V]) drop(key K) {
 	}
 }
 
-// arm has the cache swept after a while. The lock is held.
-func (g *Group[K, V]) arm(after time.Duration) {
+// scheduleSweep has the cache swept after a while. The lock is held.
+func (g *Group[K, V]) scheduleSweep(after time.Duration) {
 	if g.sweep == nil {
 		g.sweep = time.AfterFunc(min(max(after, time.Second), longestSweep), g.sweepNow)
 	}
@@ -125,6 +125,6 @@ func (g *Group[K, V]) sweepNow() {
 		next = min(next, e.until.Sub(now))
 	}
 	if g.sweep = nil; len(g.cached) > 0 {
-		g.arm(next)
+		g.scheduleSweep(next)
 	}
 }

@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// Call is what a running call reports of itself, and how it learns who waits for it. Its methods are safe
-// for concurrent use.
+// Call is how a running call reports its progress, which decides who may still join it, and how
+// it learns whether the start of a pod waits for it. It implements throttle.Trace. Its methods
+// are safe for concurrent use.
 type Call struct {
 	mu  *sync.Mutex // the group's; guards what follows
 	now func() time.Time
 
-	sent     time.Time // when the request left that runs, or was the first to be answered
-	underWay bool      // a request runs, or one was answered
-	answered bool      // one was: the rest of the call continues from there
-	failed   error     // of the latest request that failed and is sent again, until one is answered
-	waiting  int       // callers
+	sent     time.Time // when the running request left, or the first one that was answered
+	underWay bool      // a request is under way, or one was answered
+	answered bool      // a request was: later ones continue from its answer
+	failed   error     // the latest request, which will be sent again; nil once one is answered
+	waiting  int       // number of callers
 	urgent   bool
 	cancel   context.CancelFunc // nil until the call starts
 }
@@ -54,8 +55,8 @@ func (c *Call) Urgent() bool {
 	return c.urgent
 }
 
-// SentAt is when the request left that the answer is as old as; zero if the call never
-// reported one.
+// SentAt is when the request left that decides on the age of the answer; zero if the call has
+// reported none.
 func (c *Call) SentAt() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

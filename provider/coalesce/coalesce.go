@@ -1,8 +1,8 @@
-// Package coalesce lets callers share the answers to equal questions: of each key at most
-// one call runs and one waits to run, and answers can be cached.
+// Package coalesce lets callers share the answers to equal questions: for each key, at most one
+// call runs and one waits to run, and answers can be cached.
 //
-// Who may share an answer is what the key says; how old an answer may be is what each
-// caller says. golang.org/x/sync/singleflight knows no freshness and no contexts, and a
+// The key decides who may share an answer, and each caller decides how old its answer may be.
+// golang.org/x/sync/singleflight knows no freshness and no contexts, and a
 // panic in it ends the process; hashicorp/golang-lru/expirable has one expiry for all
 // entries and bounds their number, not their bytes.
 package coalesce
@@ -37,23 +37,27 @@ type Config[V any] struct {
 type Group[K comparable, V any] struct {
 	cfg Config[V]
 
-	mu      *sync.Mutex // the budget's, if there is one; guards what follows, and the calls
-	running map[K]*pair[V]
-	cached  map[K]*entry[V]
-	sweep   *time.Timer // nil while nothing is cached
+	mu     *sync.Mutex     // the budget's, if there is one; guards what follows, and the calls
+	queues map[K]*queue[V] // of the keys for which a call runs
+	cached map[K]*entry[V]
+	sweep  *time.Timer // nil while nothing is cached
 }
 
-// pair are the calls of one key.
-type pair[V any] struct {
-	running *call[V]
-	next    *call[V] // starts when running ends; nil if nobody needs it
+// Func is the work of a call: it asks the service, and returns the answer and how long that may
+// be used. It reports its requests to the Call.
+type Func[V any] func(context.Context, *Call) (V, Life, error)
+
+// queue has the calls of one key.
+type queue[V any] struct {
+	running *flight[V]
+	next    *flight[V] // starts when running ends; nil if no caller needs it
 }
 
-// call is one call on behalf of all callers that wait for it.
-type call[V any] struct {
+// flight is a call with its result, for all callers that wait for it.
+type flight[V any] struct {
 	Call
-	ctx context.Context // the first caller's values, and nobody's deadline
-	do  func(context.Context, *Call) (V, Life, error)
+	ctx context.Context // with the values of the first caller's, without its deadline
+	do  Func[V]
 
 	done     chan struct{} // closed when what follows is set
 	value    V
@@ -61,7 +65,7 @@ type call[V any] struct {
 	panicked any
 }
 
-// Freshness is what a caller asks of an answer. The zero value takes any.
+// Freshness is how fresh a caller's answer must be. The zero value accepts any.
 type Freshness struct {
 	// NotBefore is the earliest moment at which the request that is answered may have left.
 	NotBefore time.Time
@@ -73,8 +77,8 @@ type Freshness struct {
 type Life struct {
 	// Until is when the answer ends; zero does not cache it.
 	Until time.Time
-	// Refresh is from when on the next caller causes another call, for which nobody waits;
-	// zero is never.
+	// Refresh is from when on the next caller starts another call without waiting for it; zero
+	// is never.
 	Refresh time.Time
 }
 
@@ -96,7 +100,7 @@ func New[K comparable, V any](cfg Config[V]) *Group[K, V] {
 	if cfg.Size == nil {
 		cfg.Size = func(V) int { return 1 }
 	}
-	g := &Group[K, V]{cfg: cfg, mu: new(sync.Mutex), running: make(map[K]*pair[V]), cached: make(map[K]*entry[V])}
+	g := &Group[K, V]{cfg: cfg, mu: new(sync.Mutex), queues: make(map[K]*queue[V]), cached: make(map[K]*entry[V])}
 	if cfg.Budget != nil {
 		g.mu = &cfg.Budget.mu
 	}
@@ -104,18 +108,18 @@ func New[K comparable, V any](cfg Config[V]) *Group[K, V] {
 }
 
 // Do is Start and Wait.
-func (g *Group[K, V]) Do(ctx context.Context, key K, want Freshness, do func(context.Context, *Call) (V, Life, error)) (V, Source, error) {
+func (g *Group[K, V]) Do(ctx context.Context, key K, want Freshness, do Func[V]) (V, Source, error) {
 	p := g.Start(ctx, key, want, do)
 	return p.Wait()
 }
 
-// Pending is an answer that one caller waits for: call Wait once, also if the answer is no
-// longer needed.
+// Pending is an answer that one caller waits for. Call Wait exactly once, even if the answer is
+// no longer needed: the call counts its callers.
 type Pending[K comparable, V any] struct {
 	group  *Group[K, V]
 	ctx    context.Context // the caller's, for the time between Start and Wait
 	key    K
-	call   *call[V] // nil if the answer was cached, or err is set
+	flight *flight[V] // nil if the answer was cached, or err is set
 	joined bool
 	value  V     // the cached answer
 	err    error // of ctx, if it had ended before
@@ -126,9 +130,9 @@ type Pending[K comparable, V any] struct {
 //
 // do runs in a goroutine of its own. Its context has the values of the caller that caused
 // it, for traces and statistics, but not its deadline: a caller that gives up does not fail
-// the others. It ends after the group's timeout, or when no caller waits any more. A panic
-// in do panics in each caller that waits. A caller whose ctx has ended before causes no call.
-func (g *Group[K, V]) Start(ctx context.Context, key K, want Freshness, do func(context.Context, *Call) (V, Life, error)) Pending[K, V] {
+// the others. It ends after the group's timeout, or when no caller waits any more. A panic in
+// do is repeated in Wait, for each caller. If ctx has already ended, no call starts.
+func (g *Group[K, V]) Start(ctx context.Context, key K, want Freshness, do Func[V]) Pending[K, V] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	p := Pending[K, V]{group: g, ctx: ctx, key: key}
@@ -138,120 +142,120 @@ func (g *Group[K, V]) Start(ctx context.Context, key K, want Freshness, do func(
 		return p
 	}
 	if p.err = ctx.Err(); p.err == nil {
-		p.call, p.joined = g.join(ctx, key, want, do)
+		p.flight, p.joined = g.join(ctx, key, want, do)
 	}
 	return p
 }
 
-// Wait returns the answer. If the caller's ctx ends first, the error is what do last reported
-// with [Call.Retrying], if it did and the caller's time was up, and ctx's own otherwise.
+// Wait returns the answer. If the caller's ctx ends first, the error is ctx's own; if ctx has
+// reached its deadline and the call was about to retry, it is the error of [Call.Retrying].
 func (p *Pending[K, V]) Wait() (V, Source, error) {
 	switch {
 	case p.err != nil:
 		return p.value, Own, p.err
-	case p.call == nil:
+	case p.flight == nil:
 		return p.value, Cached, nil
 	}
 	select {
-	case <-p.call.done:
+	case <-p.flight.done:
 	case <-p.ctx.Done():
 		var none V
-		return none, Own, p.group.leave(p.ctx, p.key, p.call)
+		return none, Own, p.group.leave(p.ctx, p.key, p.flight)
 	}
-	if p.call.panicked != nil {
-		panic(p.call.panicked) // in the mount that waits, which recovers
+	if p.flight.panicked != nil {
+		panic(p.flight.panicked) // in the mount that waits, which recovers
 	}
 	if p.joined {
-		return p.call.value, Shared, p.call.err
+		return p.flight.value, Shared, p.flight.err
 	}
-	return p.call.value, Own, p.call.err
+	return p.flight.value, Own, p.flight.err
 }
 
-// join returns the call whose answer is fresh enough for the caller, and makes it if there
-// is none.
-func (g *Group[K, V]) join(ctx context.Context, key K, want Freshness, do func(context.Context, *Call) (V, Life, error)) (c *call[V], joined bool) {
-	p := g.running[key]
+// join returns the call whose answer is fresh enough for the caller, and makes one if there is
+// none. The lock is held.
+func (g *Group[K, V]) join(ctx context.Context, key K, want Freshness, do Func[V]) (f *flight[V], joined bool) {
+	q := g.queues[key]
 	switch {
-	case p == nil:
-		c = g.newCall(ctx, do)
-		g.running[key] = &pair[V]{running: c}
-		g.start(key, c)
-	case p.running.serves(want):
-		c, joined = p.running, true
-	case p.next != nil:
-		c, joined = p.next, true
+	case q == nil:
+		f = g.newFlight(ctx, do)
+		g.queues[key] = &queue[V]{running: f}
+		g.start(key, f)
+	case q.running.serves(want):
+		f, joined = q.running, true
+	case q.next != nil:
+		f, joined = q.next, true
 	default:
-		c = g.newCall(ctx, do)
-		p.next = c
+		f = g.newFlight(ctx, do)
+		q.next = f
 	}
-	c.waiting++
-	c.urgent = c.urgent || want.Urgent
-	return c, joined
+	f.waiting++
+	f.urgent = f.urgent || want.Urgent
+	return f, joined
 }
 
-func (g *Group[K, V]) newCall(ctx context.Context, do func(context.Context, *Call) (V, Life, error)) *call[V] {
-	return &call[V]{Call: Call{mu: g.mu, now: g.cfg.Now}, ctx: context.WithoutCancel(ctx), do: do, done: make(chan struct{})}
+func (g *Group[K, V]) newFlight(ctx context.Context, do Func[V]) *flight[V] {
+	return &flight[V]{Call: Call{mu: g.mu, now: g.cfg.Now}, ctx: context.WithoutCancel(ctx), do: do, done: make(chan struct{})}
 }
 
 // start runs a call. The lock is held.
-func (g *Group[K, V]) start(key K, c *call[V]) {
-	ctx, cancel := context.WithTimeout(c.ctx, g.cfg.Timeout)
-	c.cancel = cancel
+func (g *Group[K, V]) start(key K, f *flight[V]) {
+	ctx, cancel := context.WithTimeout(f.ctx, g.cfg.Timeout)
+	f.cancel = cancel
 	go func() {
 		defer cancel()
-		value, life, panicked, err := c.run(ctx)
+		value, life, panicked, err := f.run(ctx)
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		c.value, c.err, c.panicked = value, err, panicked
+		f.value, f.err, f.panicked = value, err, panicked
 		switch {
 		case panicked != nil:
 		case err == nil:
-			g.store(key, value, c.sent, life)
+			g.store(key, value, f.sent, life)
 		case g.cfg.Evict != nil && g.cfg.Evict(err):
 			g.drop(key)
 		}
-		close(c.done)
-		p := g.running[key]
-		if p.running, p.next = p.next, nil; p.running == nil {
-			delete(g.running, key)
+		close(f.done)
+		q := g.queues[key]
+		if q.running, q.next = q.next, nil; q.running == nil {
+			delete(g.queues, key)
 			return
 		}
-		g.start(key, p.running)
+		g.start(key, q.running)
 	}()
 }
 
-// run calls do, and keeps its panic for the callers that wait.
-func (c *call[V]) run(ctx context.Context) (value V, life Life, panicked any, err error) {
+// run calls do, and returns its panic for the callers that wait.
+func (f *flight[V]) run(ctx context.Context) (value V, life Life, panicked any, err error) {
 	defer func() { panicked = recover() }()
-	value, life, err = c.do(ctx, &c.Call)
+	value, life, err = f.do(ctx, &f.Call)
 	return value, life, nil, err
 }
 
-// leave takes a caller off a call and returns its error. The last one ends the call.
-func (g *Group[K, V]) leave(ctx context.Context, key K, c *call[V]) error {
+// leave ends the wait of a caller and returns its error. The last one to leave cancels the call.
+func (g *Group[K, V]) leave(ctx context.Context, key K, f *flight[V]) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c.waiting--; c.waiting == 0 {
-		if c.cancel != nil {
-			c.cancel()
-		} else if p := g.running[key]; p != nil && p.next == c {
-			p.next = nil
+	if f.waiting--; f.waiting == 0 {
+		if f.cancel != nil {
+			f.cancel()
+		} else if q := g.queues[key]; q != nil && q.next == f {
+			q.next = nil
 		}
 	}
-	if c.failed != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return c.failed
+	if f.failed != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return f.failed
 	}
 	return ctx.Err()
 }
 
-// refresh starts a call for an answer whose time for that has come, unless one runs.
-func (g *Group[K, V]) refresh(ctx context.Context, key K, e *entry[V], do func(context.Context, *Call) (V, Life, error)) {
-	if now := g.cfg.Now(); e.refresh.IsZero() || now.Before(e.refresh) || g.running[key] != nil {
+// refresh starts a call for an answer that is due for it, unless one runs. The lock is held.
+func (g *Group[K, V]) refresh(ctx context.Context, key K, e *entry[V], do Func[V]) {
+	if now := g.cfg.Now(); e.refresh.IsZero() || now.Before(e.refresh) || g.queues[key] != nil {
 		return
 	}
 	e.refresh = g.cfg.Now().Add(g.cfg.RefreshRetry) // should it fail
-	c := g.newCall(ctx, do)
-	c.waiting = 1 // the cache waits: callers that join and leave do not end the call
-	g.running[key] = &pair[V]{running: c}
-	g.start(key, c)
+	f := g.newFlight(ctx, do)
+	f.waiting = 1 // the cache waits: callers that join and leave do not end the call
+	g.queues[key] = &queue[V]{running: f}
+	g.start(key, f)
 }

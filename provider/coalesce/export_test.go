@@ -4,7 +4,7 @@ package coalesce
 func (g *Group[K, V]) State() (running, cached int, sweep bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.running), len(g.cached), g.sweep != nil
+	return len(g.queues), len(g.cached), g.sweep != nil
 }
 
 // Left returns what is left of the budget, and the answers that it knows of.
