@@ -12,11 +12,11 @@ type waiter struct {
 	admitted chan admission // capacity 1
 }
 
-// admission ends a wait: with a place, or with an answer in its stead.
+// admission ends a wait: with a place, or with an answer instead.
 type admission struct {
 	probe  bool    // the place is for the one request that goes through an open circuit
-	answer *answer // of another's attempt, as if it had been one's own
-	final  bool    // there is no time for an attempt
+	answer *answer // of another request's attempt, which counts as one of this request; nil for a place
+	final  bool    // this request has no time for another attempt
 }
 
 // enter waits for a place. Its error is the context's.
@@ -29,15 +29,15 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	open := !t.open.IsZero()
 	if deadline, ok := ctx.Deadline(); ok && open && deadline.Before(t.open) {
 		defer t.mu.Unlock()
-		return admission{answer: t.latest, final: true}, nil
+		return admission{answer: t.cause, final: true}, nil
 	}
 	w := &waiter{trace: trace, admitted: make(chan admission, 1)}
 	t.waiters = append(t.waiters, w)
-	latest := t.latest
+	cause := t.cause
 	t.admit()
 	t.mu.Unlock()
 	if open {
-		trace.Retrying(latest.failure(req))
+		trace.Retrying(cause.failure(req))
 	}
 	select {
 	case a := <-w.admitted:
@@ -47,7 +47,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case a := <-w.admitted: // at the same moment: the place is given back
+	case a := <-w.admitted: // at the same moment, so the place is given back
 		if a.answer == nil {
 			t.release(a.probe)
 		}
@@ -57,14 +57,15 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	return admission{}, ctx.Err()
 }
 
+// remove removes a request that gave up. The lock is held.
 func (t *Throttle) remove(w *waiter) {
 	if i := slices.Index(t.waiters, w); i >= 0 {
-		t.waiters = slices.Delete(t.waiters, i, i+1) // which also forgets its trace, and what that keeps
+		t.waiters = slices.Delete(t.waiters, i, i+1) // which also drops its trace, and what that refers to
 	}
 }
 
-// admit gives places to those that wait: urgent ones first, else in the order in which they
-// came. The lock is held.
+// admit gives free places to the requests that wait: urgent ones first, otherwise in the order
+// in which they came. The lock is held.
 func (t *Throttle) admit() {
 	for len(t.waiters) > 0 {
 		probe := !t.open.IsZero()
@@ -96,7 +97,7 @@ func (t *Throttle) release(probe bool) {
 	t.admit()
 }
 
-// leave gives back the place of an attempt, with what it says of the service.
+// leave gives back the place of an attempt, and opens or closes the circuit by its result.
 func (t *Throttle) leave(r Result, probe bool, last *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,7 +105,7 @@ func (t *Throttle) leave(r Result, probe bool, last *answer) {
 	case OK:
 		t.failures = 0
 		if probe {
-			t.open, t.backoff, t.latest = time.Time{}, 0, nil
+			t.open, t.backoff, t.cause = time.Time{}, 0, nil
 		}
 	case Throttled:
 		if t.open.IsZero() || probe {
@@ -118,18 +119,18 @@ func (t *Throttle) leave(r Result, probe bool, last *answer) {
 	t.release(probe)
 }
 
-// openCircuit admits nobody for a while. If a probe failed, those that wait have failed
+// openCircuit admits no request for a while. If a probe failed, the requests that wait fail
 // with it. The lock is held.
-func (t *Throttle) openCircuit(after time.Duration, probe bool, latest *answer) {
+func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
 	t.backoff = min(max(minBackoff, 2*t.backoff), maxBackoff)
 	pause := jitter(max(t.backoff, min(after, maxRetryAfter)))
-	t.open, t.latest = time.Now().Add(pause), latest
+	t.open, t.cause = time.Now().Add(pause), cause
 	if t.cfg.OnOpen != nil {
 		t.cfg.OnOpen(pause)
 	}
 	if probe {
 		for _, w := range t.waiters {
-			w.admitted <- admission{answer: latest}
+			w.admitted <- admission{answer: cause}
 		}
 		t.waiters = nil
 	}

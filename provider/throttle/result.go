@@ -14,23 +14,23 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// Outcome is what an attempt tells of the service.
+// Outcome is what an attempt shows about the service.
 type Outcome int
 
 // The outcomes.
 const (
 	OK          Outcome = iota // it answered
-	Throttled                  // it answered that it wants fewer requests: 429, or 503 with Retry-After
+	Throttled                  // it answered that it limits requests: 429, or 503 with Retry-After
 	Unavailable                // it gave no answer, or a 5xx
-	Unknown                    // nothing is known: the caller left, or the answer is not the service's
+	Unknown                    // nothing: the caller left, or the answer is not the service's
 )
 
-// Result is what follows from an attempt.
+// Result is the result of an attempt.
 type Result struct {
 	Outcome Outcome
-	// RetryAfter is how long the service asks to be left alone; 0 if it does not say.
+	// RetryAfter is the pause that the service asked for; 0 if it asked for none.
 	RetryAfter time.Duration
-	// Retry says that another attempt may succeed. It follows from Throttled and Unavailable.
+	// Retry says that another attempt may succeed. Throttled and Unavailable imply it.
 	Retry bool
 }
 
@@ -39,9 +39,9 @@ func (r Result) again() bool {
 }
 
 // Classify is the result of an attempt by its status alone, or by its error: one that
-// implements azcore's NonRetriable says nothing of the service, nor does a cancellation,
-// which is the caller's. Any other error, also that the time is over, says that the service
-// gave no answer.
+// implements azcore's NonRetriable shows nothing about the service, nor does a cancellation,
+// which is the caller's. Any other error, a timeout among them, means that the service did not
+// answer.
 func Classify(resp *http.Response, err error) Result {
 	var final interface{ NonRetriable() }
 	switch {
@@ -60,8 +60,8 @@ func Classify(resp *http.Response, err error) Result {
 	return Result{Outcome: OK}
 }
 
-// RetryAfter reads how long a server wants to be left alone (RFC 9110, section 10.2.3), at
-// most an hour; 0 if it does not say.
+// RetryAfter reads the pause that a server asks for (RFC 9110, section 10.2.3), at most an hour;
+// 0 if it asks for none.
 func RetryAfter(h http.Header) time.Duration {
 	const most = time.Hour
 	text := h.Get("Retry-After")
@@ -76,20 +76,19 @@ func RetryAfter(h http.Header) time.Duration {
 	return max(0, min(time.Until(at), most))
 }
 
-// answer is what one attempt brought: a response or an error. It is immutable once others
-// can have it; see copied.
+// answer is the response of one attempt, or its error. Other requests get a copy of it, which is
+// immutable.
 type answer struct {
 	resp *http.Response
 	err  error
-	body []byte // of resp, if this is a copy
+	body []byte // of resp; not nil only in a copy
 }
 
 // maxCopied bounds the body of a copy. Error bodies of Azure are below 2 KiB.
 const maxCopied = 16 << 10
 
-// copied is the answer for other requests than the one it was sent for, which does with its
-// response as it likes. It contains nothing of that request, and never the body of a
-// success, which may be a secret.
+// copied returns the answer for other requests. It refers to nothing of the request that it
+// answered, and never contains the body of a success, which may be a secret.
 func (a *answer) copied() *answer {
 	if a == nil || a.resp == nil {
 		return a
@@ -111,7 +110,7 @@ func (a *answer) copied() *answer {
 	}
 }
 
-// to returns the answer as that of the request.
+// to returns the answer as the result of the request's policy.
 func (a *answer) to(req *policy.Request) (*http.Response, error) {
 	if a.body == nil {
 		return a.resp, a.err
@@ -119,7 +118,7 @@ func (a *answer) to(req *policy.Request) (*http.Response, error) {
 	return a.response(req.Raw()), nil
 }
 
-// response makes a response that nobody else reads, of a copy.
+// response makes a response of a copy, with a body of its own.
 func (a *answer) response(req *http.Request) *http.Response {
 	resp := *a.resp
 	resp.Header = resp.Header.Clone()
@@ -128,7 +127,7 @@ func (a *answer) response(req *http.Request) *http.Response {
 	return &resp
 }
 
-// failure is the answer as the error that the SDK makes of it for the request.
+// failure returns the answer as the error that the SDK's clients would return for the request.
 func (a *answer) failure(req *http.Request) error {
 	if a.body == nil {
 		a = a.copied()

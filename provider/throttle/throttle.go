@@ -1,12 +1,11 @@
 // Package throttle stands between the Azure SDK's clients and one service: it limits the
-// requests that are under way, lets those of pods that start go first, retries with
-// back-off, honors Retry-After, and opens a circuit while the service is unavailable or
-// asks for less.
+// requests under way, gives those of starting pods priority, retries with back-off, honors
+// Retry-After, and opens a circuit while the service is unavailable or throttles.
 //
-// It is a policy for azcore's PerCallPolicies, with the SDK's own retries off
-// (MaxRetries -1): what it sends again is a clone of one request. So whoever uses the
-// client makes a plain call and knows nothing of it. One [Throttle] is for all clients of
-// one service, whichever caller they send for.
+// It is a policy for azcore's PerCallPolicies, with the SDK's own retries off (MaxRetries -1):
+// each attempt is a clone of one request, so that users of a client make plain calls. The SDK's
+// retry policy cannot do this: it knows one request, and not the others to the same service.
+// One [Throttle] is for all clients of one service, whichever caller they send for.
 package throttle
 
 import (
@@ -27,7 +26,7 @@ type Config struct {
 	Retries int
 	// AttemptTimeout bounds one attempt; 0 for none.
 	AttemptTimeout time.Duration
-	// Classify says what an attempt tells of the service; nil is [Classify]. Of the response
+	// Classify says what an attempt shows about the service; nil is [Classify]. Of the response
 	// and the error, one is nil. The body can be read with azcore's runtime.Payload.
 	Classify func(*http.Response, error) Result
 	// OnOpen, if not nil, is called with the time for which the circuit opens, each time it
@@ -56,7 +55,7 @@ type Throttle struct {
 	open     time.Time // the circuit is open until then; zero while it is closed
 	probing  bool      // one request goes through the open circuit, to decide what follows
 	backoff  time.Duration
-	latest   *answer   // for which the circuit opened
+	cause    *answer   // for which the circuit opened
 	waiters  []*waiter // in the order in which they came
 }
 
@@ -69,30 +68,31 @@ func New(cfg Config) *Throttle {
 }
 
 // Do implements policy.Policy: it sends the request until an attempt succeeds or fails for
-// good, or the retries are used up, and returns the last response or error. While the
-// circuit is open one request probes for all: its failure counts as an attempt of each that
-// waits, and so may be what Do returns without an attempt of its own. So is the failure that
-// opened the circuit, if the request's deadline comes before the circuit closes.
+// good, or the retries are used up, and returns the last response or error.
+//
+// While the circuit is open, one request probes the service for all. Its failure counts as an
+// attempt of each request that waits, so Do may return it without an attempt of its own. If the
+// request's deadline comes before the circuit closes, Do returns the failure that opened it.
 func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
 	trace := traceOf(ctx)
 	var last *answer
 	for attempts := 0; ; attempts++ {
-		admitted, err := t.enter(req.Raw(), trace)
+		place, err := t.enter(req.Raw(), trace)
 		switch {
 		case err != nil && last != nil:
 			return last.to(req)
 		case err != nil:
 			return nil, err
-		case admitted.answer != nil:
-			last = admitted.answer
-			if admitted.final || attempts >= t.cfg.Retries {
+		case place.answer != nil:
+			last = place.answer
+			if place.final || attempts >= t.cfg.Retries {
 				return last.to(req)
 			}
 			continue
 		}
 		var result Result
-		last, result = t.attempt(req, admitted.probe, trace)
+		last, result = t.attempt(req, place.probe, trace)
 		if !result.again() || attempts >= t.cfg.Retries || ctx.Err() != nil {
 			return last.to(req)
 		}
@@ -103,7 +103,7 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	}
 }
 
-// attempt sends a clone of the request and gives back its place.
+// attempt sends a clone of the request, and then gives back its place.
 func (t *Throttle) attempt(req *policy.Request, probe bool, trace Trace) (last *answer, result Result) {
 	result.Outcome = Unknown // of a panic
 	defer func() { t.leave(result, probe, last) }()
@@ -132,7 +132,7 @@ func (t *Throttle) attempt(req *policy.Request, probe bool, trace Trace) (last *
 	return last, result
 }
 
-// jitter spreads what would happen at one moment: up to a quarter longer.
+// jitter makes a wait up to a quarter longer, so that waits do not end at the same moment.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
 
 func pow3(n int) (p int) {

@@ -2,9 +2,9 @@ package throttle
 
 import "context"
 
-// Trace accompanies a request, in the manner of net/http/httptrace: the throttle asks how
-// urgent the request is and reports how it goes. Its methods must not block, and Urgent is
-// called with locks held.
+// Trace accompanies a request in its context, in the manner of net/http/httptrace: the throttle
+// calls it to learn how urgent the request is and to report its progress. *coalesce.Call is
+// one. Its methods must not block, and Urgent is called with the throttle's lock held.
 type Trace interface {
 	// Urgent reports whether the start of a pod waits for the request. The answer may change
 	// while the request waits.
@@ -20,20 +20,20 @@ type Trace interface {
 
 type traceKey struct{}
 
-// traced is a trace with the words for its failures.
-type traced struct {
+// explained is a trace that gets the errors of its own package.
+type explained struct {
 	Trace
 	explain func(error) error
 }
 
 // Retrying implements Trace.
-func (t traced) Retrying(failed error) { t.Trace.Retrying(t.explain(failed)) }
+func (t explained) Retrying(failed error) { t.Trace.Retrying(t.explain(failed)) }
 
 // WithTrace returns a context whose requests the trace accompanies. explain turns the errors
 // that it is called with into those of its package; nil leaves them as they are.
 func WithTrace(ctx context.Context, t Trace, explain func(error) error) context.Context {
 	if explain != nil {
-		t = traced{t, explain}
+		t = explained{t, explain}
 	}
 	return context.WithValue(ctx, traceKey{}, t)
 }
