@@ -45,22 +45,22 @@ var assertionCodes = map[int]func(signIn) *fault.Error{
 	700024:  tokenExpired,
 	50013:   tokenInvalid,
 	700027:  tokenInvalid,
-	7000272: tokenInvalid, // the issuer's keys do not hold the token's
+	7000272: tokenInvalid, // the issuer's keys do not contain the token's
 	90061:   issuerUnreachable,
 	50166:   issuerUnreachable,
 	501661:  issuerUnreachable,
 	900612:  issuerUnreachable, // its keys cannot be parsed
 }
 
-// numbered is the error of an AADSTS number, nil if the number is not known.
-func (s signIn) numbered(code int) *fault.Error {
+// aadstsError is the error of an AADSTS number, nil if the number is not known.
+func (s signIn) aadstsError(code int) *fault.Error {
 	explain, ok := codes[code]
 	if !ok && s.Mode != ServicePrincipal { // which sends no token
 		explain, ok = assertionCodes[code]
 	}
 	if !ok {
 		_, ok = descriptions[code]
-		explain = described
+		explain = descriptionError
 	}
 	if !ok {
 		return nil
@@ -71,7 +71,7 @@ func (s signIn) numbered(code int) *fault.Error {
 	return e
 }
 
-// mismatch says what of the token no federated credential has.
+// mismatch says which claim of the token no federated credential has.
 var mismatch = map[int]string{
 	700211:  "the issuer is in none of its federated credentials",
 	700212:  "the audience is in none of its federated credentials",
@@ -82,8 +82,8 @@ var mismatch = map[int]string{
 }
 
 // federatedCredentialMissing names the command that fixes it, but only for the
-// pod's own service account: where the CSIDriver asks for no tokens, a pod can bring
-// a token of its own, and no message should advise to trust what that says.
+// pod's own service account: where the CSIDriver object requests no tokens, a pod can bring
+// its own token, and no message should advise to trust that.
 func federatedCredentialMissing(s signIn) *fault.Error {
 	c := readClaims(s.Assertion)
 	e := &fault.Error{Reason: fault.FederatedCredentialMissing}

@@ -28,9 +28,8 @@ const (
 	metadataSuffix   = "/.well-known/openid-configuration"
 )
 
-// metadataCache caches the OIDC metadata of authorities and tenants, which MSAL would read
-// for every caller, since every caller has a client of its own. It contains nothing of a
-// caller. Metadata is refreshed after a day; while that fails, the old one stays.
+// metadataCache caches the OIDC metadata of authorities and tenants, which MSAL would read for
+// every caller, since every caller has its own client. It contains nothing of a caller. Metadata is refreshed after a day; while that fails, the old one stays.
 type metadataCache = coalesce.Group[string, *document]
 
 func newMetadataCache() *metadataCache {
@@ -44,8 +43,8 @@ type document struct {
 	body   []byte
 }
 
-// authorityPolicy answers MSAL's requests for OIDC metadata of an authority from what is
-// known of it.
+// authorityPolicy answers MSAL's requests for OIDC metadata of an authority without a request,
+// where it can. Other requests, that for the token among them, go on to the throttle.
 type authorityPolicy struct {
 	cache *metadataCache
 	known func(authority string) bool // see Config.KnownAuthority
@@ -64,11 +63,11 @@ func (a *authorityPolicy) Do(req *policy.Request) (*http.Response, error) {
 	if !ok {
 		return req.Next()
 	}
-	if doc := published(req.Raw().URL, a.known); doc != nil {
+	if doc := knownMetadata(req.Raw().URL, a.known); doc != nil {
 		return doc.response(req.Raw()), nil
 	}
 	doc, _, err := a.cache.Do(req.Raw().Context(), url, coalesce.Freshness{}, func(ctx context.Context, _ *coalesce.Call) (*document, coalesce.Life, error) {
-		return readMetadata(req.Clone(ctx)) // the request belongs to its caller, who may leave
+		return readMetadata(req.Clone(ctx)) // the original belongs to its caller, which may leave
 	})
 	if other, ok := errors.AsType[notMetadata](err); ok {
 		return other.response(req.Raw()), nil
@@ -79,8 +78,8 @@ func (a *authorityPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return doc.response(req.Raw()), nil
 }
 
-// metadataURL is under what the metadata that the request asks for is cached, if it asks for
-// metadata.
+// metadataURL returns the URL of a request for metadata, which is its key in the cache; false
+// for any other request.
 func metadataURL(req *http.Request) (string, bool) {
 	u := req.URL
 	if req.Method != http.MethodGet || req.Body != nil && req.Body != http.NoBody || u.User != nil ||
@@ -116,12 +115,12 @@ func readMetadata(req *policy.Request) (*document, coalesce.Life, error) {
 	return doc, coalesce.Life{Until: now.Add(metadataLife), Refresh: now.Add(metadataRefresh)}, nil
 }
 
-// published returns the OIDC metadata of a tenant of an authority whose endpoints are
+// knownMetadata returns the OIDC metadata of a tenant of an authority whose endpoints are
 // published ("Microsoft identity platform and the OAuth 2.0 client credentials flow",
 // and "National clouds" for the hosts), so that the first sign-in of a tenant on a node
 // needs no request for it; nil for any other. What MSAL reads of it are the three
-// fields; that a tenant does not exist comes out when the token is asked for.
-func published(u *url.URL, known func(authority string) bool) *document {
+// fields; a tenant that does not exist fails the token request.
+func knownMetadata(u *url.URL, known func(authority string) bool) *document {
 	authority := "https://" + u.Host
 	tenant, ok := strings.CutSuffix(strings.TrimPrefix(u.Path, "/"), "/v2.0"+metadataSuffix)
 	if !ok || known == nil || !known(authority) || tenant == "" || strings.Contains(tenant, "/") || u.RawQuery != "" {
@@ -139,7 +138,7 @@ func published(u *url.URL, known func(authority string) bool) *document {
 	return &document{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
 }
 
-// response makes a response that nobody else reads.
+// response makes a response with a body of its own.
 func (d *document) response(req *http.Request) *http.Response {
 	return &http.Response{
 		Status: status(d.status), StatusCode: d.status,

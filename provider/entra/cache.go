@@ -16,8 +16,8 @@ import (
 	"akv-csi-provider/provider/transport"
 )
 
-// Signer exchanges a credential for a token; *Exchange does.
-type Signer interface {
+// Exchanger exchanges a credential for a token; *Exchange does.
+type Exchanger interface {
 	Token(ctx context.Context, id Identity, scope string) (Token, error)
 	// Host is where the identity signs in, for messages.
 	Host(id Identity) string
@@ -25,8 +25,6 @@ type Signer interface {
 
 // CacheConfig bounds a Cache. Its zero value is useful.
 type CacheConfig struct {
-	// Max is how many tokens are cached; 0 is 4096.
-	Max int
 	// Timeout bounds an exchange; 0 is 50 s.
 	Timeout time.Duration
 	// Now is the clock; nil is time.Now.
@@ -44,37 +42,37 @@ const (
 	renewAgain  = 30 * time.Second // after a renewal that failed
 )
 
-// Cache caches the tokens of a Signer, each for callers that present the very credential that
+// Cache caches the tokens of an Exchanger, each for callers that present the very credential that
 // it was exchanged for: a token with the claims of another's, or signed by somebody
 // else, is another credential. Concurrent callers with one credential share one
 // exchange, and a caller that gives up does not fail the others. Errors are not cached.
 //
 // A token is cached until it or the service-account token it was exchanged for expires,
-// whichever is first, or nobody has asked for it for ten minutes. Toward its end it is
+// whichever is first, or it was not used for ten minutes. Toward its end it is
 // renewed while callers go on with the old one, so that an Entra that is unavailable for some
 // minutes fails nobody. Cache is safe for concurrent use.
 type Cache struct {
-	next   Signer
+	next   Exchanger
 	cfg    CacheConfig
 	tokens *coalesce.Group[cacheKey, Token]
 }
 
-// NewCache puts a Cache before a Signer.
-func NewCache(next Signer, cfg CacheConfig) (*Cache, error) {
-	if next == nil || cfg.Max < 0 || cfg.Timeout < 0 {
-		return nil, errors.New("token cache: needs a signer, and bounds that are not negative")
+// NewCache puts a Cache before an Exchanger.
+func NewCache(next Exchanger, cfg CacheConfig) (*Cache, error) {
+	if next == nil || cfg.Timeout < 0 {
+		return nil, errors.New("token cache: an exchanger and a timeout that is not negative are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Cache{next: next, cfg: cfg, tokens: coalesce.New[cacheKey](coalesce.Config[Token]{
-		Timeout: cmp.Or(cfg.Timeout, signInTime), Budget: coalesce.NewBudget(cmp.Or(cfg.Max, maxTokens)),
+		Timeout: cmp.Or(cfg.Timeout, signInTime), Budget: coalesce.NewBudget(maxTokens),
 		Idle: maxIdle, RefreshRetry: renewAgain, Now: cfg.Now,
 	})}, nil
 }
 
 // Token returns a token for the scope: a cached one, or that of an exchange. Its error is
-// the Signer's, a *fault.Error when the caller's time is over, or the context's own.
+// the Exchanger's, a *fault.Error when the caller's time is over, or the context's own.
 func (c *Cache) Token(ctx context.Context, id Identity, scope string) (Token, error) {
 	key, ok := keyOf(id, scope)
 	if !ok {
@@ -100,8 +98,8 @@ func (c *Cache) Forget(id Identity, scope string, t Token) {
 	}
 }
 
-// life is how long a token may be cached, if at all. What the service-account token says
-// of its own end is not verified here, and need not be: Entra has just done so.
+// life is how long a token may be cached, if at all. The expiry of the service-account token is
+// not verified here, and need not be: Entra has just done so.
 func life(token Token, id Identity, now time.Time) coalesce.Life {
 	until := token.ExpiresOn.Round(0) // without the monotonic clock, which stops while a node is suspended
 	l := coalesce.Life{Until: until, Refresh: renewal(now, until)}
@@ -126,8 +124,8 @@ func renewal(now, until time.Time) time.Time {
 // Format implements [fmt.Formatter]: printing a Cache reveals no token.
 func (*Cache) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "entra.Cache") }
 
-// cacheKey is a digest of the credential, of what it is presented for, and of what an
-// error would say of it: callers that share an exchange share its error.
+// cacheKey is a digest of the credential, of what it is presented for, and of what an error
+// would quote: callers that share an exchange share its error.
 type cacheKey [sha256.Size]byte
 
 // Format implements [fmt.Formatter].

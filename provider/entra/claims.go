@@ -10,14 +10,14 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// claims are what a federated credential is matched with. They are read without
-// any check and serve messages only, which the sender of the token can choose; see
+// claims are what a federated credential is matched with. They are read without any check, so
+// that the sender of the token chooses them, and are for messages only; see
 // federatedCredentialMissing.
 type claims struct {
 	issuer, subject, audience string
 }
 
-// expiry is when a JWT says that it ends, if it says so in the form of RFC 7519,
+// expiry is when a JWT ends, if it says so in the form of RFC 7519,
 // section 4.1.4. It is not verified.
 func expiry(token request.Secret) (time.Time, bool) {
 	var payload map[string]json.RawMessage // a struct would take "EXP" for "exp"

@@ -11,31 +11,32 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// credential makes the credential of one sign-in. Each caller gets its own: the caches of
-// azidentity's credentials know the client ID but neither the assertion nor the secret, so
-// that a caller with a wrong one would get the token of a caller with the right one.
+// credential makes azidentity's credential for one sign-in; its GetToken sends the request. Each
+// caller gets its own: the caches of azidentity's credentials know the client ID but neither
+// the assertion nor the secret, so that a caller with a wrong one would get the token of a
+// caller with the right one.
 //
 // Instance discovery is off: it would ask the public cloud whether the authority can be
 // trusted, and authorities here come from our own table or from the operator.
-func (x *Exchange) credential(ctx context.Context, s signIn, latest *outcome) (azcore.TokenCredential, error) {
+func (x *Exchange) credential(ctx context.Context, s signIn, recorder *errorRecorder) (azcore.TokenCredential, error) {
 	authority := &authorityPolicy{cache: x.metadata, known: x.cfg.KnownAuthority}
 	switch s.Mode {
 	case WorkloadIdentity:
-		return s.assertionCredential(x.options(s, latest, x.cfg.Transport, authority))
+		return s.assertionCredential(x.options(s, recorder, x.cfg.Transport, authority))
 	case ServicePrincipal:
-		return s.secretCredential(x.options(s, latest, x.cfg.Transport, authority))
+		return s.secretCredential(x.options(s, recorder, x.cfg.Transport, authority))
 	case ManagedIdentity:
 		if x.cfg.IMDS == nil {
 			return nil, errors.New("sign in: no transport to the instance metadata service")
 		}
-		return s.managedIdentityCredential(x.options(s, latest, x.cfg.IMDS, nodeOnly{}))
+		return s.managedIdentityCredential(x.options(s, recorder, x.cfg.IMDS, nodeOnly{}))
 	case IdentityBinding:
 		next, err := x.cfg.Proxy.transport(ctx)
 		if err != nil {
 			return nil, err
 		}
 		authority = &authorityPolicy{cache: x.cfg.Proxy.metadata} // as the proxy passes it on
-		return s.assertionCredential(x.options(s, latest, next, authority))
+		return s.assertionCredential(x.options(s, recorder, next, authority))
 	}
 	return nil, fmt.Errorf("sign in: no identity mode %q", s.Mode)
 }
@@ -67,9 +68,9 @@ func (s signIn) secretCredential(o azcore.ClientOptions) (azcore.TokenCredential
 	return c, nil
 }
 
-// notACredential is what azidentity's constructors complain about: a tenant that is
-// no name or an authority that is no https URL. Their own words are not shown, since
-// one of them gets the client secret.
+// notACredential is the error of azidentity's constructors: the tenant is not a name, or the
+// authority is not an https URL. Their own text is not shown, since one of them is called with
+// the client secret.
 func notACredential() error {
 	return &fault.Error{Reason: fault.SignInFailed, Cause: "the tenant or the authority is not valid", Fix: "check tenantID and cloudName"}
 }

@@ -65,8 +65,8 @@ const (
 	checkRestrictions = "let the proxy that sets Restrict-Access-To-Tenants name this one"
 )
 
-// described is the error of a number of descriptions.
-func described(s signIn) *fault.Error {
+// descriptionError is the error of a number in descriptions.
+func descriptionError(s signIn) *fault.Error {
 	d := descriptions[s.code]
 	return &fault.Error{
 		Reason: fault.SignInFailed,

@@ -1,12 +1,14 @@
-// Package entra signs in to Microsoft Entra ID: it exchanges the credential that
-// came with a mount for an access token, and says what must be fixed when Entra
-// refuses.
+// Package entra signs in to Microsoft Entra ID: it exchanges the credential that came with a
+// mount for an access token, and says what must be fixed when Entra refuses. It exists beside
+// azidentity since azidentity's credentials serve one process with one identity: their caches
+// must not be shared by pods, and their errors are text for developers.
 package entra
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -17,16 +19,16 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Audience is what a service-account token must be made for to be exchanged
-// (Microsoft Entra workload identity federation).
+// Audience is the audience of service-account tokens that can be exchanged at Entra (Microsoft Entra workload identity federation).
 const Audience = "api://AzureADTokenExchange"
 
-// BindingAudience is what a service-account token must be made for to be exchanged
-// at the token proxy of an AKS cluster (AKS identity binding).
+// BindingAudience is the audience of service-account tokens that can be exchanged at the token
+// proxy of an AKS cluster (AKS identity binding).
 const BindingAudience = "api://AKSIdentityBinding"
 
 // Mode is a kind of identity. Its text is the one of the flag --identity-modes.
@@ -100,7 +102,7 @@ type Exchange struct {
 
 const (
 	// maxThrottles is high, since a throttle is small: a caller that names many tenants must
-	// not make the node forget that one of them asked for fewer requests.
+	// not make the node forget that one of them throttles.
 	maxThrottles = 4096
 	// maxIMDSRequests is what the service takes at a time ("How to use managed identities on
 	// a VM").
@@ -116,13 +118,21 @@ func NewExchange(cfg Config) (*Exchange, error) {
 	return &Exchange{cfg: cfg, metadata: newMetadataCache(), throttles: throttles}, err
 }
 
+// signIn is one sign-in: all that its errors depend on.
+type signIn struct {
+	Identity
+	scope    string
+	endpoint string // host name of Entra, or of what stands in for it
+	code     int    // AADSTS number, 0 without one
+}
+
 // Token signs in and returns a token for the scope. Its error is a *fault.Error or the
 // context's own; any other is a bug. The context should have a deadline: without one, MSAL
-// gives each request 30 s, in which it may still wait for its place.
+// gives each request 30 s, its wait in the throttle included.
 func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
 	s := signIn{Identity: id, scope: scope, endpoint: x.Host(id)}
-	latest := new(outcome)
-	credential, err := x.credential(ctx, s, latest)
+	recorder := new(errorRecorder)
+	credential, err := x.credential(ctx, s, recorder)
 	if err != nil {
 		return Token{}, err
 	}
@@ -135,25 +145,39 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return Token{}, ctx.Err()
 	case err != nil:
-		return Token{}, s.explain(errors.Join(ctx.Err(), latest.err))
+		return Token{}, s.explain(errors.Join(ctx.Err(), recorder.err))
 	}
 	return Token{Value: request.Secret(token.Token), ExpiresOn: token.ExpiresOn}, nil
 }
 
-// options are those of a client of the SDK that is made for one sign-in: what it sends goes
-// through the policies and then the throttle.
-func (x *Exchange) options(s signIn, latest *outcome, next policy.Transporter, policies ...policy.Policy) azcore.ClientOptions {
+// errorRecorder is a policy that records how the latest request of one sign-in failed. MSAL
+// flattens errors to text, so Token explains this one and ignores GetToken's. It is for one
+// goroutine.
+type errorRecorder struct{ err error }
+
+// Do implements policy.Policy.
+func (r *errorRecorder) Do(req *policy.Request) (*http.Response, error) {
+	resp, err := req.Next()
+	if r.err = err; err == nil && !runtime.HasStatusCode(resp, http.StatusOK, http.StatusCreated) { // which MSAL accepts
+		r.err = runtime.NewResponseError(resp)
+	}
+	return resp, err
+}
+
+// options are those of an SDK client for one sign-in. Its requests pass the recorder, the
+// policies, the throttle, and then the transport.
+func (x *Exchange) options(s signIn, recorder *errorRecorder, next policy.Transporter, policies ...policy.Policy) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:           cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
 		Transport:       next,
 		TracingProvider: x.cfg.Tracing,
 		Retry:           policy.RetryOptions{MaxRetries: -1}, // the throttle retries
-		PerCallPolicies: append(append([]policy.Policy{latest}, policies...), x.throttle(s)),
+		PerCallPolicies: append(append([]policy.Policy{recorder}, policies...), x.throttle(s)),
 	}
 }
 
-// throttle returns the throttle for a sign-in. Each tenant has its own: Entra limits
-// tenants, and that of one pod must not keep the others out.
+// throttle returns the throttle for a sign-in. Each tenant has its own: Entra limits each
+// tenant, and a throttled one must not delay sign-ins to the others.
 func (x *Exchange) throttle(s signIn) *throttle.Throttle {
 	cfg := x.cfg.Throttle
 	cfg.Classify = classify
@@ -183,7 +207,7 @@ func (x *Exchange) Host(id Identity) string {
 	return strings.TrimPrefix(id.Authority, "https://")
 }
 
-// String names the identity in messages; it never holds the credential.
+// String names the identity in messages; it never contains the credential.
 func (id Identity) String() string {
 	switch {
 	case id.Mode != ManagedIdentity:

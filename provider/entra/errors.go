@@ -2,6 +2,7 @@ package entra
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,15 +12,8 @@ import (
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
-
-// signIn is a sign-in: all that its errors depend on.
-type signIn struct {
-	Identity
-	scope    string
-	endpoint string // host name of Entra, or of what stands in for it
-	code     int    // AADSTS number, 0 without one
-}
 
 // explain turns the error of a request into ours. Neither azidentity's nor MSAL's text is
 // used: MSAL quotes whole responses, which may contain a token.
@@ -51,7 +45,7 @@ func (s signIn) explain(err error) error {
 		Fix:   s.whatAnswers()}
 }
 
-// unanswered gives a failure of the network the fix for the place where it happened.
+// unanswered adds the fix of this mode to an error of the network.
 func (s signIn) unanswered(network *fault.Error) error {
 	e := *network
 	switch {
@@ -64,7 +58,7 @@ func (s signIn) unanswered(network *fault.Error) error {
 	return &e
 }
 
-// whatAnswers says where to look when something else than Entra answers.
+// whatAnswers is the fix where something else than Entra answers.
 func (s signIn) whatAnswers() string {
 	if s.Mode == IdentityBinding {
 		return "check --token-proxy-url and --sni-name, and that the cluster has identity bindings"
@@ -72,11 +66,30 @@ func (s signIn) whatAnswers() string {
 	return "check cloudName, and proxies on the way"
 }
 
+// errorBody is the part of Entra's error JSON that decides (RFC 6749, section 5.2,
+// and Microsoft's error_codes; error_description is prose that changes and contains
+// trace IDs). IMDS sends only a description, by which its cases are distinguished;
+// it is searched, but never shown.
+type errorBody struct {
+	Error       string `json:"error"`
+	ErrorCodes  []int  `json:"error_codes"`
+	Description string `json:"error_description"`
+}
+
+// readError reads the body of a response. If it is not JSON, the result is empty.
+func readError(resp *http.Response) (e errorBody, ok bool) {
+	body, err := runtime.Payload(resp)
+	if err == nil {
+		err = json.Unmarshal(body, &e)
+	}
+	return e, err == nil
+}
+
 // refused explains a response of Entra that has no token.
 func (s signIn) refused(resp *http.Response) error {
 	body, _ := readError(resp) // an HTML page leaves it empty, which is handled below
 	for _, code := range body.ErrorCodes {
-		if e := s.numbered(code); e != nil {
+		if e := s.aadstsError(code); e != nil {
 			return e
 		}
 	}

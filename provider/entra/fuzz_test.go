@@ -82,7 +82,7 @@ func FuzzClaims(f *testing.F) {
 		for _, code := range []int{700213, 50013, 50166, 700024} {
 			s := person(WorkloadIdentity)
 			s.Assertion = request.Secret(token)
-			if text := s.numbered(code).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
+			if text := s.aadstsError(code).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
 				t.Errorf("got %d bytes: %q", len(text), text)
 			}
 		}

@@ -20,9 +20,8 @@ const imdsHost = "169.254.169.254"
 // tokens is [Cache].
 const bypassCache = "{}"
 
-// managedIdentityCredential asks IMDS for a token of the one identity that was chosen: the
-// client ID if there is one, else the system-assigned identity. If that fails, no other is
-// tried.
+// managedIdentityCredential gets a token from IMDS for exactly one identity: the one with the
+// client ID, or the system-assigned one if there is none. If that fails, no other is used.
 //
 // There is no credential here: any process that reaches the endpoint gets the token. So the
 // node's identity is the same for every caller that may use it, and who may is decided before

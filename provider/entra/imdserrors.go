@@ -22,7 +22,7 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 			Fix:   "it is tried again with the next mount"}
 	}
 	r, _ := readError(resp)
-	e := &fault.Error{Reason: fault.ManagedIdentityUnavailable, AADSTS: aadsts(r.Description)}
+	e := &fault.Error{Reason: fault.ManagedIdentityUnavailable, AADSTS: aadstsNumber(r.Description)}
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
 		e.Cause = "the node has several user-assigned identities, and useVMManagedIdentity without userAssignedIdentityID names none of them"
@@ -49,9 +49,9 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 	return e
 }
 
-// aadsts is the number with which Entra begins its descriptions, 0 without one. IMDS
+// aadstsNumber is the number with which Entra begins its descriptions, 0 without one. IMDS
 // passes those on, but not always the list of numbers.
-func aadsts(description string) int {
+func aadstsNumber(description string) int {
 	digits, found := strings.CutPrefix(description, "AADSTS")
 	digits, _, ended := strings.Cut(digits, ":")
 	number, err := strconv.ParseUint(digits, 10, 31)

@@ -29,9 +29,9 @@ type TokenProxyConfig struct {
 	// certificate.
 	SNIName string
 	// CAFile contains the cluster's CA certificates as PEM; required with URL. Where there
-	// is no such file the system's roots count, as with the provider we replace.
+	// is no such file the system's roots are trusted, as with the provider we replace.
 	CAFile string
-	// UserAgent goes before the SDK's own.
+	// UserAgent is put before the SDK's own.
 	UserAgent string
 	// Measure, if not nil, wraps the connections to the proxy.
 	Measure func(http.RoundTripper) http.RoundTripper
@@ -39,8 +39,8 @@ type TokenProxyConfig struct {
 
 // TokenProxy reaches the token proxy of an AKS cluster, which checks with Kubernetes' own
 // rules that a service account may use a managed identity and then signs in to Entra for it
-// (AKS identity bindings). The API server's address serves both; the TLS server name tells
-// them apart. It is safe for concurrent use.
+// (AKS identity bindings). The API server's address serves both; the TLS server name
+// distinguishes them. It is safe for concurrent use.
 //
 // azidentity has that mode too (WorkloadIdentityCredential, EnableAzureProxy), but
 // takes its settings from the environment of the process and its token from a file
@@ -58,7 +58,7 @@ type TokenProxy struct {
 const (
 	proxyConns = 16 // with HTTP/2 one serves all
 	nameTime   = 10 * time.Second
-	nameLife   = 365 * 24 * time.Hour // a cluster keeps its ID
+	nameLife   = 365 * 24 * time.Hour // the ID of a cluster does not change
 )
 
 // NewTokenProxy checks the settings. It sends and reads nothing.

@@ -1,0 +1,61 @@
+package entra
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/throttle"
+	"akv-csi-provider/provider/transport"
+)
+
+// classify says what an attempt shows about Entra. A response that is not JSON, or an error that
+// is not Entra's, comes from something in between, such as a proxy.
+func classify(resp *http.Response, err error) throttle.Result {
+	if err != nil {
+		return classifyError(err)
+	}
+	r := throttle.Classify(resp, nil)
+	body, ok := readError(resp)
+	switch {
+	case slices.Contains(body.ErrorCodes, 50196): // for this client alone; a retry would extend it
+		return throttle.Result{Outcome: throttle.OK}
+	case r.Outcome != throttle.OK:
+	case resp.StatusCode == http.StatusRequestTimeout, slices.Contains(body.ErrorCodes, 90033), slices.Contains(body.ErrorCodes, 90055):
+		r.Outcome = throttle.Unavailable
+	case !ok, resp.StatusCode != http.StatusOK && len(body.ErrorCodes) == 0 && !oauthError(body.Error):
+		r.Outcome = throttle.Unknown
+	}
+	return r
+}
+
+// classifyIMDS says what an attempt shows about the node's instance metadata service. Microsoft
+// asks for a retry after a 404 and a 410 too: the service is being updated.
+func classifyIMDS(resp *http.Response, err error) throttle.Result {
+	if err != nil {
+		return classifyError(err)
+	}
+	r := throttle.Classify(resp, nil)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if _, ok := readError(resp); !ok {
+			r.Outcome = throttle.Unknown
+		}
+	case http.StatusNotFound:
+		r.Retry = true
+	case http.StatusGone:
+		r.Outcome, r.RetryAfter = throttle.Unavailable, throttle.RetryAfter(resp.Header)
+	}
+	return r
+}
+
+// classifyError is for requests that were not answered. azcore marks an error as final if
+// the body of a response to a POST was cut off; another request for a token does no harm.
+func classifyError(err error) throttle.Result {
+	if _, network := errors.AsType[*fault.Error](err); network && !transport.IsPermanent(err) || errors.Is(err, context.DeadlineExceeded) {
+		return throttle.Result{Outcome: throttle.Unavailable}
+	}
+	return throttle.Result{Outcome: throttle.Unknown}
+}
