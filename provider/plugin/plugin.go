@@ -30,8 +30,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config is what a Plugin is made of. Of the configurations of its parts, what the wiring
-// gives them is left empty: transports, observers, interceptors, and the parts that they use.
+// Config is what a Plugin is made of. Of the configurations of its parts, leave empty what the
+// wiring sets: transports, observers, interceptors, and the parts that they use.
 type Config struct {
 	Version         string // of the plugin, as semantic version without "v"
 	CustomUserAgent string // added to the plugin's own
@@ -112,7 +112,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	agent := userAgent(cfg.Version, cfg.CustomUserAgent)
 	azure := cfg.Azure
 	if azure == nil {
-		azure = transport.FewFirst(transport.Base(cfg.Throttle.Max))
+		azure = transport.LimitFirstDials(transport.Base(cfg.Throttle.Max))
 	}
 	client := transport.New(m.Transport(azure), agent)
 	var err error
@@ -176,11 +176,11 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	if err != nil {
 		return nil, err
 	}
-	tries := cfg.Throttle
-	tries.OnOpen = m.CircuitOpened("entra")
+	perTenant := cfg.Throttle
+	perTenant.OnOpen = m.CircuitOpened("entra")
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
-		KnownAuthority: cloud.IsPublished, Throttle: tries,
+		KnownAuthority: cloud.IsPublished, Throttle: perTenant,
 	})
 	if err != nil {
 		return nil, err
@@ -205,9 +205,9 @@ const (
 	// ShutdownGrace is how long running mounts may take after SIGTERM; kubelet
 	// kills a pod after 30 s by default.
 	ShutdownGrace = 20 * time.Second
-	// SocketCheck is how soon a socket that was removed from its path is made again.
+	// SocketCheck is how soon a socket that was removed from its path is recreated.
 	SocketCheck = time.Second
-	// AttemptTimeout bounds a single request to Azure, so that one that got lost does not
-	// take the whole time of a mount.
+	// AttemptTimeout bounds a single request to Azure, so that a lost one does not take the
+	// whole time of a mount.
 	AttemptTimeout = 15 * time.Second
 )

@@ -6,8 +6,7 @@ import (
 	"syscall"
 )
 
-// Windows has numbers of its own for most of these; there the message falls back
-// to a more general word.
+// Windows has other numbers for most of these; there, the message is a more general one.
 
 func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 

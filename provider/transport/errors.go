@@ -23,8 +23,8 @@ const (
 	PhaseRead    Phase = "read"
 )
 
-// permanent marks an error that a retry would only repeat, in the way of azcore: with the
-// method NonRetriable.
+// permanent marks an error that a retry would only repeat, as azcore does: with the method
+// NonRetriable.
 type permanent struct{ err *fault.Error }
 
 func (p permanent) Error() string { return p.err.Error() }
@@ -52,16 +52,15 @@ func (p *proxyRefusal) answer() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", p.status, http.StatusText(p.status)))
 }
 
-// explain turns an error of net/http into a *fault.Error. A caller that gave up is
-// no failure of the network and stays what it is; that is looked up in its
-// context, since net/http returns the cause of a cancellation, which may be
-// anything.
+// explain turns an error of net/http into a *fault.Error. If the caller gave up, the error is its
+// context's own: that is no failure of the network, and net/http returns the cause of a
+// cancellation, which may be anything.
 func (c *Client) explain(ctx context.Context, err error, host string, p *progress) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
 	if errors.Is(err, context.Canceled) {
-		err = errors.New(err.Error()) // of another request: this caller still waits
+		err = errors.New(err.Error()) // another request was canceled: this caller still waits
 	}
 	hop, connected := p.get()
 	phase := c.phase
@@ -155,8 +154,8 @@ func untrusted(err error) bool {
 }
 
 // plain reduces an error of the network to the words of a closed set, so that
-// equal failures read equal (kubelet folds repeated events) and nothing of the
-// other side's text gets into a message.
+// equal failures read equal (kubelet merges repeated events) and no text of the other side gets
+// into a message.
 func plain(err error) string {
 	var (
 		authority x509.UnknownAuthorityError

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// FewFirst lets a few requests to a host dial, and the others wait until one of them has
-// its connection. Where the host speaks HTTP/2, that one serves all; without it, all that
-// come at once dial, and all but one of the connections are thrown away. From then on nobody
-// waits: dials a few at a time would save processor time, but where handshakes are mostly
-// round trips they would be slow, and slower still where they fail.
-func FewFirst(next http.RoundTripper) http.RoundTripper {
-	return &fewFirst{next: next, hosts: make(map[string]*dialled)}
+// LimitFirstDials lets a few requests to a host dial, and the others wait until one of them has
+// its connection. Where the host speaks HTTP/2, that one serves all; otherwise all requests that
+// come at once would dial, and all but one of the connections would be thrown away. From then on
+// no request waits: a few dials at a time would save processor time, but would be slow where
+// handshakes are mostly round trips, and slower still where they fail.
+func LimitFirstDials(next http.RoundTripper) http.RoundTripper {
+	return &firstDials{next: next, hosts: make(map[string]*dialled)}
 }
 
 // few is enough to keep the processors of a small node busy with handshakes.
 const few = 3
 
-type fewFirst struct {
+type firstDials struct {
 	next http.RoundTripper
 
 	mu    sync.Mutex // guards what follows, and its dialling and used
@@ -28,14 +28,14 @@ type fewFirst struct {
 
 // dialled is a host to which there is, or will be, a connection.
 type dialled struct {
-	ready    chan struct{} // closed when one of the first has its connection, or has failed
+	ready    chan struct{} // closed when one of the first requests has its connection, or has failed
 	open     func()        // closes it
-	dialling int           // the first
+	dialling int           // number of first requests
 	used     time.Time
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (f *fewFirst) RoundTrip(req *http.Request) (*http.Response, error) {
+func (f *firstDials) RoundTrip(req *http.Request) (*http.Response, error) {
 	host, first := f.host(req.URL.Host)
 	if !first {
 		select {
@@ -56,7 +56,7 @@ func (f *fewFirst) RoundTrip(req *http.Request) (*http.Response, error) {
 // host returns the host's entry, and whether the caller is one of the first: since the
 // pool closes connections that were idle, also of the first after a while. Hosts that are
 // idle for so long are forgotten.
-func (f *fewFirst) host(name string) (_ *dialled, first bool) {
+func (f *firstDials) host(name string) (_ *dialled, first bool) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -35,7 +35,7 @@ func TestFewFirst(t *testing.T) {
 	pool := transport.Base(32)
 	pool.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	t.Cleanup(pool.CloseIdleConnections)
-	client := transport.New(transport.FewFirst(pool), "test")
+	client := transport.New(transport.LimitFirstDials(pool), "test")
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
@@ -64,7 +64,7 @@ func TestFewFirstWaits(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var asked atomic.Int32
-			rt := transport.FewFirst(roundTripper(func(req *http.Request) (*http.Response, error) {
+			rt := transport.LimitFirstDials(roundTripper(func(req *http.Request) (*http.Response, error) {
 				asked.Add(1)
 				time.Sleep(10 * time.Millisecond)
 				if fails {

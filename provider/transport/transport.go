@@ -1,6 +1,6 @@
-// Package transport is the plugin's one way out to Azure: an HTTP client with
-// bounds on everything it reads, that follows no redirect and says in one typed
-// error what stands between the node and the service.
+// Package transport is the plugin's only HTTP client: it bounds everything that it reads, follows
+// no redirect, and says in one typed error what stands between the node and a service. The SDK's
+// own client does none of these.
 package transport
 
 import (
@@ -22,7 +22,7 @@ import (
 	"akv-csi-provider/provider/stats"
 )
 
-// Limits of one HTTP exchange. A secret holds at most 25 KiB and a page of a
+// Limits of one HTTP exchange. A secret contains at most 25 KiB and a page of a
 // listing 25 entries, so what is larger does not come from Key Vault.
 const (
 	maxResponseBody   = 1 << 20
@@ -41,9 +41,9 @@ type Client struct {
 	phase        Phase
 }
 
-// Base is the plugin's connection pool. It heeds HTTPS_PROXY, NO_PROXY,
-// SSL_CERT_FILE and SSL_CERT_DIR as they are when it sends its first request, and
-// holds at most maxConns connections to one host (with HTTP/2 one serves all).
+// Base makes a connection pool. It honors HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR
+// as they are when it sends its first request, and opens at most maxConns connections to one
+// host (with HTTP/2 one serves all).
 func Base(maxConns int) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -57,14 +57,14 @@ func Base(maxConns int) *http.Transport {
 		MaxConnsPerHost:        maxConns,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
-		// Without pings, requests would go on over a connection that a firewall has
-		// dropped in silence, until TCP gives it up.
+		// Without pings, requests would go on over a connection that a firewall has dropped
+		// silently, until TCP closes it.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
 
-// Direct is a pool for the node's own metadata service, which speaks clear text: it
-// goes through no proxy and reaches link-local and loopback addresses only.
+// Direct makes a pool for the node's own metadata service, which speaks clear text: it uses no
+// proxy and reaches link-local and loopback addresses only.
 func Direct() *http.Transport {
 	const conns = 5 // what the service takes at a time ("How to use managed identities on a VM")
 	pool := Base(conns)
@@ -86,8 +86,7 @@ func onlyNear(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// New makes a Client over a pool such as [Base]. The user agent goes before the
-// SDK's own.
+// New makes a Client over a pool such as [Base]. The user agent is put before the SDK's own.
 func New(pool http.RoundTripper, userAgent string) *Client {
 	return &Client{roundTripper: pool, userAgent: userAgent}
 }
@@ -101,9 +100,9 @@ func (c *Client) For(p Phase) *Client {
 
 // Do implements the Azure SDK's policy.Transporter. Its error is a
 // *fault.Error, or the context's own when the caller gave up. Redirects are not followed: Key
-// Vault and Entra send none, and following one could carry a credential away.
+// Vault and Entra send none, and following one could send a credential to another host.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	ctx, progress := traced(req.Context())
+	ctx, progress := withProgress(req.Context())
 	req = req.WithContext(ctx)
 	req.Header = maps.Clone(req.Header) // the request is the SDK's, which may send it again
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
@@ -130,10 +129,10 @@ type progress struct {
 	connected bool
 }
 
-// traced returns a context under which a request's progress is kept. The pool
-// may take several connections for one request: it sends a GET again if a kept
-// connection turns out to be dead.
-func traced(ctx context.Context) (context.Context, *progress) {
+// withProgress returns a context under which a request's progress is recorded. The pool may use
+// several connections for one request: it sends a GET again if an idle connection turns out to
+// be dead.
+func withProgress(ctx context.Context) (context.Context, *progress) {
 	p := new(progress)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(hop string) { p.set(hop, false) },
@@ -153,8 +152,7 @@ func (p *progress) get() (hop string, connected bool) {
 	return p.hop, p.connected
 }
 
-// boundedBody fails a response that is too long, and types what goes wrong while
-// it is read.
+// boundedBody fails a response that is too long, and makes its errors typed ones.
 type boundedBody struct {
 	io.ReadCloser
 	left   int64
@@ -181,7 +179,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkProxy types a proxy's refusal, which net/http reports as bare text.
+// checkProxy makes a proxy's refusal a typed error; net/http reports it as text.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
