@@ -66,7 +66,7 @@ type config struct {
 // one replaces, as far as it has them.
 func (c *config) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("akv-csi-provider", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // errors are returned and told once
+	f.SetOutput(io.Discard) // errors are returned and reported once
 	f.StringVar(&c.endpoint, "endpoint", "unix:///tmp/azure.sock", "`URL` of the unix socket to serve the CSI driver on")
 	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check, on all addresses; 0 turns it off")
 	f.StringVar(&c.healthzPath, "healthz-path", "/healthz", "`path` of the health check")
@@ -226,7 +226,7 @@ func (l *list) Set(text string) error {
 	return nil
 }
 
-// ignoredFlags are those that argument lists of the replaced provider may hold
+// ignoredFlags are those that argument lists of the replaced provider may contain
 // and that have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which
 // this plugin does not log.
 var ignoredFlags = []struct {

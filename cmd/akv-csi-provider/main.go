@@ -43,7 +43,7 @@ func start(ctx context.Context, args []string) int {
 	return 0
 }
 
-// complain tells of an error in one line, whatever the argument it quotes: those
+// complain reports an error in one line, whatever the argument it quotes: those
 // of a DaemonSet written as YAML block scalars end with a line break.
 func complain(err error) {
 	fmt.Fprintln(os.Stderr, "akv-csi-provider:", strings.Join(strings.Fields(err.Error()), " "))

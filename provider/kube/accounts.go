@@ -60,8 +60,8 @@ const (
 	// annotatedLife is for how long annotations are cached: a second volume or replica of the
 	// same account within it costs no request.
 	annotatedLife = time.Minute
-	// bareLife is for an account without annotations: the user who reads in the error that
-	// they are missing adds them, and should not wait.
+	// bareLife is for an account without annotations: a user who adds the missing ones should not
+	// wait.
 	bareLife = 2 * time.Second
 
 	maxAccounts   = 4096
@@ -152,7 +152,7 @@ func printable(text string) string {
 	return string(runes[:min(len(runes), maxAnnotation)])
 }
 
-// isKubernetesName rejects names that would lead to another path in the URL.
+// isKubernetesName reports whether a name is safe in the path of a URL.
 func isKubernetesName(name string) bool {
 	return name != "" && len(name) <= 253 && name[0] != '.' && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == "" &&
 		!strings.Contains(name, "..")

@@ -70,8 +70,8 @@ func parseAnnotations(body []byte, account accountName) (map[string]string, bool
 	return object.Metadata.Annotations, ok
 }
 
-// refused explains the status of a response. The body is never used: admission plugins and
-// proxies write into it what they like.
+// refused explains the status of a response. The body is never used: it can be an admission
+// plugin's or a proxy's.
 func refused(code int, account accountName) error {
 	e := &fault.Error{Reason: fault.ServiceAccountLookupForbidden}
 	switch code {
@@ -95,7 +95,7 @@ func refused(code int, account accountName) error {
 	return e
 }
 
-// unanswered adds to an error of the network what the request was for.
+// unanswered adds the purpose of the request to an error of the network.
 func unanswered(err error, account accountName) error {
 	network, ok := errors.AsType[*fault.Error](err)
 	if !ok {

@@ -1,6 +1,7 @@
 // Package kube talks to the cluster's API server as the provider itself: it reads the
 // annotations of the pod's ServiceAccount, and makes the TLS connections to the API server's
-// address, behind which AKS also has its token proxy.
+// address, which on AKS also serves the token proxy. It exists since client-go is too much for
+// one GET; see Accounts.get.
 package kube
 
 import (

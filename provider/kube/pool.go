@@ -20,13 +20,13 @@ import (
 // PoolConfig says how a [Pool] connects.
 type PoolConfig struct {
 	// CAFile contains the cluster's CA certificates as PEM. Kubernetes replaces it when the CA
-	// rotates, so that it is read again with every use.
+	// rotates, so it is read again with every use.
 	CAFile string
 	// SystemRoots trusts the system's roots where CAFile does not exist.
 	SystemRoots bool
 	// MaxConns bounds the connections; with HTTP/2 one serves all requests.
 	MaxConns int
-	// UserAgent goes before the SDK's own.
+	// UserAgent is put before the SDK's own.
 	UserAgent string
 	// Measure, if not nil, wraps the connections.
 	Measure func(http.RoundTripper) http.RoundTripper
@@ -38,7 +38,7 @@ type Pool struct {
 	cfg PoolConfig
 
 	mu         sync.Mutex     // guards what follows
-	known      bool           // whether the roots are
+	known      bool           // the roots have been read
 	pem        []byte         // from which roots were made
 	roots      *x509.CertPool // nil for the system's
 	serverName string         // of the connections
@@ -89,7 +89,7 @@ func (p *Pool) Certificate(ctx context.Context, u *url.URL) (*x509.Certificate, 
 		port = "443"
 	}
 	dialer := &tls.Dialer{Config: config}
-	// package transport explains errors; what it takes for a response is the handshake.
+	// A transport.Client, for its errors, over a round trip that is the handshake alone.
 	client := transport.New(roundTripper(func(req *http.Request) (*http.Response, error) {
 		conn, err := dialer.DialContext(req.Context(), "tcp", net.JoinHostPort(u.Hostname(), port))
 		if err != nil {
@@ -151,7 +151,7 @@ func (p *Pool) readRoots() error {
 	return nil
 }
 
-// disconnect drops the client; requests that are under way continue. The lock is held.
+// disconnect drops the client; requests under way continue. The lock is held.
 func (p *Pool) disconnect() {
 	if p.conns != nil {
 		p.conns.CloseIdleConnections()

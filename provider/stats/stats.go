@@ -1,5 +1,5 @@
 // Package stats counts what each mount costs. The count travels in the context, so that
-// those who cause the cost need not know who asks for it.
+// code that causes a cost does not depend on code that reports it.
 package stats
 
 import (
