@@ -2,8 +2,9 @@ package request
 
 import (
 	"fmt"
-	"hash/maphash"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,8 +27,8 @@ const maxNested = 1024
 // with a bare mkdir error where one path is a directory of another: these are the nested,
 // the nearest of several first. A file that a later one replaces has no part in them.
 //
-// Its cost is linear in the total length of the paths. A pod may name thousands of files
-// that are thousands of directories deep.
+// A pod may name thousands of files that are thousands of directories deep: the files are
+// sorted, so that no directory is looked up.
 func Conflicts(files []File) (duplicates, nested []Conflict) {
 	last := make(map[string]int, len(files)) // index in files, by path
 	for i, f := range files {
@@ -36,61 +37,46 @@ func Conflicts(files []File) (duplicates, nested []Conflict) {
 		}
 		last[f.Path] = i
 	}
-	dirs := newDirectories(files, last)
+	// above has, for each file, the index of the nearest file that it lies below, or -1. The
+	// files below a path follow it directly.
+	above := make([]int, len(files))
+	previous := -1
+	for _, i := range slices.SortedFunc(maps.Values(last), func(a, b int) int { return comparePaths(files[a].Path, files[b].Path) }) {
+		for previous >= 0 && !below(files[i].Path, files[previous].Path) {
+			previous = above[previous]
+		}
+		above[i], previous = previous, i
+	}
 	for i, f := range files {
 		if last[f.Path] != i {
 			continue
 		}
-		for other := dirs.nearest(parent(f.Path)); other >= 0 && len(nested) < maxNested; other = dirs.nearest(parent(files[other].Path)) {
+		for other := above[i]; other >= 0 && len(nested) < maxNested; other = above[other] {
 			nested = append(nested, Conflict{f, files[other]})
 		}
 	}
 	return duplicates, nested
 }
 
-// directories finds the files whose paths are directories of other files.
-type directories struct {
-	files  []File
-	seed   maphash.Seed
-	byHash map[uint64]int // index in files, by the hash of the path
-	known  map[string]int // what nearest returned, by directory
-}
-
-func newDirectories(files []File, last map[string]int) *directories {
-	d := &directories{files: files, seed: maphash.MakeSeed(), byHash: make(map[uint64]int, len(last)), known: make(map[string]int)}
-	for p, i := range last {
-		d.byHash[maphash.String(d.seed, p)] = i
-	}
-	return d
-}
-
-// nearest returns the index of the file whose path is the directory, or else the nearest
-// directory above; -1 if there is none. It hashes the directory once, piece by piece, since
-// looking up each part in a map by text would take the square of its length.
-func (d *directories) nearest(dir string) int {
-	if i, ok := d.known[dir]; ok {
-		return i
-	}
-	var h maphash.Hash
-	h.SetSeed(d.seed)
-	nearest := -1
-	for end := 0; end < len(dir); {
-		start := end
-		if next := strings.IndexByte(dir[start+1:], '/'); next >= 0 {
-			end = start + 1 + next
-		} else {
-			end = len(dir)
+// comparePaths orders paths by their parts: "a/b" stands before "a-b".
+func comparePaths(a, b string) int {
+	rank := func(c byte) int {
+		if c == '/' {
+			return -1
 		}
-		_, _ = h.WriteString(dir[start:end])
-		if i, ok := d.byHash[h.Sum64()]; ok && len(d.files[i].Path) == end {
-			nearest = i
+		return int(c)
+	}
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return rank(a[i]) - rank(b[i])
 		}
 	}
-	if nearest >= 0 && !strings.HasPrefix(dir, d.files[nearest].Path) {
-		nearest = -1 // two paths with one hash
-	}
-	d.known[dir] = nearest
-	return nearest
+	return len(a) - len(b)
+}
+
+// below reports whether the path lies below the file of another. No file has an empty path.
+func below(p, file string) bool {
+	return file != "" && len(p) > len(file) && p[len(file)] == '/' && strings.HasPrefix(p, file)
 }
 
 // checkPaths finds conflicts between the files of the objects, as far as the class shows. It
