@@ -41,10 +41,6 @@ type work struct {
 	warnings    int // of maxWarnings
 }
 
-func newWork() *work {
-	return &work{left: maxWork, parsed: maxParsed, suggestions: maxSuggestions, warnings: maxWarnings}
-}
-
 // parse reads the first document of a YAML text and charges for it. It returns the root of
 // the document, or nil if there is no document.
 func (w *work) parse(text string) (*yaml.Node, error) {

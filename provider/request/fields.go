@@ -218,13 +218,3 @@ func (r *fieldReader) unknown(f map[string]string) {
 		r.warn(WarnUnknownField, strings.Trim(quote(name), `"`), cause)
 	}
 }
-
-// suggest returns the known field that may be meant by an unknown one; "" for a known field,
-// and after enough suggestions.
-func (r *fieldReader) suggest(name string) string {
-	if r.work.suggestions <= 0 || slices.Contains(knownFields, name) {
-		return ""
-	}
-	r.work.suggestions--
-	return nearest(name, knownFields)
-}

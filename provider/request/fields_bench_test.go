@@ -28,10 +28,7 @@ func BenchmarkParse(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			caching, err := request.NewParser()
-			if err != nil {
-				b.Fatal(err)
-			}
+			caching := request.NewParser()
 			for name, parser := range map[string]*request.Parser{"first": new(request.Parser), "again": caching} {
 				b.Run(name, func(b *testing.B) {
 					b.ReportAllocs()

@@ -92,7 +92,7 @@ func parseObjects(text string, mode fs.FileMode, p *problems) ([]Object, []Warni
 		p.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
 		return nil, nil
 	}
-	w := newWork()
+	w := &work{left: maxWork, parsed: maxParsed, suggestions: maxSuggestions, warnings: maxWarnings}
 	list, err := w.objectList(text)
 	switch {
 	case err != nil:

@@ -1,6 +1,7 @@
 package request
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"strconv"
@@ -26,10 +27,7 @@ func (p params) text(name string) string { return strings.TrimSpace(p.values[nam
 
 func (p params) boolean(name string) bool {
 	text := p.text(name)
-	if text == "" {
-		return false
-	}
-	b, err := strconv.ParseBool(text)
+	b, err := strconv.ParseBool(cmp.Or(text, "false"))
 	if err != nil {
 		p.problems.add(name, quote(text)+" is not a boolean", `use "true" or "false"`)
 	}
@@ -45,18 +43,17 @@ func (p params) matching(name string, allowed *regexp.Regexp, fix string) string
 }
 
 func (p params) pod() Pod {
-	pod := Pod{
+	for _, name := range []string{attrPodName, attrPodNamespace} {
+		if p.text(name) == "" {
+			p.problems.add(name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
+		}
+	}
+	return Pod{
 		Namespace:      p.text(attrPodNamespace),
 		Name:           p.text(attrPodName),
 		UID:            p.text(attrPodUID),
 		ServiceAccount: p.text(attrServiceAccount),
 	}
-	for _, a := range []struct{ name, value string }{{attrPodName, pod.Name}, {attrPodNamespace, pod.Namespace}} {
-		if a.value == "" {
-			p.problems.add(a.name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
-		}
-	}
-	return pod
 }
 
 // vault returns the vault's name in lower case: DNS names ignore case, so that one vault
@@ -84,7 +81,8 @@ func (p params) identity(secrets map[string]string) Identity {
 		},
 	}
 	// Tokens that no mode would use are not parsed.
-	if !id.UseVMManagedIdentity && (p.text("clientID") != "" || !id.ServicePrincipal.complete()) {
+	principal := id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != ""
+	if !id.UseVMManagedIdentity && (p.text("clientID") != "" || !principal) {
 		id.Tokens = p.tokens(secrets)
 	}
 	// What the mode does not use is ignored: with the replaced provider, classes with
@@ -134,10 +132,7 @@ func IsTenantID(text string) bool { return tenantID.MatchString(text) }
 // tokens reads the pod's service-account tokens. They are in the attributes, or in the
 // secrets if the CSIDriver has serviceAccountTokenInSecrets (Kubernetes 1.35, KEP-5538).
 func (p params) tokens(secrets map[string]string) map[string]Secret {
-	text := p.text(attrTokens)
-	if text == "" {
-		text = strings.TrimSpace(secrets[attrTokens])
-	}
+	text := cmp.Or(p.text(attrTokens), strings.TrimSpace(secrets[attrTokens]))
 	if text == "" {
 		return nil
 	}

@@ -33,9 +33,9 @@ const (
 )
 
 // NewParser makes a Parser with a cache.
-func NewParser() (*Parser, error) {
-	known, err := lru.New[list, parsedList](maxLists)
-	return &Parser{known: known}, err
+func NewParser() *Parser {
+	known, _ := lru.New[list, parsedList](maxLists) // rejects only a size below 1
+	return &Parser{known: known}
 }
 
 // objects returns the objects of the text, which several Mounts may share.

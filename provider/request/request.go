@@ -66,9 +66,6 @@ type ServicePrincipal struct {
 	ClientSecret Secret
 }
 
-// complete reports whether both are there.
-func (p ServicePrincipal) complete() bool { return p.ClientID != "" && p.ClientSecret != "" }
-
 // Keys that kubelet and the driver add to the attributes. The driver exports none of them
 // (v1.6.0, pkg/secrets-store/nodeserver.go).
 const (

@@ -89,11 +89,7 @@ func (a attributes) parse(t testing.TB) (*request.Mount, error) {
 // parse parses with a new Parser.
 func parse(t testing.TB, attributes, secrets, permission string) (*request.Mount, error) {
 	t.Helper()
-	parser, err := request.NewParser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parser.Parse(attributes, secrets, permission)
+	return request.NewParser().Parse(attributes, secrets, permission)
 }
 
 func toJSON(t testing.TB, v any) string {

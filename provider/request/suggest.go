@@ -1,16 +1,20 @@
 package request
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// nearest finds the known name with the smallest edit distance, ignoring case.
-func nearest(name string, known []string) (near string) {
-	best := -1
-	for _, k := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(k)); best < 0 || d < best {
-			near, best = k, d
-		}
+// suggest returns the known field that may be meant by an unknown one: the one with the
+// smallest edit distance, ignoring case. It returns "" for a known field, and after enough
+// suggestions.
+func (r *fieldReader) suggest(name string) string {
+	if r.work.suggestions <= 0 || slices.Contains(knownFields, name) {
+		return ""
 	}
-	return near
+	r.work.suggestions--
+	to := func(known string) int { return distance(strings.ToLower(name), strings.ToLower(known)) }
+	return slices.MinFunc(knownFields, func(a, b string) int { return to(a) - to(b) })
 }
 
 // distance is the Levenshtein distance in bytes; long names are cut, they are

@@ -34,6 +34,8 @@ func (h *healthServer) Check(ctx context.Context, req *grpc_health_v1.HealthChec
 	return h.Server.Check(ctx, req)
 }
 
+var errStopping = errors.New("shutting down")
+
 // Ready returns nil if the driver can call: the socket leads here, and the server is not
 // stopping. It makes no calls.
 func (s *Server) Ready(context.Context) error {
@@ -41,7 +43,7 @@ func (s *Server) Ready(context.Context) error {
 	defer s.mu.Unlock()
 	switch {
 	case s.stopping:
-		return errors.New("shutting down")
+		return errStopping
 	case !s.socket.inPlace():
 		return errors.New("the socket is not served yet")
 	}
@@ -51,9 +53,6 @@ func (s *Server) Ready(context.Context) error {
 // Healthy returns nil if a call to the socket's path, such as the driver's, reaches this
 // process. If the path does not lead here, it is repaired first.
 func (s *Server) Healthy(ctx context.Context) error {
-	if s.isStopping() {
-		return errors.New("shutting down")
-	}
 	if err := s.ensureSocket(); err != nil {
 		return err
 	}

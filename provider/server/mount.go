@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -14,12 +15,9 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// RuntimeName is the plugin's name in its answers to the driver.
-const RuntimeName = "akv-csi-provider"
-
 // Version implements v1alpha1.CSIDriverProviderServer.
 func (s *Server) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.VersionResponse, error) {
-	return &v1alpha1.VersionResponse{Version: "v1alpha1", RuntimeName: RuntimeName, RuntimeVersion: s.cfg.Version}, nil
+	return &v1alpha1.VersionResponse{Version: "v1alpha1", RuntimeName: "akv-csi-provider", RuntimeVersion: s.cfg.Version}, nil
 }
 
 // Mount implements v1alpha1.CSIDriverProviderServer. It returns all files of the volume, or
@@ -34,7 +32,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	rep := report{rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
 		now := s.remember(in, resp)
-		s.logMounted(ctx, req, resp, rep, previous.differs(now))
+		s.logMounted(ctx, req, resp, rep, previous.versions != now.versions)
 		return resp.MountResponse, nil
 	}
 	failed := statusOf(err)
@@ -88,10 +86,7 @@ func (s *Server) recovered(ctx context.Context, value any) error {
 // panicText is what the log may contain of a panic: the runtime's own text, or only the type
 // of the value, which could contain anything.
 func panicText(value any) string {
-	if e, ok := value.(interface {
-		error
-		RuntimeError()
-	}); ok {
+	if e, ok := value.(runtime.Error); ok {
 		return e.Error()
 	}
 	return fmt.Sprintf("%T", value)

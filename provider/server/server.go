@@ -96,15 +96,11 @@ func New(cfg Config) (*Server, error) {
 		cfg.MountTimeout <= 0 || cfg.ShutdownGrace <= 0 || cfg.MaxResponseBytes <= 0 || cfg.SocketCheck <= 0 {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
-	volumes, err := lru.New[string, mounted](maxVolumes)
-	if err != nil {
-		return nil, fmt.Errorf("remember volumes: %w", err)
+	volumes, _ := lru.New[string, mounted](maxVolumes) // rejects only a size below 1
+	s := &Server{
+		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),
+		volumes: volumes, parser: request.NewParser(), longSlots: make(chan struct{}, maxLongCalls),
 	}
-	parser, err := request.NewParser()
-	if err != nil {
-		return nil, fmt.Errorf("remember lists of objects: %w", err)
-	}
-	s := &Server{cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), volumes: volumes, parser: parser, longSlots: make(chan struct{}, maxLongCalls)}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),
@@ -150,7 +146,10 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) ensureSocket() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping || s.socket.inPlace() {
+	if s.stopping {
+		return errStopping
+	}
+	if s.socket.inPlace() {
 		return nil
 	}
 	fresh, err := listen(s.cfg.Socket)
@@ -196,10 +195,4 @@ func (s *Server) hasServed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.socket != nil
-}
-
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
 }

@@ -38,18 +38,10 @@ func (s *Server) remember(in *v1alpha1.MountRequest, resp response) mounted {
 	return m
 }
 
-// differs reports whether two mounts returned different versions.
-func (m mounted) differs(other mounted) bool { return m.versions != other.versions }
-
 // digest does not depend on the order of the versions: the driver stores them in a map.
 func digest(versions []*v1alpha1.ObjectVersion) (sum uint64) {
-	var h maphash.Hash
 	for _, v := range versions {
-		h.SetSeed(seed)
-		_, _ = h.WriteString(v.GetId())
-		_ = h.WriteByte(0)
-		_, _ = h.WriteString(v.GetVersion())
-		sum += h.Sum64()
+		sum += maphash.Comparable(seed, [2]string{v.GetId(), v.GetVersion()})
 	}
 	return sum
 }
