@@ -62,9 +62,7 @@ func ValidPath(p string) bool {
 }
 
 // Listener is what Listen has bound; Run serves it.
-type Listener struct {
-	parts []part
-}
+type Listener struct{ parts []part }
 
 type part struct {
 	listener net.Listener
@@ -105,16 +103,6 @@ func Listen(cfg Config) (*Listener, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// Addrs are the bound addresses in the order health, metrics, pprof, without
-// what is turned off.
-func (l *Listener) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, p := range l.parts {
-		addrs = append(addrs, p.listener.Addr())
-	}
-	return addrs
 }
 
 // Run serves until ctx ends. Open requests get a second; nothing here is worth
@@ -158,23 +146,23 @@ func healthMux(cfg Config) *http.ServeMux {
 		select {
 		case <-r.Context().Done():
 		case result := <-check:
-			if result.Err != nil {
-				http.Error(w, result.Err.Error(), http.StatusServiceUnavailable)
-				return
-			}
-			_, _ = w.Write([]byte("ok\n"))
+			answer(w, result.Err)
 		}
 	})
 	if cfg.HealthPath != ReadyPath {
 		mux.HandleFunc("GET "+ReadyPath, func(w http.ResponseWriter, r *http.Request) {
-			if err := cfg.Ready(r.Context()); err != nil {
-				http.Error(w, err.Error(), http.StatusServiceUnavailable)
-				return
-			}
-			_, _ = w.Write([]byte("ok\n"))
+			answer(w, cfg.Ready(r.Context()))
 		})
 	}
 	return mux
+}
+
+func answer(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
 }
 
 func metricsMux(cfg Config) *http.ServeMux {

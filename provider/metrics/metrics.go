@@ -11,6 +11,7 @@ import (
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 )
@@ -30,62 +31,46 @@ type Metrics struct {
 
 // New makes the instruments; version is shown as a label of the build info.
 func New(version string) *Metrics {
-	buckets := []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
-	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		grpc:     grpcprom.NewServerMetrics(),
-		mounts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "akv_csi_mount_duration_seconds",
-			Help:    "Duration of mounts by the reason of their failure; \"ok\" for success.",
-			Buckets: buckets,
-		}, []string{"reason"}),
-		classWarnings: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "akv_csi_lax_objects_total",
-			Help: "Mistakes in classes that were let pass, by kind; --strict-objects refuses them.",
-		}, []string{"kind"}),
-		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "akv_csi_azure_request_duration_seconds",
-			Help:    "Duration of single HTTP requests to Azure, the cluster's token proxy and its API server by service, operation and status code; code \"error\" without an answer.",
-			Buckets: buckets,
-		}, []string{"service", "operation", "code"}),
-		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "akv_csi_object_reads_total",
-			Help: "Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way, kept from before, or stale while the vault was away.",
-		}, []string{"answer"}),
-		signIns: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "akv_csi_sign_ins_total",
-			Help: "Access tokens that mounts asked for, by where they came from: kept, or exchanged.",
-		}, []string{"token"}),
-		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "akv_csi_gate_closed_seconds_total",
-			Help: "Time for which a vault, an authority or the node's metadata service was left alone because it was away or asked for it, by service.",
-		}, []string{"service"}),
-	}
-	m.rotated = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "akv_csi_rotations_total",
-		Help: "Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
-	}, []string{"result"})
-	// Present from the start, so that a rate has a beginning.
-	for _, answer := range []string{"read", "shared", "kept", "stale"} {
-		m.answers.WithLabelValues(answer)
-	}
-	for _, result := range []string{"changed", "unchanged", "failed"} {
-		m.rotated.WithLabelValues(result)
-	}
-	for _, token := range []string{"kept", "exchanged"} {
-		m.signIns.WithLabelValues(token)
-	}
-	for _, service := range []string{"keyvault", "entra"} {
-		m.closed.WithLabelValues(service)
-	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "akv_csi_build_info",
-		Help: "Always 1; the label holds the version.",
-	}, []string{"version"})
-	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.grpc, m.mounts, m.classWarnings, m.requests, m.answers, m.signIns, m.closed, m.rotated, build,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := &Metrics{registry: prometheus.NewRegistry(), grpc: grpcprom.NewServerMetrics()}
+	m.registry.MustRegister(m.grpc, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.mounts = m.histogram("akv_csi_mount_duration_seconds",
+		"Duration of mounts by the reason of their failure; \"ok\" for success.", "reason")
+	m.classWarnings = m.counter("akv_csi_lax_objects_total",
+		"Mistakes in classes that were let pass, by kind; --strict-objects refuses them.", "kind")
+	m.requests = m.histogram("akv_csi_azure_request_duration_seconds",
+		"Duration of single HTTP requests to Azure, the cluster's token proxy and its API server by service, operation and status code;"+
+			" code \"error\" without an answer.", "service", "operation", "code")
+	m.answers = m.counter("akv_csi_object_reads_total",
+		"Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way,"+
+			" kept from before, or stale while the vault was away.", "answer", "read", "shared", "kept", "stale")
+	m.signIns = m.counter("akv_csi_sign_ins_total",
+		"Access tokens that mounts asked for, by where they came from: kept, or exchanged.", "token", "kept", "exchanged")
+	m.closed = m.counter("akv_csi_gate_closed_seconds_total",
+		"Time for which a vault, an authority or the node's metadata service was left alone because it was away or asked for it, by service.",
+		"service", "keyvault", "entra")
+	m.rotated = m.counter("akv_csi_rotations_total",
+		"Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
+		"result", "changed", "unchanged", "failed")
+	promauto.With(m.registry).NewGauge(prometheus.GaugeOpts{
+		Name: "akv_csi_build_info", Help: "Always 1; the label holds the version.",
+		ConstLabels: prometheus.Labels{"version": version},
+	}).Set(1)
 	return m
+}
+
+func (m *Metrics) histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	buckets := []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	return promauto.With(m.registry).NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// counter makes a counter with one label. Its values, if they are known, are present from
+// the start, so that a rate has a beginning.
+func (m *Metrics) counter(name, help, label string, values ...string) *prometheus.CounterVec {
+	c := promauto.With(m.registry).NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	for _, value := range values {
+		c.WithLabelValues(value)
+	}
+	return c
 }
 
 // Handler serves the metrics in Prometheus' formats.
@@ -150,7 +135,7 @@ func (m *Metrics) APIServer(next http.RoundTripper) http.RoundTripper {
 }
 
 func (m *Metrics) around(next http.RoundTripper, classify func(*http.Request) (service, operation string)) http.RoundTripper {
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
+	return promhttp.RoundTripperFunc(func(req *http.Request) (*http.Response, error) {
 		start := time.Now()
 		resp, err := next.RoundTrip(req)
 		code := "error"
@@ -165,10 +150,6 @@ func (m *Metrics) around(next http.RoundTripper, classify func(*http.Request) (s
 		return resp, err
 	})
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // classify names a request by its path, in words of a closed set.
 func classify(req *http.Request) (service, operation string) {

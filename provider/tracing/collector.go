@@ -13,7 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -44,8 +44,7 @@ type collector struct {
 	transport *http.Transport
 	log       *slog.Logger
 
-	mu      sync.Mutex // guards failing
-	failing bool
+	failing atomic.Bool
 }
 
 const (
@@ -109,15 +108,12 @@ func (c *collector) UploadTraces(ctx context.Context, traces []*spans.ResourceSp
 		}
 	}
 	err := c.send(ctx, traces)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case err != nil && !c.failing:
+	switch failed := c.failing.Swap(err != nil); {
+	case err != nil && !failed:
 		c.log.Warn("traces are lost", "host", c.url.Host, "error", err)
-	case err == nil && c.failing:
+	case err == nil && failed:
 		c.log.Info("traces arrive again", "host", c.url.Host)
 	}
-	c.failing = err != nil
 	return err
 }
 
@@ -163,14 +159,13 @@ func (c *collector) send(ctx context.Context, traces []*spans.ResourceSpans) err
 // and addresses only. Others of net/http may quote the URL or the proxy's password, or echo
 // what the collector sent.
 func redactError(err error) error {
-	var network *net.OpError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("no answer in time")
-	case errors.As(err, &network):
+	}
+	if network, ok := errors.AsType[*net.OpError](err); ok {
 		return network
-	case errors.As(err, &certificate):
+	}
+	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return certificate
 	}
 	return errors.New("the request failed; check the endpoint, the headers and the proxy")

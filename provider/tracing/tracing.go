@@ -5,7 +5,6 @@ package tracing
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -93,11 +92,12 @@ func (t *Tracing) Interceptors() []grpc.UnaryServerInterceptor {
 }
 
 func (t *Tracing) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	service, method, _ := strings.Cut(strings.TrimPrefix(info.FullMethod, "/"), "/")
+	name := strings.TrimPrefix(info.FullMethod, "/")
+	service, method, _ := strings.Cut(name, "/")
 	if method != "Mount" {
 		return next(ctx, req)
 	}
-	ctx, span := t.tracer.Start(ctx, fmt.Sprintf("%s/%s", service, method), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 		attribute.String("rpc.system", "grpc"), attribute.String("rpc.service", service), attribute.String("rpc.method", method)))
 	defer span.End()
 	resp, err := next(ctx, req)
