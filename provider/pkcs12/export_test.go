@@ -26,7 +26,7 @@ func DerivePKCS12(newHash func() hash.Hash, id byte, password, salt []byte, iter
 
 // Charged returns the rounds that a PFX was charged for, which are all that it costs.
 func Charged(der []byte) (int, error) {
-	d := newDecoder()
+	d := decoder{decrypter: newDecrypter()}
 	err := d.decode(der)
 	return MaxRounds - int(d.decrypter.budget), err
 }

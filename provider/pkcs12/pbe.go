@@ -170,7 +170,7 @@ func (d *decrypter) decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) ([]
 		if err != nil {
 			return nil, err
 		}
-		if isSequence(plain) {
+		if IsSequence(plain) {
 			d.passwords = [][]byte{password}
 			return plain, nil
 		}
@@ -204,7 +204,7 @@ func (d *decrypter) decryptPBES2(algorithm pkix.AlgorithmIdentifier, data []byte
 	if err != nil {
 		return nil, err
 	}
-	if !isSequence(plain) {
+	if !IsSequence(plain) {
 		return nil, ErrPassword
 	}
 	return plain, nil

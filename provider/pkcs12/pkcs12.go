@@ -74,7 +74,7 @@ type PrivateKey struct {
 // Decode reads a PFX in DER that has no password. Its error is one of the errors of this
 // package, compared by identity or errors.Is.
 func Decode(der []byte) (*Contents, error) {
-	d := newDecoder()
+	d := decoder{decrypter: newDecrypter()}
 	if err := d.decode(der); err != nil {
 		return nil, err
 	}
@@ -118,10 +118,6 @@ type (
 		ID    asn1.ObjectIdentifier
 		Value asn1.RawValue `asn1:"tag:0,explicit"`
 	}
-	certBag struct {
-		ID    asn1.ObjectIdentifier
-		Value []byte `asn1:"tag:0,explicit"`
-	}
 )
 
 // decoder reads one file.
@@ -129,8 +125,6 @@ type decoder struct {
 	decrypter decrypter
 	contents  Contents
 }
-
-func newDecoder() *decoder { return &decoder{decrypter: newDecrypter()} }
 
 func (d *decoder) decode(der []byte) error {
 	if len(der) > MaxSize {
@@ -220,14 +214,17 @@ func (d *decoder) safeBag(bag safeBag, depth int) error {
 }
 
 func (d *decoder) certificate(der []byte) error {
-	var bag certBag
+	var bag struct { // CertBag
+		ID    asn1.ObjectIdentifier
+		Value []byte `asn1:"tag:0,explicit"`
+	}
 	if !unmarshal(der, &bag) {
 		return ErrMalformed
 	}
 	if bag.ID.String() != oidX509Certificate { // SDSI, for which PEM has no label
 		return nil
 	}
-	if !isSequence(bag.Value) {
+	if !IsSequence(bag.Value) {
 		return ErrMalformed
 	}
 	d.contents.Certificates = append(d.contents.Certificates, bag.Value)
@@ -240,8 +237,8 @@ func unmarshal(der []byte, into any) bool {
 	return err == nil && len(rest) == 0
 }
 
-// isSequence reports whether the bytes are one SEQUENCE in DER.
-func isSequence(der []byte) bool {
+// IsSequence reports whether the bytes are one SEQUENCE in DER, as every certificate is.
+func IsSequence(der []byte) bool {
 	var v asn1.RawValue
 	return unmarshal(der, &v) && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
 }

@@ -7,14 +7,11 @@ import (
 	"encoding/asn1"
 )
 
-// encryptedPrivateKeyInfo is the EncryptedPrivateKeyInfo of RFC 5958 section 3.
-type encryptedPrivateKeyInfo struct {
-	Algorithm     pkix.AlgorithmIdentifier
-	EncryptedData []byte
-}
-
 func (d *decoder) encryptedPrivateKey(der []byte) error {
-	var info encryptedPrivateKeyInfo
+	var info struct { // EncryptedPrivateKeyInfo of RFC 5958 section 3
+		Algorithm     pkix.AlgorithmIdentifier
+		EncryptedData []byte
+	}
 	if !unmarshal(der, &info) {
 		return ErrMalformed
 	}

@@ -10,8 +10,6 @@ import (
 // OpenSSL encrypt certificates with it, and the standard library does not have it.
 type rc2 struct{ k [64]uint16 }
 
-const rc2BlockSize = 8
-
 // newRC2 expands a key of 1 to 128 bytes (section 2). All its bits are effective.
 func newRC2(key []byte) (cipher.Block, error) {
 	var l [128]byte
@@ -32,7 +30,7 @@ func newRC2(key []byte) (cipher.Block, error) {
 }
 
 // BlockSize implements cipher.Block.
-func (c *rc2) BlockSize() int { return rc2BlockSize }
+func (c *rc2) BlockSize() int { return 8 }
 
 // Encrypt implements cipher.Block. Decryption in CBC mode does not call it.
 func (c *rc2) Encrypt(_, _ []byte) { panic("pkcs12: RC2 only decrypts") }

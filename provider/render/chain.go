@@ -38,34 +38,19 @@ func ordered(stored [][]byte, keys []pkcs12.PrivateKey) [][]byte {
 			return stored
 		}
 	}
-	path := chain(certs, publicKeys(keys))
-	if path == nil {
-		return stored
+	if path := chain(certs, keys); path != nil {
+		return path
 	}
-	out := make([][]byte, len(path))
-	for i, cert := range path {
-		out[i] = cert.Raw
-	}
-	return out
+	return stored
 }
 
-func publicKeys(keys []pkcs12.PrivateKey) []publicKey {
-	var out []publicKey
-	for _, key := range keys {
-		if public, ok := key.Public.(publicKey); ok {
-			out = append(out, public)
-		}
-	}
-	return out
-}
-
-// chain returns the certificates leaf first, then each issuer up to the root, each of
+// chain returns the certificates in DER, leaf first, then each issuer up to the root, each of
 // them once. It returns nil if they are not one chain. The leaf is the certificate of one
 // of the keys or, if the keys have no certificate, the one that the chain of all others
 // starts from.
 //
 // It only finds the order: the chain may be expired or not trusted.
-func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
+func chain(stored []*x509.Certificate, keys []pkcs12.PrivateKey) [][]byte {
 	var certs []*x509.Certificate
 	for _, cert := range stored {
 		if !slices.ContainsFunc(certs, cert.Equal) {
@@ -81,9 +66,9 @@ func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
 	}
 	for _, leaf := range leaves(certs, keys) {
 		if path := climb(issuers, leaf); len(path) == len(certs) {
-			out := make([]*x509.Certificate, len(path))
+			out := make([][]byte, len(path))
 			for i, at := range path {
-				out[i] = certs[at]
+				out[i] = certs[at].Raw
 			}
 			return out
 		}
@@ -93,11 +78,14 @@ func chain(stored []*x509.Certificate, keys []publicKey) []*x509.Certificate {
 
 // leaves returns the indexes of the certificates that a chain may start from: those of
 // the keys or, if there are none, all.
-func leaves(certs []*x509.Certificate, keys []publicKey) []int {
+func leaves(certs []*x509.Certificate, keys []pkcs12.PrivateKey) []int {
 	var ofKeys, all []int
 	for i, cert := range certs {
 		all = append(all, i)
-		if slices.ContainsFunc(keys, func(k publicKey) bool { return k.Equal(cert.PublicKey) }) {
+		if slices.ContainsFunc(keys, func(key pkcs12.PrivateKey) bool {
+			public, ok := key.Public.(publicKey)
+			return ok && public.Equal(cert.PublicKey)
+		}) {
 			ofKeys = append(ofKeys, i)
 		}
 	}
@@ -111,23 +99,21 @@ func leaves(certs []*x509.Certificate, keys []publicKey) []int {
 // authorities may have signed each other.
 func climb(issuers []int, leaf int) []int {
 	var path []int
-	for at := leaf; at != noIssuer && !slices.Contains(path, at); at = issuers[at] {
+	for at := leaf; !slices.Contains(path, at); at = issuers[at] {
 		path = append(path, at)
 	}
 	return path
 }
 
-const noIssuer = -1
-
-// findIssuers returns the index of the issuer of each certificate, or noIssuer for a root
-// and where the issuer is missing. It returns nil if a certificate has two issuers, as
+// findIssuers returns the index of the issuer of each certificate, which is its own for a
+// root and where the issuer is missing. It returns nil if a certificate has two issuers, as
 // after cross-signing, because then there is more than one chain. It also returns nil if
 // this takes too many signature checks.
 func findIssuers(certs []*x509.Certificate) []int {
 	issuers := make([]int, len(certs))
 	checks := maxSignatureChecks
 	for i, cert := range certs {
-		issuers[i] = noIssuer
+		issuers[i] = i
 		for n := range certs {
 			j := (i + n) % len(certs) // itself first: a self-signed certificate is a root
 			if !mayIssue(certs[j], cert) {
@@ -142,7 +128,7 @@ func findIssuers(certs []*x509.Certificate) []int {
 			if j == i {
 				break
 			}
-			if issuers[i] != noIssuer {
+			if issuers[i] != i {
 				return nil
 			}
 			issuers[i] = j

@@ -1,11 +1,11 @@
 package render
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/keyvault"
@@ -27,65 +27,53 @@ type bundle struct {
 	certs, keys []byte
 }
 
-// managed renders a secret that Key Vault stores for a certificate.
+// managed renders a secret that Key Vault stores for a certificate: as stored, or a PFX as
+// PEM. A PFX that is written as stored alone is not decoded.
 func managed(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
-	var (
-		content []byte
-		parts   bundle // only read with SeparateFiles
-		err     error
-	)
-	switch mediaType(v.ContentType) {
-	case contentTypePEM:
-		content, parts, err = managedPEM(o, v, opts)
-	case contentTypePKCS12:
-		content, parts, err = managedPKCS12(o, v, opts)
-	default:
+	media := mediaType(v.ContentType)
+	toPEM := media == contentTypePKCS12 && o.Format != request.FormatPFX
+	switch {
+	case media != contentTypePEM && media != contentTypePKCS12:
 		kind := "no content type"
 		if v.ContentType != "" {
 			kind = fmt.Sprintf("content type %.64q", v.ContentType)
 		}
-		err = invalid(fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
+		return nil, invalid(fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
 			fmt.Sprintf("those that can be mounted are %s and %s", contentTypePEM, contentTypePKCS12))
-	}
-	if err != nil {
-		return nil, err
-	}
-	var files []File
-	if opts.SeparateFiles {
-		files = []File{
-			{Path: o.Path + ".crt", Mode: o.Mode, Content: parts.certs},
-			{Path: o.Path + ".key", Mode: o.Mode, Content: parts.keys},
-		}
-	}
-	return append(files, File{Path: o.Path, Mode: o.Mode, Content: content}), nil
-}
-
-// managedPEM returns a secret in PEM as stored and, with SeparateFiles, its parts.
-func managedPEM(o request.Object, v keyvault.Value, opts Options) ([]byte, bundle, error) {
-	content, err := decode(o, v)
-	if err != nil || !opts.SeparateFiles {
-		return content, bundle{}, err
-	}
-	return content, splitPEM(content), nil
-}
-
-// managedPKCS12 returns a secret in PKCS#12 as PEM or as stored and, with SeparateFiles,
-// its parts. A PFX that is written as stored alone is not decoded.
-func managedPKCS12(o request.Object, v keyvault.Value, opts Options) ([]byte, bundle, error) {
-	if o.Format == request.FormatPFX {
-		content, err := decode(o, v)
-		if err != nil || !opts.SeparateFiles {
-			return content, bundle{}, err
-		}
-		parts, err := pfxToPEM(o, v, opts)
-		return content, parts, err
-	}
-	if o.Encoding == request.EncodingBase64 || o.Encoding == request.EncodingHex {
-		return nil, bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
+	case toPEM && o.Encoding != request.EncodingUTF8:
+		return nil, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
 			"remove its objectEncoding, or set objectFormat: pfx to mount the PFX")
 	}
-	parts, err := pfxToPEM(o, v, opts)
-	return bytes.Join([][]byte{parts.keys, parts.certs}, nil), parts, err
+	var (
+		content []byte
+		parts   bundle // of a PFX that is written as PEM, or with SeparateFiles
+		err     error
+	)
+	if !toPEM {
+		if content, err = decode(o, v); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case toPEM || opts.SeparateFiles && media == contentTypePKCS12:
+		if parts, err = pfxToPEM(o, v, opts); err != nil {
+			return nil, err
+		}
+	case opts.SeparateFiles:
+		parts = splitPEM(content)
+	}
+	if toPEM {
+		content = slices.Concat(parts.keys, parts.certs)
+	}
+	file := File{Path: o.Path, Mode: o.Mode, Content: content}
+	if !opts.SeparateFiles {
+		return []File{file}, nil
+	}
+	return []File{
+		{Path: o.Path + ".crt", Mode: o.Mode, Content: parts.certs},
+		{Path: o.Path + ".key", Mode: o.Mode, Content: parts.keys},
+		file,
+	}, nil
 }
 
 // mediaType is a content type without its parameters, in lower case (RFC 9110
@@ -114,7 +102,7 @@ func splitPEM(text []byte) bundle {
 func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
 	contents, err := decodePFX(v.Text)
 	if err != nil {
-		return bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCause(err)),
+		return bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCauses[err]),
 			"import the certificate into the vault again")
 	}
 	certs := contents.Certificates
@@ -146,20 +134,12 @@ func decodePFX(text string) (*pkcs12.Contents, error) {
 	return pkcs12.Decode(der)
 }
 
-// pfxCause says why decodePFX failed. The text does not depend on the value.
-func pfxCause(err error) string {
-	switch {
-	case errors.Is(err, errNotBase64):
-		return "is not base64 text"
-	case errors.Is(err, pkcs12.ErrTooLarge):
-		return fmt.Sprintf("is longer than %d bytes", maxPFXText)
-	case errors.Is(err, pkcs12.ErrPassword):
-		return "is damaged or under a password"
-	case errors.Is(err, pkcs12.ErrAlgorithm):
-		return "is protected by an algorithm that is not supported"
-	case errors.Is(err, pkcs12.ErrRounds):
-		return fmt.Sprintf("asks for more than %d hash rounds to derive its keys", pkcs12.MaxRounds)
-	default: // pkcs12.ErrMalformed
-		return "is not PKCS#12 with private keys or certificates"
-	}
+// pfxCauses says why decodePFX failed. The texts do not depend on the value.
+var pfxCauses = map[error]string{
+	errNotBase64:        "is not base64 text",
+	pkcs12.ErrTooLarge:  fmt.Sprintf("is longer than %d bytes", maxPFXText),
+	pkcs12.ErrMalformed: "is not PKCS#12 with private keys or certificates",
+	pkcs12.ErrPassword:  "is damaged or under a password",
+	pkcs12.ErrAlgorithm: "is protected by an algorithm that is not supported",
+	pkcs12.ErrRounds:    fmt.Sprintf("asks for more than %d hash rounds to derive its keys", pkcs12.MaxRounds),
 }

@@ -1,11 +1,11 @@
 package render
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math"
@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/pkcs12"
 	"akv-csi-provider/provider/request"
 )
 
@@ -27,23 +28,14 @@ func encodePEM(label string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der})
 }
 
-// certificate returns a certificate as PEM.
+// certificate returns a certificate as PEM. Its content is not checked: crypto/x509 rejects
+// curves and serial numbers that Key Vault accepts.
 func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
-	if !isSequence(v.CER) {
+	if !pkcs12.IsSequence(v.CER) {
 		return nil, invalid(fmt.Sprintf("%s came without a certificate in DER", o),
 			"issue or import the certificate again")
 	}
 	return encodePEM(labelCertificate, v.CER), nil
-}
-
-// isSequence reports whether the bytes are one SEQUENCE in DER, as every certificate is.
-// Its content is not checked: crypto/x509 rejects curves and serial numbers that Key
-// Vault accepts.
-func isSequence(der []byte) bool {
-	var v asn1.RawValue
-	rest, err := asn1.Unmarshal(der, &v)
-	return err == nil && len(rest) == 0 &&
-		v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
 }
 
 // curves are the curves of RFC 7518 section 6.2.1.1. The standard library does not have
@@ -56,10 +48,7 @@ var curves = map[string]elliptic.Curve{
 
 // key returns a public key as PEM of its SubjectPublicKeyInfo (RFC 5280).
 func key(o request.Object, v keyvault.Value) ([]byte, error) {
-	k := v.Key
-	if k == nil {
-		k = &keyvault.Key{}
-	}
+	k := cmp.Or(v.Key, &keyvault.Key{})
 	var public any
 	switch k.Type {
 	case "RSA", "RSA-HSM":
