@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -99,8 +100,17 @@ func (c *config) flags() *flag.FlagSet {
 	f.BoolVar(&c.pemChain, "construct-pem-chain", true, "write certificates from PKCS#12 leaf first, then each issuer; false keeps the order in which they are stored")
 	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "write <alias>.crt and <alias>.key beside secrets that are behind certificates")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
-	for _, i := range ignoredFlags {
-		f.Var(&ignoredFlag{name: i.name, boolean: i.boolean, given: &c.ignored}, i.name, "no effect")
+	for name, boolean := range ignoredFlags {
+		add := f.Func
+		if boolean {
+			add = f.BoolFunc
+		}
+		add(name, "no effect", func(string) error {
+			if !slices.Contains(c.ignored, name) {
+				c.ignored = append(c.ignored, name)
+			}
+			return nil
+		})
 	}
 	return f
 }
@@ -118,35 +128,32 @@ func parseFlags(args []string) (*config, error) {
 }
 
 func (c *config) check() error {
-	var err error
-	if c.socket, err = socketPath(c.endpoint); err != nil {
-		return err
+	socket := socketURL.FindStringSubmatch(c.endpoint)
+	if socket == nil {
+		return fmt.Errorf("--endpoint=%q: give a unix socket, such as unix:///provider/azure.sock", c.endpoint)
 	}
-	for _, port := range []struct {
-		name  string
-		value int
-	}{{"healthz-port", c.healthzPort}, {"prometheus-port", c.metricsPort}, {"pprof-port", c.pprofPort}} {
-		if port.value < 0 || port.value > 65535 {
-			return fmt.Errorf("--%s=%d: not a port", port.name, port.value)
-		}
-	}
+	c.socket = "/" + socket[1]
+	port := func(n int) bool { return n >= 0 && n <= 65535 }
 	for _, n := range []struct {
 		name  string
 		value any
 		ok    bool
-		want  string
+		cause string
 	}{
-		{"healthz-timeout", c.healthzTimeout, c.healthzTimeout > 0, "more than 0"},
-		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "more than 0"},
-		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "0 to 100"},
-		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "at least 1"},
-		{"rotation-cache-ttl", c.rotationTTL, c.rotationTTL >= 0, "0 or more"},
-		{"stale-if-error", c.staleIfError, c.staleIfError >= 0, "0 or more"},
-		{"cache-max-bytes", c.cacheBytes, c.cacheBytes >= 0, "0 or more"},
-		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "at least 1"},
+		{"healthz-port", c.healthzPort, port(c.healthzPort), "not a port"},
+		{"prometheus-port", c.metricsPort, port(c.metricsPort), "not a port"},
+		{"pprof-port", c.pprofPort, port(c.pprofPort), "not a port"},
+		{"healthz-timeout", c.healthzTimeout, c.healthzTimeout > 0, "out of range, more than 0"},
+		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "out of range, more than 0"},
+		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "out of range, 0 to 100"},
+		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "out of range, at least 1"},
+		{"rotation-cache-ttl", c.rotationTTL, c.rotationTTL >= 0, "out of range, 0 or more"},
+		{"stale-if-error", c.staleIfError, c.staleIfError >= 0, "out of range, 0 or more"},
+		{"cache-max-bytes", c.cacheBytes, c.cacheBytes >= 0, "out of range, 0 or more"},
+		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "out of range, at least 1"},
 	} {
 		if !n.ok {
-			return fmt.Errorf("--%s=%v: out of range, %s", n.name, n.value, n.want)
+			return fmt.Errorf("--%s=%v: %s", n.name, n.value, n.cause)
 		}
 	}
 	for name, l := range map[string]list{"identity-modes": c.identityModes, "managed-identity-namespaces": c.nodeNamespaces} {
@@ -184,22 +191,9 @@ func (c *config) check() error {
 	return nil
 }
 
-// socketPath reads the endpoint. A missing third slash is forgiven, as by the
+// socketURL is the URL of a unix socket. A missing third slash is forgiven, as by the
 // replaced provider.
-func socketPath(endpoint string) (string, error) {
-	path, ok := cutPrefixFold(endpoint, "unix://")
-	if path = "/" + strings.TrimLeft(path, "/"); !ok || path == "/" {
-		return "", fmt.Errorf("--endpoint=%q: give a unix socket, such as unix:///provider/azure.sock", endpoint)
-	}
-	return path, nil
-}
-
-func cutPrefixFold(s, prefix string) (string, bool) {
-	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
-		return s, false
-	}
-	return s[len(prefix):], true
-}
+var socketURL = regexp.MustCompile(`(?is)^unix:///*([^/].*)$`)
 
 // modes are the values of --identity-modes.
 func modes() []string {
@@ -226,37 +220,15 @@ func (l *list) Set(text string) error {
 	return nil
 }
 
-// ignoredFlags are those that argument lists of the replaced provider may contain
-// and that have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which
-// this plugin does not log.
-var ignoredFlags = []struct {
-	name    string
-	boolean bool
-}{
-	{"add_dir_header", true}, {"alsologtostderr", true}, {"legacy_stderr_threshold_behavior", true},
-	{"logtostderr", true}, {"one_output", true}, {"skip_headers", true}, {"skip_log_headers", true},
-	{"alsologtostderrthreshold", false}, {"log_backtrace_at", false}, {"log_dir", false}, {"log_file", false},
-	{"log_file_max_size", false}, {"stderrthreshold", false}, {"vmodule", false},
+// ignoredFlags are those that argument lists of the replaced provider may contain and that
+// have no effect here: the flags of k8s.io/klog/v2 (v2.140), with which this plugin does not
+// log. Those that are true may stand without a value.
+var ignoredFlags = map[string]bool{
+	"add_dir_header": true, "alsologtostderr": true, "legacy_stderr_threshold_behavior": true,
+	"logtostderr": true, "one_output": true, "skip_headers": true, "skip_log_headers": true,
+	"alsologtostderrthreshold": false, "log_backtrace_at": false, "log_dir": false, "log_file": false,
+	"log_file_max_size": false, "stderrthreshold": false, "vmodule": false,
 }
-
-// ignoredFlag takes any value and remembers that it was given.
-type ignoredFlag struct {
-	name    string
-	boolean bool
-	given   *[]string
-}
-
-func (i *ignoredFlag) String() string { return "" }
-
-func (i *ignoredFlag) Set(string) error {
-	if !slices.Contains(*i.given, i.name) {
-		*i.given = append(*i.given, i.name)
-	}
-	return nil
-}
-
-// IsBoolFlag lets the flag stand without a value.
-func (i *ignoredFlag) IsBoolFlag() bool { return i.boolean }
 
 // usage is the help text.
 func usage() string {
@@ -265,7 +237,7 @@ func usage() string {
 	f := new(config).flags()
 	f.SetOutput(&b)
 	f.VisitAll(func(fl *flag.Flag) {
-		if _, ignored := fl.Value.(*ignoredFlag); ignored {
+		if _, ignored := ignoredFlags[fl.Name]; ignored {
 			return
 		}
 		name, text := flag.UnquoteUsage(fl)

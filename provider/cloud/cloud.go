@@ -52,12 +52,6 @@ func IsPublished(authority string) bool {
 	return slices.ContainsFunc(clouds, func(c Cloud) bool { return c.Authority == authority })
 }
 
-// The parameters of a class that this package reads.
-const (
-	paramName    = "cloudName"
-	paramEnvFile = "cloudEnvFileName"
-)
-
 // CheckName returns an error if there is no cloud of the name, in any case. The error is a
 // *fault.Error that does not name the parameter, since the name may come from a flag.
 func CheckName(name string) error {
@@ -84,7 +78,7 @@ func lookup(name string) (Cloud, bool) {
 
 // unknown is the problem of a name that is not in the table.
 func unknown(name string) fault.Problem {
-	p := fault.Problem{Field: paramName, Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
+	p := fault.Problem{Field: "cloudName", Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
 		p.Cause = "AzureGermanCloud was closed in 2021"
 	}

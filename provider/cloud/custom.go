@@ -45,7 +45,7 @@ func (r *Resolver) Resolve(name, file string) (Cloud, error) {
 	case file != "":
 		return r.read(file)
 	case r.Environment == nil:
-		return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: "missing, and the provider knows no AzureStackCloud of its own",
+		return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: "missing, and the provider knows no AzureStackCloud of its own",
 			Fix: "name the environment file, or start the provider with AZURE_ENVIRONMENT_FILEPATH"})
 	}
 	return *r.Environment, nil
@@ -61,13 +61,13 @@ func (r *Resolver) read(file string) (Cloud, error) {
 		}
 		c, err := readBelow(dir, below)
 		if err != nil {
-			return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
+			return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
 				Fix: "it is JSON with activeDirectoryEndpoint and keyVaultEndpoint, both https URLs, and keyVaultDNSSuffix," +
 					" readable in the provider's container; a symbolic link must stay within " + dir})
 		}
 		return c, nil
 	}
-	return Cloud{}, fault.Invalid(fault.Problem{Field: paramEnvFile, Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
+	return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
 		Fix: "put it below one of " + strings.Join(r.EnvDirs, ", ") + ", or start the provider with --cloud-env-dirs"})
 }
 
