@@ -77,7 +77,7 @@ func Listen(cfg Config) (*Listener, error) {
 	}
 	l := new(Listener)
 	add := func(what, host string, port int, timeout time.Duration, mux *http.ServeMux) {
-		if port == 0 || err != nil {
+		if err != nil {
 			return
 		}
 		var bound net.Listener
@@ -93,9 +93,17 @@ func Listen(cfg Config) (*Listener, error) {
 			MaxHeaderBytes: 16 << 10,
 		}})
 	}
-	add("the health check", "", cfg.HealthPort, cfg.HealthTimeout+5*time.Second, healthMux(cfg))
-	add("the metrics", "", cfg.MetricsPort, 30*time.Second, metricsMux(cfg))
-	add("the profiles", "127.0.0.1", cfg.PprofPort, 0, pprofMux()) // a profile may take any time
+	if cfg.HealthPort != 0 {
+		add("the health check", "", cfg.HealthPort, cfg.HealthTimeout+5*time.Second, healthMux(cfg))
+	}
+	if cfg.MetricsPort != 0 {
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", cfg.Metrics)
+		add("the metrics", "", cfg.MetricsPort, 30*time.Second, mux)
+	}
+	if cfg.PprofPort != 0 {
+		add("the profiles", "127.0.0.1", cfg.PprofPort, 0, pprofMux()) // a profile may take any time
+	}
 	if err != nil {
 		for _, p := range l.parts {
 			_ = p.listener.Close()
@@ -131,9 +139,6 @@ func (l *Listener) Run(ctx context.Context) error {
 
 func healthMux(cfg Config) *http.ServeMux {
 	mux := http.NewServeMux()
-	if cfg.HealthPort == 0 {
-		return mux
-	}
 	// Whoever asks while a check is under way gets its result: checks make calls to
 	// the socket, and anybody who can reach the port may ask.
 	var checks singleflight.Group
@@ -163,14 +168,6 @@ func answer(w http.ResponseWriter, err error) {
 		return
 	}
 	_, _ = w.Write([]byte("ok\n"))
-}
-
-func metricsMux(cfg Config) *http.ServeMux {
-	mux := http.NewServeMux()
-	if cfg.MetricsPort != 0 {
-		mux.Handle("GET /metrics", cfg.Metrics)
-	}
-	return mux
 }
 
 // pprofMux has the handlers that net/http/pprof puts on the default mux.

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509/pkix"
+	"errors"
 	"hash"
 )
 
@@ -167,12 +168,11 @@ func (d *decrypter) decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) ([]
 			return nil, err
 		}
 		plain, err := scheme.decrypt(key, iv, data)
-		if err != nil {
-			return nil, err
-		}
-		if IsSequence(plain) {
+		if err == nil {
 			d.passwords = [][]byte{password}
-			return plain, nil
+		}
+		if !errors.Is(err, ErrPassword) {
+			return plain, err
 		}
 	}
 	return nil, ErrPassword
@@ -200,18 +200,12 @@ func (d *decrypter) decryptPBES2(algorithm pkix.AlgorithmIdentifier, data []byte
 	if err != nil {
 		return nil, err
 	}
-	plain, err := scheme.decrypt(key, iv, data)
-	if err != nil {
-		return nil, err
-	}
-	if !IsSequence(plain) {
-		return nil, ErrPassword
-	}
-	return plain, nil
+	return scheme.decrypt(key, iv, data)
 }
 
 // decrypt decrypts in CBC mode and removes the padding of RFC 8018 section 6.1.1. It
-// returns nil if the padding shows that the key is wrong.
+// returns ErrPassword if the padding or the data, which is no SEQUENCE, shows that the key
+// is wrong.
 func (c cbcCipher) decrypt(key, iv, data []byte) ([]byte, error) {
 	block, err := c.newBlock(key)
 	if err != nil { // only a build for FIPS 140 rejects a cipher
@@ -224,8 +218,8 @@ func (c cbcCipher) decrypt(key, iv, data []byte) ([]byte, error) {
 	out := make([]byte, len(data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, data)
 	n := int(out[len(out)-1])
-	if n < 1 || n > size || !bytes.Equal(out[len(out)-n:], bytes.Repeat([]byte{byte(n)}, n)) {
-		return nil, nil
+	if n < 1 || n > size || !bytes.Equal(out[len(out)-n:], bytes.Repeat([]byte{byte(n)}, n)) || !IsSequence(out[:len(out)-n]) {
+		return nil, ErrPassword
 	}
 	return out[:len(out)-n], nil
 }

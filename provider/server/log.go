@@ -63,13 +63,9 @@ func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r
 
 // cost adds what the mount took.
 func (r report) cost(fields []slog.Attr) []slog.Attr {
-	for _, c := range []struct {
-		name  string
-		count *atomic.Int32
-	}{{"read", &r.stats.Read}, {"shared", &r.stats.Shared}, {"kept", &r.stats.Cached}, {"stale", &r.stats.Stale}, {"requests", &r.stats.Requests}} {
-		fields = append(fields, slog.Int(c.name, int(c.count.Load())))
-	}
-	return append(fields, slog.Duration("duration", r.took))
+	count := func(name string, n *atomic.Int32) slog.Attr { return slog.Int(name, int(n.Load())) }
+	return append(fields, count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("kept", &r.stats.Cached),
+		count("stale", &r.stats.Stale), count("requests", &r.stats.Requests), slog.Duration("duration", r.took))
 }
 
 // trace identifies the mount in its span, if there is one.
