@@ -26,19 +26,20 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 		return admission{}, ctx.Err()
 	}
 	t.mu.Lock()
-	open := !t.open.IsZero()
-	if deadline, ok := ctx.Deadline(); ok && open && deadline.Before(t.open) {
-		defer t.mu.Unlock()
-		return admission{answer: t.cause, final: true}, nil
+	if !t.open.IsZero() {
+		cause := t.cause
+		if deadline, ok := ctx.Deadline(); ok && deadline.Before(t.open) {
+			defer t.mu.Unlock()
+			return admission{answer: cause, final: true}, nil
+		}
+		t.mu.Unlock()
+		trace.Retrying(cause.failure(req)) // before it waits: a panic must not keep a place
+		t.mu.Lock()
 	}
 	w := &waiter{trace: trace, admitted: make(chan admission, 1)}
 	t.waiters = append(t.waiters, w)
-	cause := t.cause
 	t.admit()
 	t.mu.Unlock()
-	if open {
-		trace.Retrying(cause.failure(req))
-	}
 	select {
 	case a := <-w.admitted:
 		return a, nil
@@ -101,6 +102,7 @@ func (t *Throttle) release(probe bool) {
 func (t *Throttle) leave(r Result, probe bool, last *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.release(probe) // also if OnOpen panics
 	switch r.Outcome {
 	case OK:
 		t.failures = 0
@@ -116,7 +118,6 @@ func (t *Throttle) leave(r Result, probe bool, last *answer) {
 			t.openCircuit(r.RetryAfter, probe, last.copied())
 		}
 	}
-	t.release(probe)
 }
 
 // openCircuit admits no request for a while. If a probe failed, the requests that wait fail
@@ -125,9 +126,6 @@ func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
 	t.backoff = min(max(minBackoff, 2*t.backoff), maxBackoff)
 	pause := jitter(max(t.backoff, min(after, maxRetryAfter)))
 	t.open, t.cause = time.Now().Add(pause), cause
-	if t.cfg.OnOpen != nil {
-		t.cfg.OnOpen(pause)
-	}
 	if probe {
 		for _, w := range t.waiters {
 			w.admitted <- admission{answer: cause}
@@ -139,4 +137,7 @@ func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
 		defer t.mu.Unlock()
 		t.admit()
 	})
+	if t.cfg.OnOpen != nil {
+		t.cfg.OnOpen(pause)
+	}
 }
