@@ -142,11 +142,12 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 			r.report(ctx, sources[source])
 			return value, nil
 		}
+		err = asTimeout(err, o)
 		if old, ok := r.stale(k, fresh, err); ok {
 			r.report(ctx, Stale)
 			return old, nil
 		}
-		return Value{}, r.suggest(ctx, v, caller, o, asTimeout(err, o))
+		return Value{}, r.suggest(ctx, v, caller, o, err)
 	}
 }
 
