@@ -3,6 +3,7 @@ package provider
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -53,11 +54,12 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 }
 
 // invalidPaths finds the paths that the driver or the file system would reject. Of files
-// with one path, the last one is reported.
+// with one path, the last one is reported. It goes on after the deadline of the mount, which
+// stale answers come at.
 func invalidPaths(ctx context.Context, files []request.File, field func(request.File) string) (problems []fault.Problem, bad map[string]bool, _ error) {
 	bad = make(map[string]bool)
 	for _, f := range slices.Backward(files) {
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); errors.Is(err, context.Canceled) {
 			return nil, nil, err
 		}
 		cause := request.PathProblem(f.Path)
