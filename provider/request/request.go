@@ -78,8 +78,8 @@ const (
 )
 
 // Parse validates the three texts of a Mount call. Its error is a *fault.Error with every
-// problem found. The Mount is never nil: with an error, only its Pod is set, as far as it
-// could be read, so that the log can name the pod.
+// problem found. The Mount is never nil: with an error, only its Pod and Class are set,
+// as far as they could be read, so that the log can name them.
 func (r *Parser) Parse(attributes, secrets, permission string) (*Mount, error) {
 	var attr, sec map[string]string
 	// The decoder's own error could quote the text, which may contain tokens.
@@ -101,7 +101,7 @@ func (r *Parser) Parse(attributes, secrets, permission string) (*Mount, error) {
 	}
 	m.Objects, m.Warnings = r.objects(attr["objects"], mode, &found)
 	if len(found) > 0 {
-		return &Mount{Pod: m.Pod}, fault.Invalid(found...)
+		return &Mount{Pod: m.Pod, Class: m.Class}, fault.Invalid(found...)
 	}
 	return m, nil
 }

@@ -108,8 +108,8 @@ func refused(t testing.TB, m *request.Mount, err error) []fault.Problem {
 	if err == nil {
 		t.Fatal("was accepted")
 	}
-	if m == nil || !reflect.DeepEqual(m, &request.Mount{Pod: m.Pod}) {
-		t.Errorf("more than a Pod came with the error: %+v", m)
+	if m == nil || !reflect.DeepEqual(m, &request.Mount{Pod: m.Pod, Class: m.Class}) {
+		t.Errorf("more than a Pod and a Class came with the error: %+v", m)
 	}
 	return problemsOf(t, err)
 }

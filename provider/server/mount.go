@@ -27,11 +27,16 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	ctx, stats := stats.Begin(ctx)
-	previous := s.previous(in)
-	req, resp, err := s.mount(ctx, in, previous.ended)
+	req, err := s.parse(in)
+	id := volumeOf(in, req)
+	previous := s.previous(id, in)
+	var resp response
+	if err == nil {
+		resp, err = s.mount(ctx, req, previous.ended)
+	}
 	rep := report{rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
-		now := s.remember(in, resp)
+		now := s.remember(id, resp)
 		s.logMounted(ctx, req, resp, rep, previous.versions != now.versions)
 		return resp.MountResponse, nil
 	}
@@ -40,22 +45,23 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	return nil, failed.Err()
 }
 
-// mount is the steps of one mount. A panic in them is the error of this mount. The request
-// is not nil, unless parsing panics; if it cannot be parsed, it has only the pod.
-func (s *Server) mount(ctx context.Context, in *v1alpha1.MountRequest, lastEnd time.Time) (req *request.Mount, resp response, err error) {
+// parse checks a request. What it returns is not nil, unless parsing panics; of a request that
+// cannot be parsed it has only the pod and the class.
+func (s *Server) parse(in *v1alpha1.MountRequest) (req *request.Mount, err error) {
 	defer fault.Recover(&err)
-	req, err = s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
-	if err != nil {
-		return req, response{}, err
-	}
+	return s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
+}
+
+// mount is the steps of one mount. A panic in them is the error of this mount.
+func (s *Server) mount(ctx context.Context, req *request.Mount, lastEnd time.Time) (resp response, err error) {
+	defer fault.Recover(&err)
 	s.logWarnings(req, req.Warnings)
 	volume, err := s.cfg.Mounter.Mount(ctx, req, lastEnd)
 	if err != nil {
-		return req, response{}, err
+		return response{}, err
 	}
 	s.logWarnings(req, volume.ClassWarnings)
-	resp, err = newResponse(volume, s.cfg.MaxResponseBytes)
-	return req, resp, err
+	return newResponse(volume, s.cfg.MaxResponseBytes)
 }
 
 // limit bounds a mount by the plugin's own timeout and, if the caller's deadline is earlier,

@@ -61,13 +61,11 @@ type Config struct {
 
 // Server serves the driver. Make it with New.
 type Server struct {
-	cfg    Config
-	grpc   *grpc.Server
-	health *healthServer
-	failed chan error // a listener that stopped by itself
-	// volumes are the last successful mounts by target path, of which each volume of each
-	// pod has one.
-	volumes   *lru.Cache[string, mounted]
+	cfg       Config
+	grpc      *grpc.Server
+	health    *healthServer
+	failed    chan error                    // a listener that stopped by itself
+	volumes   *lru.Cache[volumeID, mounted] // the last successful mounts
 	parser    *request.Parser
 	longSlots chan struct{} // one element for each running mount with the whole MountTimeout
 
@@ -96,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.MountTimeout <= 0 || cfg.ShutdownGrace <= 0 || cfg.MaxResponseBytes <= 0 || cfg.SocketCheck <= 0 {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
-	volumes, _ := lru.New[string, mounted](maxVolumes) // rejects only a size below 1
+	volumes, _ := lru.New[volumeID, mounted](maxVolumes) // rejects only a size below 1
 	s := &Server{
 		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),
 		volumes: volumes, parser: request.NewParser(), longSlots: make(chan struct{}, maxLongCalls),

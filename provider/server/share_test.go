@@ -169,6 +169,30 @@ func TestNoFileGoesBack(t *testing.T) {
 	}
 }
 
+// secrets-store-sync-controller sends one target path with all its requests. The first mount
+// of a pod is fresh although another one had that path before.
+func TestOneTargetPathForAll(t *testing.T) {
+	w := newWorld(t, setup{})
+	request := func(name, target string) *v1alpha1.MountRequest {
+		pod := w.pod
+		pod.Name = name
+		req := w.requestFor(t, "one.yaml", pod, nil)
+		req.TargetPath = target
+		return req
+	}
+	_ = w.mounted(t, request("a", "/common"))
+	_ = w.mounted(t, request("b", "/other"))
+	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "newer", Created: time.Now().Add(time.Second)})
+	if got := w.mounted(t, request("a", "/common")); got != "Hello!" {
+		t.Errorf("a rotation got %q, and the test tests nothing", got)
+	}
+	_ = w.mounted(t, request("b", "/third")) // a first mount, which reads again
+	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "newest", Created: time.Now().Add(2 * time.Second)})
+	if got := w.mounted(t, request("c", "/common")); got != "newest" {
+		t.Errorf("the first mount of another pod got %q", got)
+	}
+}
+
 // A rotation of many pods of one identity costs one read of each object.
 func TestRotationRound(t *testing.T) {
 	w := newWorld(t, setup{})

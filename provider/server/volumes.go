@@ -4,8 +4,23 @@ import (
 	"hash/maphash"
 	"time"
 
+	"akv-csi-provider/provider/request"
+
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
+
+// volumeID identifies a volume. The target path alone would do for the driver, but
+// secrets-store-sync-controller has one path for all its requests.
+type volumeID struct{ target, namespace, podUID, serviceAccount, class string }
+
+// volumeOf returns the ID of the volume, of which req is nil if parsing panicked.
+func volumeOf(in *v1alpha1.MountRequest, req *request.Mount) volumeID {
+	id := volumeID{target: in.GetTargetPath()}
+	if req != nil {
+		id.namespace, id.podUID, id.serviceAccount, id.class = req.Pod.Namespace, req.Pod.UID, req.Pod.ServiceAccount, req.Class
+	}
+	return id
+}
 
 // mounted is a successful mount of a volume; the zero value is none.
 type mounted struct {
@@ -19,8 +34,8 @@ var seed = maphash.MakeSeed()
 // previous returns the last successful mount of the volume. After a restart of this process,
 // the versions in the request show that there was one: drivers before 1.6, which have their
 // own loop for rotations, send the versions that the volume contains.
-func (s *Server) previous(in *v1alpha1.MountRequest) mounted {
-	if m, ok := s.volumes.Get(in.GetTargetPath()); ok {
+func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
+	if m, ok := s.volumes.Get(id); ok {
 		return m
 	}
 	if current := in.GetCurrentObjectVersion(); len(current) > 0 {
@@ -30,10 +45,10 @@ func (s *Server) previous(in *v1alpha1.MountRequest) mounted {
 }
 
 // remember stores a successful mount for the next one.
-func (s *Server) remember(in *v1alpha1.MountRequest, resp response) mounted {
+func (s *Server) remember(id volumeID, resp response) mounted {
 	m := mounted{ended: time.Now(), exists: true, versions: digest(resp.GetObjectVersion())}
-	if in.GetTargetPath() != "" {
-		s.volumes.Add(in.GetTargetPath(), m)
+	if id.target != "" {
+		s.volumes.Add(id, m)
 	}
 	return m
 }
