@@ -12,9 +12,9 @@ import (
 
 // silent is a vault that does not answer: it returns what it answered before when the
 // caller's time is up, as keyvault.Reader does with StaleIfError.
-type silent struct{ vaults }
+type silent struct{ *vaults }
 
-func (silent) Get(ctx context.Context, _ keyvault.Caller, o keyvault.Object, _ keyvault.Freshness) func() (keyvault.Value, error) {
+func (*silent) Get(ctx context.Context, _ keyvault.Caller, o keyvault.Object, _ keyvault.Freshness) func() (keyvault.Value, error) {
 	return func() (keyvault.Value, error) {
 		<-ctx.Done()
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -29,7 +29,7 @@ func (silent) Get(ctx context.Context, _ keyvault.Caller, o keyvault.Object, _ k
 func TestStaleAnswersAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMounter(&signIn{}, nil)
-		m.Vaults = &silent{}
+		m.Vaults = &silent{new(vaults)}
 		req := parse(t, "[{objectName: a, objectType: secret}, {objectName: b, objectType: secret}]", nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 		defer cancel()
