@@ -58,6 +58,7 @@ var siblings = map[string][]string{
 	"provider/request":   {"fault"},
 	"provider/cloud":     {"fault"},
 	"provider/fault":     {},
+	"provider/fair":      {},
 	"provider/pkcs12":    {},
 	"provider/stats":     {},
 
