@@ -18,6 +18,9 @@ type item struct {
 // maxItems bounds the versions of one volume, as request bounds its objects.
 const maxItems = 4096
 
+// listWindow bounds the lists of versions of one mount that are read at a time.
+const listWindow = 4
+
 // expand replaces each object that asks for its history by the existing versions. An object
 // without any is accepted with a warning, as in the replaced provider.
 func (s session) expand(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
@@ -59,7 +62,18 @@ func (s session) histories(ctx context.Context, objects []request.Object) ([][]s
 			left--
 		}
 	}
-	err := each(ctx, len(objects), s.MaxConcurrency, func(i int) func() ([]string, error) {
+	if left == maxItems-len(objects) { // without a history
+		return versions, nil
+	}
+	window := min(s.MaxConcurrency, listWindow)
+	release, err := s.reserve(ctx, window*listMemory)
+	if err != nil {
+		return nil, err
+	}
+	if release != nil {
+		defer release()
+	}
+	err = each(ctx, len(objects), window, func(i int) func() ([]string, error) {
 		o := objects[i]
 		if o.History < 2 || left < 0 {
 			return func() ([]string, error) { return nil, nil }

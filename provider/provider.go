@@ -9,6 +9,7 @@ import (
 
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/kube"
@@ -65,6 +66,10 @@ type Mounter struct {
 	MaxBytes int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Memory bounds what mounts read at a time, in bytes; nil is no bound.
+	Memory *fair.Semaphore
+	// Processors bounds the conversions of certificates at a time; nil is no bound.
+	Processors *fair.Semaphore
 	// StrictObjects refuses what is otherwise accepted with a warning.
 	StrictObjects bool
 }
@@ -78,6 +83,9 @@ type Volume struct {
 	// ClassWarnings are mistakes in the class that are accepted, and that show only in what
 	// the vault returned.
 	ClassWarnings []request.Warning
+	// Release, if not nil, gives back the memory that the mount has reserved; call it once,
+	// when the volume was sent.
+	Release func()
 }
 
 // Version says which version of an object the volume has.

@@ -2,8 +2,10 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
@@ -20,11 +22,20 @@ type session struct {
 }
 
 // volume reads all objects and puts the volume together.
-func (s session) volume(ctx context.Context, objects []request.Object) (*Volume, error) {
+func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volume, err error) {
 	items, empty, err := s.expand(ctx, objects)
 	if err != nil {
 		return nil, err
 	}
+	release, err := s.reserve(ctx, min(len(items)*itemMemory, volumeFactor*s.MaxBytes))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && release != nil {
+			release()
+		}
+	}()
 	parts, err := s.readAll(ctx, items)
 	if err != nil {
 		return nil, err
@@ -35,7 +46,26 @@ func (s session) volume(ctx context.Context, objects []request.Object) (*Volume,
 	}
 	v := assemble(parts)
 	v.ClassWarnings = append(empty, conflicts...)
+	v.Release = release
 	return v, nil
+}
+
+// What reading takes of the memory of the mounter. An item counts with two copies of the most
+// that a secret of Key Vault has, 25 KiB; a volume with two copies of its bound. A list of
+// versions is at most a megabyte.
+const (
+	itemMemory   = 50 << 10
+	volumeFactor = 2
+	listMemory   = 1 << 20
+)
+
+// reserve waits until there is memory for what the mount is going to read; release is nil if
+// nothing was reserved.
+func (s session) reserve(ctx context.Context, size int) (release func(), err error) {
+	if s.Memory == nil {
+		return nil, nil
+	}
+	return s.Memory.Acquire(ctx, fair.Tenant(ctx), int64(size))
 }
 
 // part is what one object adds to the volume.
@@ -51,10 +81,11 @@ type part struct {
 func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 	parts := make([]part, len(items))
 	total := 0
+	known := make(renderings)
 	err := each(ctx, len(items), s.MaxConcurrency, func(i int) func() (keyvault.Value, error) {
 		return s.Vaults.Get(ctx, s.caller, s.object(items[i].Object), s.fresh)
 	}, func(i int, value keyvault.Value) (err error) {
-		parts[i], err = s.newPart(items[i], value)
+		parts[i], err = s.newPart(ctx, items[i], value, known)
 		if total += parts[i].size; total > s.MaxBytes {
 			parts[i].files = nil // refused below; until then only sizes are needed
 		}
@@ -81,24 +112,32 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 // once; the function that it returns waits for the answer, which done(i) then receives. Both are
 // called in the order of i, in the goroutine of the mount: a goroutine for each read of each mount
 // would take 5 MiB when 500 pods start. The errors of all reads are joined, and a panic is the
-// error of its read. When ctx ends, no further read starts.
+// error of its read. When ctx ends, no further read starts; nor when the first maxFailed have all
+// failed, as their errors take memory, and the others would likely fail alike.
 func each[T any](ctx context.Context, n, window int, start func(i int) func() (T, error), done func(i int, value T) error) error {
 	errs := make([]error, n)
 	waits := make([]func() (T, error), n)
-	started := 0
+	started, failed := 0, 0
 	for i := range n {
-		for ; started < n && started < i+max(window, 1) && ctx.Err() == nil; started++ {
+		hopeless := failed == i && failed >= maxFailed
+		for ; started < n && started < i+max(window, 1) && ctx.Err() == nil && !hopeless; started++ {
 			waits[started] = startOne(started, start)
 		}
 		if i == started {
 			errs[i] = ctx.Err() // nothing more starts
 			break
 		}
-		errs[i] = finishOne(i, waits[i], done)
+		if errs[i] = finishOne(ctx, i, waits[i], done); errs[i] != nil {
+			failed++
+		}
 		waits[i] = nil
 	}
 	return fault.Join(errs)
 }
+
+// maxFailed is how many reads of a mount may fail with none that succeeds; a message names half
+// as many objects.
+const maxFailed = 100
 
 // startOne starts a read. A panic becomes the error for which its caller waits.
 func startOne[T any](i int, start func(i int) func() (T, error)) (wait func() (T, error)) {
@@ -112,27 +151,61 @@ func startOne[T any](i int, start func(i int) func() (T, error)) (wait func() (T
 	return start(i)
 }
 
-// finishOne waits for a read and passes on its answer.
-func finishOne[T any](i int, wait func() (T, error), done func(i int, value T) error) (err error) {
+// finishOne waits for a read and passes on its answer, unless the caller has left: answers that
+// are cached come all the same, and what is done with them takes time.
+func finishOne[T any](ctx context.Context, i int, wait func() (T, error), done func(i int, value T) error) (err error) {
 	defer fault.Recover(&err)
 	value, err := wait()
 	if err != nil {
 		return err
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
 	return done(i, value)
 }
 
+// renderings are the files that were rendered for one mount, by what they depend on: a class
+// may name one object thousands of times. Their paths are without the object's.
+type renderings map[rendering][]render.File
+
+type rendering struct {
+	object  request.Object // without path and mode
+	version string
+}
+
 // newPart renders the files of an object.
-func (s session) newPart(o item, value keyvault.Value) (part, error) {
-	files, err := render.Files(o.Object, value, s.Render)
-	if err != nil {
-		return part{}, err
+func (s session) newPart(ctx context.Context, o item, value keyvault.Value, known renderings) (part, error) {
+	p := part{version: Version{ID: o.id, Version: value.Version}, warning: s.valueWarning(o.Object, value)}
+	key := rendering{o.Object, value.Version}
+	key.object.Path, key.object.Mode = "", 0
+	files, ok := known[key]
+	if !ok {
+		var err error
+		if files, err = s.render(ctx, key.object, value); err != nil {
+			return part{}, err
+		}
+		known[key] = files
 	}
-	p := part{files: files, version: Version{ID: o.id, Version: value.Version}, warning: s.valueWarning(o.Object, value)}
-	for _, f := range files {
+	p.files = make([]render.File, len(files))
+	for i, f := range files {
+		p.files[i] = render.File{Path: o.Path + f.Path, Mode: o.Mode, Content: f.Content}
 		p.size += len(f.Content)
 	}
 	return p, nil
+}
+
+// render renders a value. What takes the processor for long waits for its turn, so that the
+// mounts of one namespace do not take it from all others.
+func (s session) render(ctx context.Context, o request.Object, value keyvault.Value) ([]render.File, error) {
+	if s.Processors != nil && value.Managed {
+		release, err := s.Processors.Acquire(ctx, fair.Tenant(ctx), 1)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	return render.Files(o, value, s.Render)
 }
 
 // object is the object of the class, as the vault names it.

@@ -43,10 +43,10 @@ func TestLinked(t *testing.T) {
 // that of a mount, from the outside in.
 var siblings = map[string][]string{
 	"cmd/akv-csi-provider": {"", "admin", "cloud", "entra", "keyvault", "kube", "plugin", "render", "server", "throttle", "tracing"},
-	"provider/plugin": {"", "admin", "cloud", "entra", "keyvault", "kube", "metrics", "server", "stats", "throttle",
+	"provider/plugin": {"", "admin", "cloud", "entra", "fair", "keyvault", "kube", "metrics", "server", "stats", "throttle",
 		"tracing", "transport"},
-	"provider/server":   {"", "fault", "request", "stats"},
-	"provider":          {"cloud", "entra", "fault", "keyvault", "kube", "render", "request"},
+	"provider/server":   {"", "fair", "fault", "request", "stats"},
+	"provider":          {"cloud", "entra", "fair", "fault", "keyvault", "kube", "render", "request"},
 	"provider/render":   {"fault", "keyvault", "pkcs12", "request"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
 	"provider/entra":    {"coalesce", "fault", "kube", "request", "throttle", "transport"},

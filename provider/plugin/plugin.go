@@ -18,6 +18,7 @@ import (
 	"akv-csi-provider/provider/admin"
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/kube"
 	"akv-csi-provider/provider/metrics"
@@ -109,6 +110,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 		return nil, errors.New("plugin: a positive concurrency is required, and a rotation TTL that is not negative")
 	}
 	mounter := cfg.Mounter
+	mounter.Memory, mounter.Processors = fair.New(volumeMemory), fair.New(int64(max(runtime.GOMAXPROCS(0), 2)))
 	agent := userAgent(cfg.Version, cfg.CustomUserAgent)
 	azure := cfg.Azure
 	if azure == nil {
@@ -187,6 +189,10 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	}
 	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: m.SignInAsked})
 }
+
+// volumeMemory bounds what mounts read at a time; with package server's bound of requests and
+// the size of an idle process it is what the memory limit of the manifests is made of.
+const volumeMemory = 64 << 20
 
 // userAgent names the plugin to Azure. The custom text may be anything; what an
 // HTTP header cannot contain is left out.

@@ -12,6 +12,7 @@ import (
 
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/server"
 )
 
 // slowVault does not answer for one vault until it is told.
@@ -37,108 +38,160 @@ func (s slowVault) Mount(ctx context.Context, req *request.Mount, _ time.Time) (
 	return &provider.Volume{Versions: []provider.Version{{ID: "secret/x", Version: "1"}}}, nil
 }
 
-func fromVault(name string) *v1alpha1.MountRequest {
-	return &v1alpha1.MountRequest{Permission: "420", Secrets: "{}", TargetPath: "/" + name, Attributes: `{"keyvaultName":"` + name + `","objects":"[{objectName: x, objectType: secret}]","csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"n"}`}
+func fromVault(vault, namespace string) *v1alpha1.MountRequest {
+	return &v1alpha1.MountRequest{Permission: "420", Secrets: "{}", TargetPath: "/" + vault, Attributes: `{"keyvaultName":"` + vault +
+		`","objects":"[{objectName: x, objectType: secret}]","csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"` + namespace + `"}`}
 }
 
-// Places with all of a mount's time are had again when they are free, also in a crowd.
-func TestPatienceIsHadAgain(t *testing.T) {
-	const patient, impatient = 48, 10
-	vault := slowVault{make(chan question, patient+impatient)}
-	cfg := config(t, vault)
+// crowd mounts many volumes of a vault that does not answer.
+type crowd struct {
+	t      *testing.T
+	ctx    context.Context
+	client v1alpha1.CSIDriverProviderClient
+	vault  slowVault
+	ended  chan error
+}
+
+func newCrowd(t *testing.T) *crowd {
+	t.Helper()
+	c := &crowd{t: t, vault: slowVault{make(chan question, 256)}, ended: make(chan error, 256)}
+	cfg := config(t, c.vault)
 	cfg.MountTimeout = time.Minute
 	start(t, cfg)
-	client := dial(t, cfg.Socket)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // the places of the impatient are free again later
-	defer cancel()
-	ended := make(chan error, patient+impatient+1)
-	mount := func() question {
-		t.Helper()
+	c.client = dial(t, cfg.Socket)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	c.ctx = ctx
+	return c
+}
+
+func (c *crowd) mount(n int, namespace string) {
+	for range n {
 		go func() {
-			_, err := client.Mount(context.WithoutCancel(ctx), fromVault("evil"))
-			ended <- err
+			_, err := c.client.Mount(c.ctx, fromVault("evil", namespace))
+			c.ended <- err
 		}()
+	}
+}
+
+// running waits until so many mounts more have reached the vault, and returns how many of
+// them have more time than others in a crowd.
+func (c *crowd) running(n int) (long int, last question) {
+	c.t.Helper()
+	for i := range n {
 		select {
-		case q := <-vault.asked:
-			return q
-		case <-ctx.Done():
-			t.Fatal("no place is free")
-			return question{}
+		case last = <-c.vault.asked:
+			if last.left > 5*time.Second {
+				long++
+			}
+		case <-c.ctx.Done():
+			c.t.Fatalf("%d of %d mounts run", i, n)
 		}
 	}
-	var first question
-	for i := range patient + impatient {
-		q := mount()
-		if i == 0 {
-			first = q
-		}
-		if long := q.left > 5*time.Second; long != (i < patient) {
-			t.Fatalf("mount %d has %s", i, q.left)
-		}
+	return long, last
+}
+
+// A namespace whose vault does not answer has at most three quarters of the places, and of
+// those with the whole time of a mount. Another one mounts at once, with all of its time.
+func TestNamespaceLeavesPlaces(t *testing.T) {
+	c := newCrowd(t)
+	c.mount(128, "shop")
+	if long, _ := c.running(72); long != 36 {
+		t.Errorf("%d mounts have all of the time, want 36", long)
+	}
+	before := time.Now()
+	if _, err := c.client.Mount(c.ctx, fromVault("good", "bank")); err != nil || time.Since(before) > 2*time.Second {
+		t.Errorf("the other namespace waited for %s: %v", time.Since(before), err)
+	}
+	if len(c.vault.asked) > 0 {
+		t.Errorf("%d mounts of the first run beyond their share", len(c.vault.asked))
+	}
+	c.mount(1, "bank")
+	if long, _ := c.running(1); long != 1 {
+		t.Error("the other namespace has not all of the time")
+	}
+}
+
+// Places with the whole time of a mount are reused when they are free.
+func TestLongPlacesAreReused(t *testing.T) {
+	c := newCrowd(t)
+	c.mount(1, "shop")
+	_, first := c.running(1)
+	c.mount(40, "shop")
+	if long, _ := c.running(40); long != 35 {
+		t.Errorf("%d mounts have all of the time, want 35 more", long)
 	}
 	close(first.answer)
-	if err := <-ended; err != nil {
+	if err := <-c.ended; err != nil {
 		t.Fatal(err)
 	}
-	if q := mount(); q.left <= 5*time.Second {
-		t.Errorf("a mount after that has %s", q.left)
+	c.mount(1, "shop")
+	if long, _ := c.running(1); long != 1 {
+		t.Error("the place is not free again")
 	}
 }
 
-// A pod with more volumes than there are places, of a vault that does not answer, keeps
-// others out for some seconds and not for as long as a mount may take; the first of them
-// have all of that time.
-func TestOnePodTakesNotAllPlaces(t *testing.T) {
+// What has no place waits, and has one as soon as another mount's time in a crowd is over.
+func TestCrowdPasses(t *testing.T) {
 	t.Parallel() // it waits for 5 s
-	const places, patient, volumes = 96, 48, 128
-	vault := slowVault{make(chan question, volumes)}
-	cfg := config(t, vault)
-	cfg.MountTimeout = time.Minute
-	start(t, cfg)
-	client := dial(t, cfg.Socket)
-	if _, err := client.Mount(t.Context(), fromVault("good")); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	failed := make(chan error, volumes)
-	for range volumes {
-		go func() {
-			_, err := client.Mount(ctx, fromVault("evil"))
-			failed <- err
-		}()
-	}
-	mine, stop := context.WithTimeout(t.Context(), 20*time.Second)
-	defer stop()
-	asked := func(n int) {
-		t.Helper()
-		for begun := range n {
-			select {
-			case <-vault.asked:
-			case <-mine.Done():
-				t.Fatalf("%d mounts are under way", begun)
-			}
-		}
-	}
-	asked(places)
-	if len(vault.asked) > 0 {
-		t.Errorf("more than %d mounts are under way", places)
-	}
-	if _, err := client.Mount(mine, fromVault("good")); err != nil {
-		t.Errorf("another pod's mount: %v", err)
-	}
-	asked(volumes - places)
-	for range places - patient {
+	c := newCrowd(t)
+	c.mount(100, "shop")
+	_, _ = c.running(72)
+	for range 100 - 36 { // all but those with the whole time, or that waited for a place for too long
 		select {
-		case err := <-failed:
+		case err := <-c.ended:
 			if status.Code(err) != codes.FailedPrecondition || !strings.HasSuffix(status.Convert(err).Message(), "[Timeout]") {
 				t.Errorf("got %v", err)
 			}
-		case <-mine.Done():
-			t.Fatal("the places were not free again")
+		case <-c.ctx.Done():
+			t.Fatal("the places are not free again")
 		}
 	}
-	if len(failed) > 0 {
-		t.Errorf("%d mounts more than those ended", len(failed))
+	if len(c.ended) > 0 {
+		t.Errorf("%d mounts more than those ended", len(c.ended))
+	}
+}
+
+// A request above the bound is not read.
+func TestLargeRequest(t *testing.T) {
+	c := newCrowd(t)
+	req := fromVault("good", "shop")
+	req.Secrets = `{"x":"` + strings.Repeat("x", 640<<10) + `"}`
+	if _, err := c.client.Mount(c.ctx, req); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("got %.200v", err)
+	}
+	if _, err := c.client.Mount(c.ctx, fromVault("good", "shop")); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// Requests that take much memory run one after the other, and small ones beside them.
+func TestLargeRequestsWait(t *testing.T) {
+	c := newCrowd(t)
+	large := fromVault("evil", "shop")
+	large.Secrets = `{"x":"` + strings.Repeat("x", 600<<10) + `"}`
+	for range 24 {
+		go func() { _, _ = c.client.Mount(c.ctx, large) }()
+	}
+	_, _ = c.running(15) // of 2.4 MB each, three quarters of 48 MiB
+	c.mount(1, "bank")
+	_, _ = c.running(1)
+	if n := len(c.vault.asked); n > 0 {
+		t.Errorf("%d large requests run beyond the bound", n)
+	}
+}
+
+// The namespace is that of kubelet, whatever a pod puts into its parameters.
+func TestNamespaceOf(t *testing.T) {
+	for attributes, want := range map[string]string{
+		`{"csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"shop"}`:                   "shop",
+		`{"a":"\"csi.storage.k8s.io/pod.namespace\":\"bank\"","csi.storage.k8s.io/pod.namespace":"shop"}`: "shop",
+		`{"a":"x\\","csi.storage.k8s.io/pod.namespace":"shop"}`:                                           "shop",
+		`{"keyvaultName":"contoso"}`: "",
+		``:                           "",
+	} {
+		if got := server.NamespaceOf(attributes); got != want {
+			t.Errorf("%s: got %q, want %q", attributes, got, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/stats"
@@ -24,15 +25,22 @@ func (s *Server) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.V
 // an error whose status says what to fix.
 func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
 	start := time.Now()
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
 	ctx, stats := stats.Begin(ctx)
-	req, err := s.parse(in)
+	ctx, leave, err := s.admission.enter(ctx, in)
+	defer leave()
+	req := &request.Mount{Pod: request.Pod{Namespace: fair.Tenant(ctx)}}
+	if err == nil {
+		req, err = s.parse(in)
+	}
+	in.Attributes, in.Secrets = "", "" // what they contain is in req, and they may be large
 	id := volumeOf(in, req)
 	previous := s.previous(id, in)
 	var resp response
 	if err == nil {
 		resp, err = s.mount(ctx, req, previous.ended)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = s.admission.explain(err)
 	}
 	rep := report{rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
@@ -60,26 +68,11 @@ func (s *Server) mount(ctx context.Context, req *request.Mount, lastEnd time.Tim
 	if err != nil {
 		return response{}, err
 	}
+	if volume.Release != nil {
+		callOf(ctx).after(volume.Release)
+	}
 	s.logWarnings(req, volume.ClassWarnings)
 	return newResponse(volume, s.cfg.MaxResponseBytes)
-}
-
-// limit bounds a mount by the plugin's own timeout and, if the caller's deadline is earlier,
-// by a little less than that: kubelet reports its own deadline with a bare DeadlineExceeded,
-// so our answer must come first. Call the returned function when the mount has ended.
-func (s *Server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	timeout, leave := s.cfg.MountTimeout, func() { <-s.longSlots }
-	select {
-	case s.longSlots <- struct{}{}:
-	default:
-		timeout, leave = min(timeout, shortTimeout), func() {}
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline)
-		timeout = min(timeout, left-min(left/10, time.Second))
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	return ctx, func() { cancel(); leave() }
 }
 
 // recovered turns a panic of another call than Mount into its error.

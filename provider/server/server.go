@@ -67,7 +67,8 @@ type Server struct {
 	failed    chan error                    // a listener that stopped by itself
 	volumes   *lru.Cache[volumeID, mounted] // the last successful mounts
 	parser    *request.Parser
-	longSlots chan struct{} // one element for each running mount with the whole MountTimeout
+	admission admission
+	endMounts context.CancelFunc // ends the running mounts
 
 	mu       sync.Mutex // guards what follows
 	socket   *socket    // that we listen on; nil before the first
@@ -78,16 +79,6 @@ type Server struct {
 // node. An evicted one is mounted as if for the first time.
 const maxVolumes = 8192
 
-// Bounds of running calls. Calls beyond maxCalls wait in the driver, where they take no
-// memory of this process. Only maxLongCalls at a time have the whole MountTimeout: volumes
-// whose vault does not answer cannot block all others for that long, since the slots of the
-// others are soon free again.
-const (
-	maxCalls     = 96
-	maxLongCalls = 48
-	shortTimeout = 5 * time.Second
-)
-
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {
 	if cfg.Socket == "" || cfg.Version == "" || cfg.Mounter == nil || cfg.Log == nil || cfg.Observe == nil ||
@@ -95,15 +86,18 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
 	volumes, _ := lru.New[volumeID, mounted](maxVolumes) // rejects only a size below 1
+	stopping, endMounts := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),
-		volumes: volumes, parser: request.NewParser(), longSlots: make(chan struct{}, maxLongCalls),
+		volumes: volumes, parser: request.NewParser(), admission: newAdmission(cfg.MountTimeout, stopping), endMounts: endMounts,
 	}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
 		grpc.ChainUnaryInterceptor(interceptors...),
 		grpc.WaitForHandlers(true),
 		grpc.MaxConcurrentStreams(maxCalls),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.StatsHandler(ends{}),
 	)
 	v1alpha1.RegisterCSIDriverProviderServer(s.grpc, s)
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
@@ -176,16 +170,19 @@ func (s *Server) serve(l net.Listener) {
 	}
 }
 
-// stop removes the socket, waits at most the grace period for running calls, and then ends
-// them.
+// stop removes the socket and waits at most the grace period for running calls. Before it
+// ends them, it ends their mounts, so that each has an answer of its own: gRPC would send
+// Unavailable, one of the codes that must not be sent; see final.
 func (s *Server) stop(grace time.Duration) {
 	s.mu.Lock()
 	s.stopping = true
 	s.socket.remove()
 	s.mu.Unlock()
 	s.health.Shutdown()
-	timer := time.AfterFunc(grace, s.grpc.Stop)
-	defer timer.Stop()
+	mounts := time.AfterFunc(grace-min(grace/2, time.Second), s.endMounts)
+	defer mounts.Stop()
+	calls := time.AfterFunc(grace, s.grpc.Stop)
+	defer calls.Stop()
 	s.grpc.GracefulStop()
 }
 

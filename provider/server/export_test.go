@@ -1,0 +1,4 @@
+package server
+
+// NamespaceOf is namespaceOf, for tests.
+var NamespaceOf = namespaceOf
