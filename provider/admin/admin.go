@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -21,7 +22,9 @@ import (
 
 // Config says what is served where; a port of 0 turns a part off.
 type Config struct {
-	// HealthPort, on all addresses of the host: kubelet's probes come to the
+	// BindAddress is the IP address of the health check and the metrics; "" for all addresses.
+	BindAddress string
+	// HealthPort is on all addresses of the host by default: kubelet's probes come to the
 	// node's address when the pod uses the host's network.
 	HealthPort    int
 	HealthPath    string // such as "/healthz"; required with HealthPort
@@ -31,7 +34,7 @@ type Config struct {
 	// required with HealthPort. It must not block.
 	Ready func(context.Context) error
 
-	MetricsPort int // on all addresses, at /metrics
+	MetricsPort int // at /metrics
 	Metrics     http.Handler
 
 	PprofPort int // on loopback only: profiles show memory
@@ -44,6 +47,8 @@ const ReadyPath = "/readyz"
 // request can ask for.
 func (c Config) check() error {
 	switch {
+	case !ValidAddress(c.BindAddress):
+		return fmt.Errorf("admin: %q is not an IP address", c.BindAddress)
 	case c.HealthPort != 0 && (c.HealthTimeout <= 0 || c.Healthy == nil || c.Ready == nil):
 		return errors.New("admin: a health check needs a timeout and something to ask")
 	case c.HealthPort != 0 && !ValidPath(c.HealthPath):
@@ -61,6 +66,12 @@ func ValidPath(p string) bool {
 	return path.IsAbs(p) && (p == clean || p == clean+"/") && !strings.ContainsAny(p, " \t\r\n{}?#")
 }
 
+// ValidAddress reports whether the address is an IP address, or "" for all.
+func ValidAddress(address string) bool {
+	_, err := netip.ParseAddr(address)
+	return address == "" || err == nil
+}
+
 // Listener is what Listen has bound; Run serves it.
 type Listener struct{ parts []part }
 
@@ -76,7 +87,7 @@ func Listen(cfg Config) (*Listener, error) {
 		return nil, err
 	}
 	l := new(Listener)
-	add := func(what, host string, port int, timeout time.Duration, mux *http.ServeMux) {
+	add := func(what, host string, port int, timeout time.Duration, handler http.Handler) {
 		if err != nil {
 			return
 		}
@@ -85,21 +96,24 @@ func Listen(cfg Config) (*Listener, error) {
 			err = fmt.Errorf("port of %s: %w", what, err)
 			return
 		}
-		l.parts = append(l.parts, part{bound, &http.Server{
-			Handler:        mux,
-			ReadTimeout:    5 * time.Second,
-			WriteTimeout:   timeout, // from the end of the request's header
-			IdleTimeout:    time.Minute,
-			MaxHeaderBytes: 16 << 10,
-		}})
+		server := &http.Server{
+			ReadHeaderTimeout: 2 * time.Second,
+			ReadTimeout:       5 * time.Second,
+			WriteTimeout:      timeout, // from the end of the request's header
+			MaxHeaderBytes:    4 << 10,
+		}
+		newConnections().guard(server, handler)
+		// Without it, clients could occupy connections with one request after another.
+		server.SetKeepAlivesEnabled(false)
+		l.parts = append(l.parts, part{bound, server})
 	}
 	if cfg.HealthPort != 0 {
-		add("the health check", "", cfg.HealthPort, cfg.HealthTimeout+5*time.Second, healthMux(cfg))
+		add("the health check", cfg.BindAddress, cfg.HealthPort, cfg.HealthTimeout+5*time.Second, withoutBody(healthMux(cfg)))
 	}
 	if cfg.MetricsPort != 0 {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", cfg.Metrics)
-		add("the metrics", "", cfg.MetricsPort, 30*time.Second, mux)
+		add("the metrics", cfg.BindAddress, cfg.MetricsPort, 10*time.Second, withoutBody(mux))
 	}
 	if cfg.PprofPort != 0 {
 		add("the profiles", "127.0.0.1", cfg.PprofPort, 0, pprofMux()) // a profile may take any time

@@ -73,9 +73,10 @@ func (m *Metrics) counter(name, help, label string, values ...string) *prometheu
 	return c
 }
 
-// Handler serves the metrics in Prometheus' formats.
+// Handler serves the metrics in Prometheus' formats. It answers 503 to more than two requests
+// at a time: each of them takes some hundred kilobytes.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 5 * time.Second})
 }
 
 // Interceptor counts gRPC calls.

@@ -23,6 +23,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -393,4 +394,42 @@ func TestOddStatuses(t *testing.T) {
 	if len(codes) != 2 || !codes["other"] || !codes["200"] {
 		t.Errorf("codes %v", codes)
 	}
+}
+
+// Anybody who reaches the port may ask, and each request at the same time takes memory.
+func TestRequestsAtATime(t *testing.T) {
+	m := metrics.New("1.2.3")
+	asked, release := make(chan struct{}), make(chan struct{})
+	m.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "slow"}, func() float64 {
+		asked <- struct{}{}
+		<-release
+		return 1
+	}))
+	handler := m.Handler()
+	request := func() int {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		return recorder.Code
+	}
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			if code := request(); code != http.StatusOK {
+				t.Errorf("got %d", code)
+			}
+		})
+		<-asked
+	}
+	third := make(chan int, 1)
+	group.Go(func() { third <- request() })
+	select {
+	case code := <-third:
+		if code != http.StatusServiceUnavailable {
+			t.Errorf("the third: got %d", code)
+		}
+	case <-asked:
+		t.Error("the third is collected too")
+	}
+	close(release)
+	group.Wait()
 }
