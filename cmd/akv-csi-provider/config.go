@@ -23,6 +23,7 @@ type config struct {
 	endpoint string // flag; see socket
 	socket   string // path of the unix socket
 
+	bindAddress    string
 	healthzPort    int
 	healthzPath    string
 	healthzTimeout time.Duration
@@ -69,10 +70,11 @@ func (c *config) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("akv-csi-provider", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // errors are returned and reported once
 	f.StringVar(&c.endpoint, "endpoint", "unix:///tmp/azure.sock", "`URL` of the unix socket to serve the CSI driver on")
-	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check, on all addresses; 0 turns it off")
+	f.StringVar(&c.bindAddress, "bind-address", "", "IP `address` of the health check and the metrics; all addresses if empty")
+	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check; 0 turns it off")
 	f.StringVar(&c.healthzPath, "healthz-path", "/healthz", "`path` of the health check")
 	f.DurationVar(&c.healthzTimeout, "healthz-timeout", 5*time.Second, "how long a health check may take")
-	f.IntVar(&c.metricsPort, "prometheus-port", 8898, "`port` of /metrics, on all addresses; 0 turns it off")
+	f.IntVar(&c.metricsPort, "prometheus-port", 8898, "`port` of /metrics; 0 turns it off")
 	f.StringVar(&c.metricsBackend, "metrics-backend", "prometheus", "kind of metrics; prometheus is the only one")
 	f.BoolVar(&c.enablePprof, "enable-pprof", false, "serve profiles on the loopback address")
 	f.IntVar(&c.pprofPort, "pprof-port", 6060, "`port` of the profiles")
@@ -178,6 +180,9 @@ func (c *config) check() error {
 	}
 	if c.enablePprof && c.pprofPort == 0 {
 		return errors.New("--pprof-port=0: give a port with --enable-pprof")
+	}
+	if !admin.ValidAddress(c.bindAddress) {
+		return fmt.Errorf("--bind-address=%q: not an IP address", c.bindAddress)
 	}
 	if !admin.ValidPath(c.healthzPath) {
 		return fmt.Errorf("--healthz-path=%q: not a path", c.healthzPath)

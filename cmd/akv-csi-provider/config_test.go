@@ -18,6 +18,9 @@ func TestFlags(t *testing.T) {
 		{"endpoint", "unix:///provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
 		{"endpoint", "unix://provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
 		{"endpoint", "UNIX:////provider/azure.sock", func(c *config) bool { return c.socket == "/provider/azure.sock" }},
+		{"bind-address", "", func(c *config) bool { return c.bindAddress == "" }},
+		{"bind-address", "127.0.0.1", func(c *config) bool { return c.bindAddress == "127.0.0.1" }},
+		{"bind-address", "::1", func(c *config) bool { return c.bindAddress == "::1" }},
 		{"healthz-port", "8080", func(c *config) bool { return c.healthzPort == 8080 }},
 		{"healthz-port", "0", func(c *config) bool { return c.healthzPort == 0 }},
 		{"healthz-path", "/live", func(c *config) bool { return c.healthzPath == "/live" }},
@@ -74,7 +77,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.socket != "/tmp/azure.sock" || got.healthzPort != 8989 || got.healthzPath != "/healthz" || got.healthzTimeout != 5*time.Second ||
+	if got.socket != "/tmp/azure.sock" || got.bindAddress != "" || got.healthzPort != 8989 || got.healthzPath != "/healthz" || got.healthzTimeout != 5*time.Second ||
 		got.metricsPort != 8898 || !strings.EqualFold(got.metricsBackend, "prometheus") || got.enablePprof || got.pprofPort != 6060 ||
 		got.logJSON || got.verbosity != 0 || got.cloudName != "AzurePublicCloud" || got.customUserAgent != "" || got.showVersion {
 		t.Errorf("not those of the replaced provider: %+v", got)
@@ -168,6 +171,8 @@ var bad = []struct {
 	{[]string{"--endpoint="}, []string{"--endpoint", `""`}},
 	{[]string{"--endpoint=unix://"}, []string{"--endpoint", "unix://"}},
 	{[]string{"--endpoint=/provider/azure.sock"}, []string{"--endpoint", "/provider/azure.sock"}},
+	{[]string{"--bind-address=localhost"}, []string{"--bind-address", `"localhost"`, "IP address"}},
+	{[]string{"--bind-address=127.0.0.1:80"}, []string{"--bind-address", "127.0.0.1:80"}},
 	{[]string{"--healthz-port=65536"}, []string{"--healthz-port", "65536"}},
 	{[]string{"--healthz-port=-1"}, []string{"--healthz-port", "-1"}},
 	{[]string{"--healthz-port=http"}, []string{"healthz-port", `"http"`}},

@@ -83,7 +83,8 @@ func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin
 			ShutdownGrace: plugin.ShutdownGrace, SocketCheck: plugin.SocketCheck,
 		},
 		Admin: admin.Config{
-			HealthPort: cfg.healthzPort, HealthPath: cfg.healthzPath, HealthTimeout: cfg.healthzTimeout,
+			BindAddress: cfg.bindAddress,
+			HealthPort:  cfg.healthzPort, HealthPath: cfg.healthzPath, HealthTimeout: cfg.healthzTimeout,
 			MetricsPort: cfg.metricsPort,
 		},
 		Mounter: provider.Mounter{

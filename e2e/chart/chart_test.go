@@ -176,6 +176,8 @@ func TestRefused(t *testing.T) {
 		{"mountTimeout=50", "mountTimeout"},
 		{"linux.healthzPort=70000", "healthzPort"},
 		{"linux.metricsAddr=8898", "metricsAddr"},
+		{"linux.bindAddress=localhost", "bindAddress"},
+		{"hostNetwork=false,linux.bindAddress=127.0.0.1", "only with hostNetwork"},
 		{"identityModes={pod-identity}", "identityModes"},
 		{"networkPolicy.enabled=true", "hostNetwork=false"},
 		{"linux.image.repository=", "linux.image.repository: name the image"},
@@ -336,6 +338,19 @@ func TestContainer(t *testing.T) {
 		}
 		if len(pod.Volumes) != 1 || pod.Volumes[0].HostPath.Path != "/var/run/secrets-store-csi-providers" || c.VolumeMounts[0].MountPath != "/provider" {
 			t.Errorf("%s: volumes %v at %v", file, pod.Volumes, c.VolumeMounts)
+		}
+	}
+}
+
+// Where the plugin listens on one address, the probes go there.
+func TestProbeHost(t *testing.T) {
+	for file, want := range map[string]string{"testdata/plain.golden": "", "testdata/everything.golden": "127.0.0.1"} {
+		sets, _ := objects(t, file)
+		for name, set := range sets {
+			c := set.Spec.Template.Spec.Containers[0]
+			if l, r := c.LivenessProbe.HTTPGet.Host, c.ReadinessProbe.HTTPGet.Host; l != want || r != want {
+				t.Errorf("%s: %s: probes of %q and %q, want %q", file, name, l, r, want)
+			}
 		}
 	}
 }

@@ -49,6 +49,7 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
 {{- define "akv.args" -}}
 {{- $v := .root.Values -}}
 {{- $flags := dict
+  "bind-address" .os.bindAddress
   "cache-max-bytes" $v.cacheMaxBytes
   "cloud-env-dirs" $v.cloudEnvDirs
   "cloud-name" $v.cloudName
@@ -118,6 +119,20 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
 {{- with .os.env }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Where kubelet's probes go: to the pod's address by default. A loopback address is the node's
+only in the node's network. What "$(NODE_IP)" stands for is the pod's address. */}}
+{{- define "akv.probeHost" -}}
+{{- $address := .os.bindAddress | default "" -}}
+{{- if or (hasPrefix "127." $address) (eq "::1" $address) -}}
+{{- if not (and .root.Values.hostNetwork (eq .name "linux")) -}}
+{{- fail (printf "%s.bindAddress=%s: the probes reach a loopback address only with hostNetwork" .name $address) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or (hasPrefix "$" $address) (has $address (list "0.0.0.0" "::"))) -}}
+{{- $address -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "akv.daemonset" -}}
@@ -194,6 +209,9 @@ spec:
             httpGet:
               path: {{ .os.healthzPath }}
               port: healthz
+              {{- with include "akv.probeHost" . }}
+              host: {{ . | quote }}
+              {{- end }}
             initialDelaySeconds: 5
             periodSeconds: 30
             timeoutSeconds: 10
@@ -202,6 +220,9 @@ spec:
             httpGet:
               path: /readyz
               port: healthz
+              {{- with include "akv.probeHost" . }}
+              host: {{ . | quote }}
+              {{- end }}
             periodSeconds: 5
             timeoutSeconds: 10
           {{- end }}
