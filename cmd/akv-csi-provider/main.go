@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 )
@@ -36,11 +37,30 @@ func start(ctx context.Context, args []string) int {
 		fmt.Println(versionLine())
 		return 0
 	}
+	if err := checkDebug(os.Getenv("GODEBUG")); err != nil {
+		complain(err)
+		return 1
+	}
 	if err := run(ctx, cfg, os.Stderr); err != nil {
 		complain(err)
 		return 1
 	}
 	return 0
+}
+
+// http2Debug is a setting of GODEBUG as net/http and golang.org/x/net/http2 recognize it: with
+// any text before it.
+var http2Debug = regexp.MustCompile(`http2debug=([^,]*)`)
+
+// checkDebug refuses a GODEBUG with which Go prints the headers and bodies of all HTTP/2
+// requests to standard error, and so tokens, client secrets and the values of secrets.
+func checkDebug(godebug string) error {
+	for _, setting := range http2Debug.FindAllStringSubmatch(godebug, -1) {
+		if setting[1] != "0" {
+			return fmt.Errorf("GODEBUG contains %s, which prints tokens and secrets to the log; remove it", setting[0])
+		}
+	}
+	return nil
 }
 
 // complain reports an error in one line, whatever the argument it quotes: those

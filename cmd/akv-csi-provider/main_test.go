@@ -89,3 +89,26 @@ func TestExitCannotRun(t *testing.T) {
 		t.Errorf("the file at the socket's path: %v", err)
 	}
 }
+
+// Go's own debugging of HTTP/2 prints tokens and secrets.
+func TestExitHTTP2Debug(t *testing.T) {
+	t.Setenv("GODEBUG", "gctrace=0,http2debug=2")
+	r := execute(t, "--endpoint=unix://"+filepath.Join(socketDir(t), "azure.sock"), "--healthz-port=0", "--prometheus-port=0")
+	if r.code != 1 || r.stdout != "" || lines(r.stderr) != 1 || !strings.HasPrefix(r.stderr, "akv-csi-provider: ") ||
+		!strings.Contains(r.stderr, "GODEBUG") || !strings.Contains(r.stderr, "http2debug=2") || !strings.Contains(r.stderr, "tokens and secrets") {
+		t.Errorf("got %+v", r)
+	}
+	if r := execute(t, "--version"); r.code != 0 {
+		t.Errorf("--version: got %+v", r)
+	}
+	for _, godebug := range []string{"http2debug=1", "http2debug=0,http2debug=1", "xhttp2debug=2", "http2debug=", "http2debug=10"} {
+		if checkDebug(godebug) == nil {
+			t.Errorf("%s was accepted", godebug)
+		}
+	}
+	for _, godebug := range []string{"", "http2debug=0", "http2client=0,http2debug=0,netdns=go", "http2debug"} {
+		if err := checkDebug(godebug); err != nil {
+			t.Errorf("%s: %v", godebug, err)
+		}
+	}
+}
