@@ -25,7 +25,7 @@ type socket struct {
 
 // listen creates the socket at path, replacing one that no process serves.
 func listen(path string) (*socket, error) {
-	unlock, err := lockFolder(path)
+	unlock, err := lockPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -82,7 +82,7 @@ func (s *socket) remove() {
 	if !s.inPlace() {
 		return
 	}
-	unlock, err := lockFolder(s.path)
+	unlock, err := lockPath(s.path)
 	if err != nil {
 		return // another process is about to replace it
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,55 @@ func TestStartsAtOnce(t *testing.T) {
 		group.Wait()
 		if n := serving.Load(); n != 1 {
 			t.Fatalf("%d of 3 serve the socket", n)
+		}
+	}
+}
+
+// Another user's process can open the folder, and so lock it, but not our lock.
+func TestLockIsPrivate(t *testing.T) {
+	cfg := config(t, failing{})
+	folder, err := os.Open(filepath.Dir(cfg.Socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(filepath.Dir(cfg.Socket), "."+filepath.Base(cfg.Socket)+".lock")
+	if err := os.WriteFile(lock, nil, 0o600); err != nil { // as a killed process leaves it
+		t.Fatal(err)
+	}
+	_, stop := start(t, cfg)
+	answers(t, cfg.Socket, "1.2.3")
+	stop()
+	if left, err := os.ReadDir(filepath.Dir(cfg.Socket)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A file at the lock's path that others can open, or a link, is not used.
+func TestForeignLock(t *testing.T) {
+	for name, place := range map[string]func(lock string) error{
+		"readable": func(lock string) error { return os.WriteFile(lock, nil, 0o644) },
+		"folder":   func(lock string) error { return os.Mkdir(lock, 0o700) },
+		"link":     func(lock string) error { return os.Symlink("/dev/null", lock) },
+		"FIFO":     func(lock string) error { return syscall.Mkfifo(lock, 0o600) },
+	} {
+		cfg := config(t, failing{})
+		lock := filepath.Join(filepath.Dir(cfg.Socket), "."+filepath.Base(cfg.Socket)+".lock")
+		if err := place(lock); err != nil {
+			t.Fatal(err)
+		}
+		srv, err := server.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.Run(t.Context()); err == nil || !strings.Contains(err.Error(), lock) {
+			t.Errorf("%s: got %v, want an error that names the lock", name, err)
+		}
+		if _, err := os.Lstat(lock); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,22 +47,55 @@ func bind(path string) (_ net.Listener, err error) {
 	return l, nil
 }
 
-// lockFolder locks out other plugins that start or stop while a socket is checked and
-// replaced or removed: another process could begin to serve it in between. It returns
-// errServed while another process has the lock.
-func lockFolder(socket string) (unlock func(), err error) {
-	folder, err := os.Open(filepath.Dir(socket))
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = folder.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errServed
+// lockPath locks out other plugins that start or stop while a socket is checked and replaced or
+// removed: another process could begin to serve it in between. It returns errServed while
+// another process has the lock.
+//
+// The lock is that of a file that others cannot open, as any process that can open a file or
+// folder can lock it. The file exists only while it is locked, or after a crash.
+func lockPath(socket string) (unlock func(), err error) {
+	path := filepath.Join(filepath.Dir(socket), "."+filepath.Base(socket)+".lock")
+	for {
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
 		}
-		return nil, fmt.Errorf("lock %s: %w", folder.Name(), err)
+		current, err := lockFile(file, path)
+		if current {
+			return func() {
+				_ = os.Remove(path)
+				_ = file.Close() // which ends the lock
+			}, nil
+		}
+		_ = file.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
-	return func() { _ = folder.Close() }, nil // which ends the lock
+}
+
+// lockFile locks a file that was opened at the path. It returns false without an error if the
+// process that had the lock has removed the file.
+func lockFile(file *os.File, path string) (current bool, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() || info.Mode()&^0o600 != 0 {
+		return false, fmt.Errorf("%s is not a file of this process's user with mode 0600; remove it", path)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, errServed
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock %s: %w", path, err)
+	}
+	there, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(info, there), err
 }
 
 func isStale(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

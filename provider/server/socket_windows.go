@@ -25,7 +25,7 @@ func bind(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// lockFolder does nothing: here a DaemonSet runs one plugin on a node at a time.
-func lockFolder(string) (unlock func(), err error) { return func() {}, nil }
+// lockPath does nothing: here a DaemonSet runs one plugin on a node at a time.
+func lockPath(string) (unlock func(), err error) { return func() {}, nil }
 
 func isStale(err error) bool { return errors.Is(err, windows.WSAECONNREFUSED) }
