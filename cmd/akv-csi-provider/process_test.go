@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -240,6 +241,42 @@ func TestProcessPprof(t *testing.T) {
 		if !strings.HasPrefix(line, `{"time":`) || !strings.HasSuffix(line, "}\n") {
 			t.Errorf("no JSON: %q", line)
 		}
+	}
+}
+
+// A standard error that nobody reads blocks neither mounts nor the end.
+func TestProcessLogNotRead(t *testing.T) {
+	socket := filepath.Join(socketDir(t), "azure.sock")
+	port := freePorts(t, 1)[0]
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	cmd := exec.CommandContext(t.Context(), binary, "--endpoint=unix://"+socket, "--healthz-port=0", fmt.Sprintf("--prometheus-port=%d", port))
+	cmd.Stderr = writer
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = writer.Close()
+	driver := dial(t, socket)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	attributes := `{"keyvaultName":"` + strings.Repeat("x", 10_000) + `","csi.storage.k8s.io/pod.name":"` + strings.Repeat("p", 2000) + `"}`
+	for i := range 1000 {
+		_, err := driver.Mount(ctx, &v1alpha1.MountRequest{Attributes: attributes, Secrets: "null", Permission: "420", TargetPath: "/t"})
+		if code := status.Code(err); code != codes.InvalidArgument {
+			t.Fatalf("mount %d: %.500v", i, err)
+		}
+	}
+	if _, body := fetch(t, port, "/metrics"); !strings.Contains(body, "\nakv_csi_log_lines_dropped_total ") || strings.Contains(body, "\nakv_csi_log_lines_dropped_total 0\n") {
+		t.Error("the metrics do not count the lines that were dropped")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 

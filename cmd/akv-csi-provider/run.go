@@ -35,7 +35,8 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	if _, err := x509.SystemCertPool(); err != nil {
 		return fmt.Errorf("read the CAs to trust: %w", err)
 	}
-	log := newLogger(cfg, out)
+	log, queue := newLog(cfg, out)
+	defer queue.stop()
 	if len(cfg.ignored) > 0 {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
@@ -44,7 +45,9 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 		return err
 	}
 	defer traces.Stop()
-	p, err := plugin.New(pluginConfig(cfg, log, traces))
+	parts := pluginConfig(cfg, log, traces)
+	parts.LogLinesDropped = queue.dropped.Load
+	p, err := plugin.New(parts)
 	if err != nil {
 		return err
 	}

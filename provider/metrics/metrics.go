@@ -79,6 +79,13 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 5 * time.Second})
 }
 
+// CountDroppedLogLines adds a counter of which read returns the value. Call it once.
+func (m *Metrics) CountDroppedLogLines(read func() uint64) {
+	promauto.With(m.registry).NewCounterFunc(prometheus.CounterOpts{
+		Name: "akv_csi_log_lines_dropped_total", Help: "Lines of the log that were dropped because standard error was not read in time.",
+	}, func() float64 { return float64(read()) })
+}
+
 // Interceptor counts gRPC calls.
 func (m *Metrics) Interceptor() grpc.UnaryServerInterceptor { return m.grpc.UnaryServerInterceptor() }
 

@@ -37,6 +37,7 @@ type Config struct {
 	Version         string // of the plugin, as semantic version without "v"
 	CustomUserAgent string // added to the plugin's own
 	Log             *slog.Logger
+	LogLinesDropped func() uint64    // since the start; nil if none are ever
 	Tracing         *tracing.Tracing // nil traces nothing
 
 	Server  server.Config
@@ -73,6 +74,9 @@ type Plugin struct {
 // New wires a plugin and binds the ports of its health check, metrics and profiles.
 func New(cfg Config) (*Plugin, error) {
 	m := metrics.New(cfg.Version)
+	if cfg.LogLinesDropped != nil {
+		m.CountDroppedLogLines(cfg.LogLinesDropped)
+	}
 	mounter, err := NewMounter(cfg, m)
 	if err != nil {
 		return nil, err
