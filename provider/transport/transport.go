@@ -5,19 +5,12 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"akv-csi-provider/provider/stats"
 )
@@ -27,11 +20,6 @@ import (
 const (
 	maxResponseBody   = 1 << 20
 	maxResponseHeader = 64 << 10
-	connectTimeout    = 10 * time.Second
-	idleTimeout       = 90 * time.Second
-	// Further connections to a host resume the TLS session of an earlier one (RFC 8446,
-	// section 2.2), which spares both sides half of a handshake.
-	maxSessions = 64 // hosts
 )
 
 // Client sends requests to Azure. It is safe for concurrent use.
@@ -41,52 +29,8 @@ type Client struct {
 	phase        Phase
 }
 
-// Base makes a connection pool. It honors HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR
-// as they are when it sends its first request, and opens at most maxConns connections to one
-// host (with HTTP/2 one serves all).
-func Base(maxConns int) *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		OnProxyConnectResponse: checkProxy,
-		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions)},
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           0, // the bound is per host
-		MaxIdleConnsPerHost:    maxConns,
-		MaxConnsPerHost:        maxConns,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxResponseHeader,
-		// Without pings, requests would go on over a connection that a firewall has dropped
-		// silently, until TCP closes it.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
-	}
-}
-
-// Direct makes a pool for the node's own metadata service, which speaks clear text: it uses no
-// proxy and reaches link-local and loopback addresses only.
-func Direct() *http.Transport {
-	const conns = 5 // what the service takes at a time ("How to use managed identities on a VM")
-	pool := Base(conns)
-	pool.Proxy, pool.OnProxyConnectResponse = nil, nil
-	pool.DialContext = (&net.Dialer{Timeout: nearTimeout, Control: onlyNear}).DialContext
-	return pool
-}
-
-// nearTimeout is enough for what is on the node, or is not there.
-const nearTimeout = 2 * time.Second
-
-var errFar = errors.New("neither a link-local nor a loopback address")
-
-// onlyNear is called with an address before it is dialled.
-func onlyNear(_, address string, _ syscall.RawConn) error {
-	if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLinkLocalUnicast() && !to.Addr().IsLoopback() {
-		return errFar
-	}
-	return nil
-}
-
-// New makes a Client over a pool such as [Base]. The user agent is put before the SDK's own.
+// New makes a Client over a pool such as [Base]. The user agent goes before the
+// SDK's own.
 func New(pool http.RoundTripper, userAgent string) *Client {
 	return &Client{roundTripper: pool, userAgent: userAgent}
 }
@@ -177,12 +121,4 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 		err = b.failed(err)
 	}
 	return n, err
-}
-
-// checkProxy makes a proxy's refusal a typed error; net/http reports it as text.
-func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &proxyRefusal{proxy: proxy.Host, status: resp.StatusCode}
 }

@@ -312,7 +312,7 @@ func TestConcurrentCallers(t *testing.T) {
 // The pool is bounded and heeds the environment.
 func TestBase(t *testing.T) {
 	pool := transport.Base(7)
-	if pool.MaxConnsPerHost != 7 || pool.MaxIdleConnsPerHost != 7 || pool.MaxIdleConns != 0 {
+	if pool.MaxConnsPerHost != 7 || pool.MaxIdleConnsPerHost != 7 || pool.MaxIdleConns != 14 {
 		t.Errorf("bounds: %d, %d, %d", pool.MaxConnsPerHost, pool.MaxIdleConnsPerHost, pool.MaxIdleConns)
 	}
 	if pool.Proxy == nil || pool.OnProxyConnectResponse == nil || pool.TLSHandshakeTimeout <= 0 || pool.MaxResponseHeaderBytes <= 0 || pool.IdleConnTimeout <= 0 {

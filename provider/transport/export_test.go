@@ -1,0 +1,4 @@
+package transport
+
+// NoFiles reports whether an error says that there is no file descriptor left.
+func NoFiles(err error) bool { return noFiles(err) }
