@@ -52,7 +52,7 @@ var siblings = map[string][]string{
 	"provider/entra":    {"coalesce", "fault", "kube", "request", "throttle", "transport"},
 	"provider/kube":     {"coalesce", "fault", "transport"},
 
-	"provider/transport": {"fault", "stats"}, // where all requests pass
+	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass
 	"provider/throttle":  {},
 	"provider/coalesce":  {},
 	"provider/request":   {"fault"},

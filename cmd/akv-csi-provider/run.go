@@ -104,7 +104,7 @@ func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin
 			Timeout: cfg.mountTimeout, Unshared: !cfg.shareReads,
 			CacheTTL: cfg.rotationTTL, CacheBytes: cfg.cacheBytes, StaleIfError: cfg.staleIfError,
 		},
-		Throttle: throttle.Config{Max: cfg.maxVaultConcurrency, Retries: cfg.retryMax, AttemptTimeout: plugin.AttemptTimeout},
+		Throttle: throttle.Config{Max: cfg.maxVaultConcurrency, Retries: cfg.retryMax},
 		Cluster:  newCluster(cfg),
 		// The variable is the one of AAD Pod Identity, which Azure's tools honor.
 		IMDSEndpoint: os.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"),

@@ -120,7 +120,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if azure == nil {
 		azure = transport.LimitFirstDials(transport.Base(cfg.Throttle.Max))
 	}
-	client := transport.New(m.Transport(azure), agent)
+	client := transport.New(m.Transport(azure), agent).Bounded(transport.MaxRequests(cfg.Throttle.Max))
 	var err error
 	if mounter.Vaults, err = newReader(cfg, client, m); err != nil {
 		return nil, err
@@ -217,7 +217,4 @@ const (
 	ShutdownGrace = 20 * time.Second
 	// SocketCheck is how soon a socket that was removed from its path is recreated.
 	SocketCheck = time.Second
-	// AttemptTimeout bounds a single request to Azure, so that a lost one does not take the
-	// whole time of a mount.
-	AttemptTimeout = 15 * time.Second
 )

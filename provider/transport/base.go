@@ -99,6 +99,11 @@ func noFiles(err error) bool {
 		ok && (strings.HasSuffix(dns.Err, syscall.EMFILE.Error()) || strings.HasSuffix(dns.Err, syscall.ENFILE.Error()))
 }
 
+// MaxRequests is how many requests to Azure may be under way in the process where maxConns
+// may be to one host: enough for several vaults and their sign-ins. It leaves half of the
+// file descriptors to the rest of the process.
+func MaxRequests(maxConns int) int { return atMost(max(320, 4*maxConns), maxFiles()/2) }
+
 // maxIdle bounds the idle connections of a pool.
 func maxIdle(maxConns int) int { return atMost(2*maxConns, maxFiles()/4) }
 

@@ -97,7 +97,7 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 		return permanent{e}
 	case errors.Is(err, errTooLong), errors.Is(err, errNotHTTP):
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, maxResponseBody)
+		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, c.maxBody)
 		if errors.Is(err, errNotHTTP) {
 			e.Cause = host + " sends a status that HTTP does not have"
 		}

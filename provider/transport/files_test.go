@@ -20,10 +20,16 @@ const filesEnv = "TEST_FEW_FILES"
 // The bounds fit what the process may open.
 func TestBoundsFitFiles(t *testing.T) {
 	if os.Getenv(filesEnv) != "" {
-		if idle := transport.Base(80).MaxIdleConns; idle != 10 {
-			t.Errorf("%d idle connections", idle)
+		if got, idle := transport.MaxRequests(80), transport.Base(80).MaxIdleConns; got != 20 || idle != 10 {
+			t.Errorf("%d requests, %d idle connections", got, idle)
 		}
 		return
+	}
+	if got := transport.MaxRequests(80); got != 320 {
+		t.Errorf("%d requests", got)
+	}
+	if got := transport.MaxRequests(100); got != 400 {
+		t.Errorf("%d requests", got)
 	}
 	inChild(t, "")
 }

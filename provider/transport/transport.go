@@ -5,34 +5,57 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
 	"sync"
+	"time"
 
+	"akv-csi-provider/provider/fair"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/stats"
 )
 
-// Limits of one HTTP exchange. A secret contains at most 25 KiB and a page of a
-// listing 25 entries, so what is larger does not come from Key Vault.
+// Limits of one HTTP exchange.
 const (
+	// The largest response that the API server may send is an object of etcd.
 	maxResponseBody   = 1 << 20
 	maxResponseHeader = 64 << 10
+	// attemptTimeout bounds an exchange, so that one that got lost does not take the whole
+	// time of a mount.
+	attemptTimeout = 15 * time.Second
 )
+
+// maxAzureBody bounds what Azure sends. A secret has at most 25 KiB. The largest responses are
+// pages of lists: 25 entries with 15 tags of a thousand characters each are 400 KB.
+const maxAzureBody = 512 << 10
 
 // Client sends requests to Azure. It is safe for concurrent use.
 type Client struct {
 	roundTripper http.RoundTripper
 	userAgent    string
 	phase        Phase
+	maxBody      int64
+	requests     *fair.Semaphore // that may be under way; nil does not bound them
 }
 
 // New makes a Client over a pool such as [Base]. The user agent goes before the
 // SDK's own.
 func New(pool http.RoundTripper, userAgent string) *Client {
-	return &Client{roundTripper: pool, userAgent: userAgent}
+	return &Client{roundTripper: pool, userAgent: userAgent, maxBody: maxResponseBody}
+}
+
+// Bounded returns a client over the same connections that is for Azure's services: so many
+// requests are under way at a time, divided between the tenants of package fair, and
+// responses are no longer than Azure's.
+func (c *Client) Bounded(requests int) *Client {
+	bounded := *c
+	bounded.requests, bounded.maxBody = fair.New(int64(requests)), maxAzureBody
+	return &bounded
 }
 
 // For returns a client over the same connections whose errors name the phase.
@@ -44,9 +67,24 @@ func (c *Client) For(p Phase) *Client {
 
 // Do implements the Azure SDK's policy.Transporter. Its error is a
 // *fault.Error, or the context's own when the caller gave up. Redirects are not followed: Key
-// Vault and Entra send none, and following one could send a credential to another host.
+// Vault and Entra send none, and following one could carry a credential away.
+//
+// A request that may not be under way yet waits for as long as its caller does. What is
+// bounded by attemptTimeout begins after that, and ends with the response's body.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	ctx, progress := withProgress(req.Context())
+	leave, err := c.enter(req)
+	if err != nil {
+		return nil, err
+	}
+	attempt, cancel := context.WithTimeout(req.Context(), attemptTimeout)
+	end := func() { cancel(); leave() }
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			end()
+		}
+	}()
+	ctx, progress := withProgress(attempt)
 	req = req.WithContext(ctx)
 	req.Header = maps.Clone(req.Header) // the request is the SDK's, which may send it again
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
@@ -59,10 +97,37 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.explain(ctx, err, req.URL.Hostname(), progress)
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponseBody, failed: func(err error) error {
+	resp.Body = &boundedBody{body: resp.Body, left: c.maxBody, end: end, failed: func(err error) error {
 		return c.explain(ctx, err, req.URL.Hostname(), progress)
 	}}
+	handedOver = true
 	return resp, nil
+}
+
+// enter waits until one more request may be under way. Call the returned function when it
+// has ended. The error is one of Do's.
+func (c *Client) enter(req *http.Request) (leave func(), _ error) {
+	if c.requests == nil {
+		return func() {}, nil
+	}
+	ctx := req.Context()
+	leave, err := c.requests.Acquire(ctx, fair.Tenant(ctx), 1)
+	if err == nil {
+		return leave, nil
+	}
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil, err
+	}
+	// Nothing about the service follows from it.
+	return nil, permanent{&fault.Error{
+		Reason: fault.Timeout,
+		Cause:  fmt.Sprintf("a request to %s waited for too many others to be sent in time", req.URL.Hostname()),
+		Fix:    "let fewer pods start at a time, or give them fewer vaults",
+		Err:    err,
+	}}
 }
 
 // progress is how far a request has come. The hooks of httptrace may run in any
@@ -98,27 +163,45 @@ func (p *progress) get() (hop string, connected bool) {
 
 // boundedBody fails a response that is too long, and makes its errors typed ones.
 type boundedBody struct {
-	io.ReadCloser
+	body   io.ReadCloser
 	left   int64
 	failed func(error) error
+	end    func() // of the exchange; may be called again
+	err    error  // of an earlier Read
 }
 
+// Read implements [io.Reader].
 func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.read(p)
+	if err != nil {
+		if err != io.EOF {
+			err = b.failed(err)
+		}
+		b.err = err
+		b.end()
+	}
+	return n, err
+}
+
+func (b *boundedBody) read(p []byte) (int, error) {
 	if b.left <= 0 {
 		// Exactly at the bound there may be nothing more to come.
-		n, err := b.ReadCloser.Read(make([]byte, 1))
+		n, err := b.body.Read(make([]byte, 1))
 		if n > 0 {
 			err = errTooLong
 		}
-		if err != nil && err != io.EOF {
-			err = b.failed(err)
-		}
 		return 0, err
 	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
-	if err != nil && err != io.EOF {
-		err = b.failed(err)
-	}
 	return n, err
+}
+
+// Close implements [io.Closer].
+func (b *boundedBody) Close() error {
+	defer b.end()
+	return b.body.Close()
 }
