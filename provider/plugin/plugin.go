@@ -118,7 +118,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	agent := userAgent(cfg.Version, cfg.CustomUserAgent)
 	azure := cfg.Azure
 	if azure == nil {
-		azure = transport.LimitFirstDials(transport.Base(cfg.Throttle.Max))
+		azure = transport.NewPool(cfg.Throttle.Max)
 	}
 	client := transport.New(m.Transport(azure), agent).Bounded(transport.MaxRequests(cfg.Throttle.Max))
 	var err error

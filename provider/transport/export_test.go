@@ -1,7 +1,13 @@
 package transport
 
+import "net/http"
+
+// NewPoolOf is NewPool over other connections.
+func NewPoolOf(fresh func() http.RoundTripper) http.RoundTripper { return newPool(fresh) }
+
 // What tests check.
 const (
+	MaxHosts     = maxHosts
 	MaxAzureBody = maxAzureBody
 	Attempt      = attemptTimeout
 )
