@@ -1,12 +1,20 @@
 package transport
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // NewPoolOf is NewPool over other connections.
-func NewPoolOf(fresh func() http.RoundTripper) http.RoundTripper { return newPool(fresh) }
+func NewPoolOf(fresh func() http.RoundTripper, silence time.Duration) http.RoundTripper {
+	p := newPool(fresh)
+	p.silence = silence
+	return p
+}
 
 // What tests check.
 const (
+	MaxSilence   = maxSilence
 	MaxHosts     = maxHosts
 	MaxAzureBody = maxAzureBody
 	Attempt      = attemptTimeout

@@ -95,18 +95,21 @@ func (a *authority) issue(change func(*x509.Certificate)) tls.Certificate {
 
 // serve starts a server over TLS whose certificate the pool trusts, and returns
 // a pool that takes every name to it.
-func serve(t testing.TB, handler http.HandlerFunc, http2 bool) *http.Transport {
+func serve(t testing.TB, handler http.HandlerFunc, http2 bool, conn ...func(context.Context, net.Conn) context.Context) *http.Transport {
 	t.Helper()
 	ca := newAuthority(t)
-	return serveTLS(t, handler, http2, ca.roots(), &tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}})
+	return serveTLS(t, handler, http2, ca.roots(), &tls.Config{Certificates: []tls.Certificate{ca.issue(nil)}}, conn...)
 }
 
-func serveTLS(t testing.TB, handler http.HandlerFunc, http2 bool, roots *x509.CertPool, config *tls.Config) *http.Transport {
+func serveTLS(t testing.TB, handler http.HandlerFunc, http2 bool, roots *x509.CertPool, config *tls.Config, conn ...func(context.Context, net.Conn) context.Context) *http.Transport {
 	t.Helper()
 	s := httptest.NewUnstartedServer(handler)
 	s.EnableHTTP2 = http2
 	s.TLS = config
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // failed handshakes are what some tests are about
+	for _, of := range conn {
+		s.Config.ConnContext = of
+	}
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	pool := dialling(t, s.Listener.Addr().String(), roots)

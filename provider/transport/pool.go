@@ -8,13 +8,15 @@ import (
 	"time"
 )
 
-// NewPool is the plugin's connections to Azure: those of [Base] with two additions.
+// NewPool is the plugin's connections to Azure: those of [Base] with three additions.
 //
 // It lets a few requests to a host dial, and the others wait until one of them has
 // its connection. Where the host speaks HTTP/2, that one serves all; without it, all that
 // come at once dial, and all but one of the connections are thrown away. From then on nobody
 // waits: dials a few at a time would save processor time, but where handshakes are mostly
 // round trips they would be slow, and slower still where they fail.
+//
+// A request on a connection that was idle and does not answer is sent again; see send.
 //
 // And it replaces the connections when there have been maxHosts hosts: net/http never forgets
 // a host that it could not reach, and hosts are named by those who write classes.
@@ -35,7 +37,8 @@ const (
 )
 
 type pool struct {
-	fresh func() http.RoundTripper
+	fresh   func() http.RoundTripper
+	silence time.Duration
 
 	mu    sync.Mutex // guards what follows, and the fields of each host
 	conns http.RoundTripper
@@ -43,7 +46,7 @@ type pool struct {
 }
 
 func newPool(fresh func() http.RoundTripper) *pool {
-	return &pool{fresh: fresh, conns: fresh(), hosts: make(map[string]*dialled)}
+	return &pool{fresh: fresh, silence: maxSilence, conns: fresh(), hosts: make(map[string]*dialled)}
 }
 
 // dialled is a host to which there is, or will be, a connection.
@@ -52,6 +55,7 @@ type dialled struct {
 	open     func()        // closes it
 	dialling int           // the first
 	used     time.Time
+	slow     time.Time // until then, silence is no sign of a dead connection
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -66,11 +70,11 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return nil, req.Context().Err()
 		}
-		return conns.RoundTrip(req)
+		return p.send(conns, host, req)
 	}
 	defer host.open()
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { host.open() }})
-	return conns.RoundTrip(req.WithContext(ctx))
+	return p.send(conns, host, req.WithContext(ctx))
 }
 
 // host returns the host's entry, the connections to use, and whether the caller is one of the

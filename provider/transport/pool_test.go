@@ -43,7 +43,7 @@ func TestFewDialFirst(t *testing.T) {
 	pool := transport.Base(32)
 	pool.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	t.Cleanup(pool.CloseIdleConnections)
-	client := transport.New(transport.NewPoolOf(only(pool)), "test")
+	client := transport.New(transport.NewPoolOf(only(pool), transport.MaxSilence), "test")
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
@@ -83,7 +83,7 @@ func TestFewDialFirstWaits(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
-			})))
+			})), transport.MaxSilence)
 			send := func(ctx context.Context) error {
 				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://host.example/", nil)
 				if err != nil {
@@ -126,7 +126,7 @@ func TestManyHosts(t *testing.T) {
 	pool := transport.NewPoolOf(func() http.RoundTripper {
 		made.Add(1)
 		return closing{roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("unreachable") }), &closed}
-	})
+	}, transport.MaxSilence)
 	client := reader(pool)
 	for i := range 3 * transport.MaxHosts {
 		_ = get(t.Context(), client, fmt.Sprintf("https://vault-%d.example/", i))
@@ -148,7 +148,7 @@ func (c closing) CloseIdleConnections() { c.times.Add(1) }
 // What is under way when the connections are replaced goes on.
 func TestReplacedWhileInUse(t *testing.T) {
 	conns := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }, false)
-	client := reader(transport.NewPoolOf(func() http.RoundTripper { return conns }))
+	client := reader(transport.NewPoolOf(func() http.RoundTripper { return conns }, transport.MaxSilence))
 	resp, err := open(t.Context(), client)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func TestReplacedWhileInUse(t *testing.T) {
 
 // Unreachable names do not fill the memory for good.
 func BenchmarkUnreachableHosts(b *testing.B) {
-	for name, pool := range map[string]http.RoundTripper{"net/http": failingBase(), "pool": transport.NewPoolOf(func() http.RoundTripper { return failingBase() })} {
+	for name, pool := range map[string]http.RoundTripper{"net/http": failingBase(), "pool": transport.NewPoolOf(func() http.RoundTripper { return failingBase() }, transport.MaxSilence)} {
 		b.Run(name, func(b *testing.B) {
 			client := reader(pool)
 			runtime.GC()
