@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -29,8 +30,14 @@ var allowed = []string{
 	"rpc.system", "rpc.service", "rpc.method", "rpc.grpc.status_code",
 	"k8s.namespace.name", "k8s.pod.name", "akv.vault", "akv.reason", "akv.rotation", "akv.requests",
 	"http.method", "http.url", "http.status_code", "net.peer.name",
-	"az.namespace", "az.client_request_id", "az.service_request_id",
+	"az.namespace", "az.client_request_id", responseID,
 }
+
+// responseID is the allowed attribute that a service or a proxy writes, in a response header. Azure
+// sends a GUID there. Anything else could be a token that a proxy returns to us.
+const responseID = "az.service_request_id"
+
+var guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 
 // collector sends spans by OTLP over HTTP. It replaces otlptracehttp, which was measured
 // with a wrapper that redacts the spans, and was not simpler: 141 lines of code instead of
@@ -120,7 +127,9 @@ func (c *collector) UploadTraces(ctx context.Context, traces []*spans.ResourceSp
 // redact removes from a span everything that is not allowed to leave the process. The SDK
 // writes error texts into statuses, and these quote the response of a service or a proxy.
 func redact(s *spans.Span) {
-	s.Attributes = slices.DeleteFunc(s.GetAttributes(), func(a *common.KeyValue) bool { return !slices.Contains(allowed, a.GetKey()) })
+	s.Attributes = slices.DeleteFunc(s.GetAttributes(), func(a *common.KeyValue) bool {
+		return !slices.Contains(allowed, a.GetKey()) || a.GetKey() == responseID && !guid.MatchString(a.GetValue().GetStringValue())
+	})
 	s.Events, s.Links, s.TraceState = nil, nil, ""
 	if s.Status != nil {
 		s.Status.Message = ""

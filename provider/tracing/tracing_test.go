@@ -33,6 +33,7 @@ func TestOff(t *testing.T) {
 
 // Only the allowed attributes of a span are sent, wherever else it may contain text.
 func TestOnlyChosenAttributesAreSent(t *testing.T) {
+	const requestID = "01234567-89ab-cdef-0123-456789ABCDEF"
 	var sent strings.Builder
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(&sent, r.Body)
@@ -44,13 +45,16 @@ func TestOnlyChosenAttributesAreSent(t *testing.T) {
 	}
 	other := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	_, span := traces.tracer.Start(context.Background(), "a span", trace.WithAttributes(
-		attribute.String("http.request.header.authorization", canary), attribute.String("akv.reason", "chosen")),
+		attribute.String("http.request.header.authorization", canary), attribute.String("akv.reason", "chosen"),
+		attribute.String(responseID, canary)),
 		trace.WithLinks(trace.Link{SpanContext: other, Attributes: []attribute.KeyValue{attribute.String("akv.reason", canary)}}))
 	span.AddEvent(canary)
 	span.SetStatus(codes.Error, canary)
 	span.End()
+	_, span = traces.tracer.Start(context.Background(), "of Azure", trace.WithAttributes(attribute.String(responseID, requestID)))
+	span.End()
 	traces.Stop()
-	if text := sent.String(); strings.Contains(text, canary) || !strings.Contains(text, "chosen") || !strings.Contains(text, "a span") {
+	if text := sent.String(); strings.Contains(text, canary) || !strings.Contains(text, "chosen") || !strings.Contains(text, "a span") || !strings.Contains(text, requestID) {
 		t.Errorf("sent %q", text)
 	}
 }
