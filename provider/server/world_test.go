@@ -23,6 +23,7 @@ import (
 	"akv-csi-provider/provider/plugin"
 	"akv-csi-provider/provider/server"
 	"akv-csi-provider/provider/throttle"
+	"akv-csi-provider/provider/tracing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -60,7 +61,9 @@ type setup struct {
 	config       func(*server.Config)
 	tries        throttle.Config
 	reads        func(*keyvault.Config)
-	plainCluster bool // not of AKS: it has no token proxy
+	plainCluster bool             // not of AKS: it has no token proxy
+	metrics      *metrics.Metrics // nil: new ones
+	tracing      *tracing.Tracing // nil traces nothing
 }
 
 func newWorld(t *testing.T, s setup) *world {
@@ -111,7 +114,11 @@ func newWorld(t *testing.T, s setup) *world {
 	if s.reads != nil {
 		s.reads(&cfg.Reads)
 	}
-	if w.mounter, err = plugin.NewMounter(cfg, metrics.New(cfg.Version)); err != nil {
+	if s.metrics == nil {
+		s.metrics = metrics.New(cfg.Version)
+	}
+	cfg.Tracing = s.tracing
+	if w.mounter, err = plugin.NewMounter(cfg, s.metrics); err != nil {
 		t.Fatal(err)
 	}
 	if s.mounter != nil {
