@@ -94,6 +94,19 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
 {{- trimPrefix ":" .metricsAddr -}}
 {{- end -}}
 
+{{/*
+Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in Mi or Gi.
+*/}}
+{{- define "akv.memoryLimit" -}}
+{{- $limits := (.os.resources | default dict).limits | default dict -}}
+{{- $limit := $limits.memory | default "" | toString -}}
+{{- if regexMatch "^[0-9]+Mi$" $limit -}}
+{{- div (mul (trimSuffix "Mi" $limit | int64) 4) 5 }}MiB
+{{- else if regexMatch "^[0-9]+Gi$" $limit -}}
+{{- div (mul (trimSuffix "Gi" $limit | int64) 4096) 5 }}MiB
+{{- end -}}
+{{- end -}}
+
 {{/* kubelet expands the API server's address: services are known to every pod's variables. */}}
 {{- define "akv.env" -}}
 {{- $v := .root.Values -}}
@@ -115,6 +128,13 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
 {{- with $v.tracing.otlpEndpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
+{{- end }}
+{{- $own := list }}
+{{- range .os.env }}{{ $own = append $own .name }}{{ end }}
+{{- $memory := include "akv.memoryLimit" . }}
+{{- if and $memory (not (has "GOMEMLIMIT" $own)) }}
+- name: GOMEMLIMIT
+  value: {{ $memory | quote }}
 {{- end }}
 {{- with .os.env }}
 {{ toYaml . }}
