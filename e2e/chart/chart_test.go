@@ -325,11 +325,7 @@ func TestContainer(t *testing.T) {
 		sets, _ := objects(t, file)
 		pod := sets["akv-csi-provider"].Spec.Template.Spec
 		c := pod.Containers[0]
-		s := c.SecurityContext
-		if s == nil || *s.Privileged || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || *s.RunAsUser != 0 ||
-			len(s.Capabilities.Add) > 0 || fmt.Sprint(s.Capabilities.Drop) != "[ALL]" || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-			t.Errorf("%s: may do more than it needs: %+v", file, s)
-		}
+		checkSecurityContext(t, file, c.SecurityContext)
 		if !pod.HostNetwork || pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet || pod.PriorityClassName != "system-node-critical" {
 			t.Errorf("%s: network %v, DNS %s, priority %s", file, pod.HostNetwork, pod.DNSPolicy, pod.PriorityClassName)
 		}
