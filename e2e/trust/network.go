@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"akv-csi-provider/e2e/plugin"
+
+	"golang.org/x/net/dns/dnsmessage"
+	secretsstore "sigs.k8s.io/secrets-store-csi-driver/pkg/secrets-store"
+)
+
+// networkAttacks are accidents of the network, and what uses up connections.
+func networkAttacks() []attack {
+	return []attack{{
+		name: "half-open, HTTP/1.1", about: "all connections fall silent, as behind a firewall that forgot them",
+		setup: setup{http1: true, front: true}, long: true, lasts: 45 * time.Second,
+		bounds: bounds{p99: 20 * time.Second}, run: halfOpen,
+	}, {
+		name: "half-open, HTTP/2", about: "the same over HTTP/2",
+		setup: setup{front: true}, long: true, lasts: 45 * time.Second,
+		bounds: bounds{p99: 20 * time.Second}, run: halfOpen,
+	}, {
+		name: "descriptors", about: "15 vaults with 80 connections each, 1,024 open files",
+		setup: setup{http1: true, files: 1024}, run: func(ctx context.Context, s *siege) error { return s.starve(ctx, 15) },
+	}, {
+		name: "64 descriptors", about: "3 vaults with 80 connections each, 64 open files", long: true,
+		setup: setup{http1: true, files: 64}, run: func(ctx context.Context, s *siege) error { return s.starve(ctx, 3) },
+	}, {
+		name: "foreign 429", about: "Entra limits the sign-ins of one hostile client: 429 with Retry-After: 60",
+		setup: setup{front: true}, run: foreign429,
+	}, {
+		name: "short deadlines", about: "24 calls at a time that arrive with 30 ms left",
+		run: shortDeadlines,
+	}, {
+		name: "DNS of others", about: "the names of hostile vaults: no answer, SERVFAIL, REFUSED, NXDOMAIN", root: true,
+		setup: setup{dns: true}, run: foreignDNS,
+	}, {
+		name: "DNS away", about: "no name is resolved for 3 s, and then all are", root: true,
+		setup: setup{dns: true}, lasts: 12 * time.Second, bounds: bounds{p99: 12 * time.Second}, run: dnsAway,
+	}}
+}
+
+// halfOpen makes some connections, freezes all, and lets innocents mount on.
+func halfOpen(ctx context.Context, s *siege) error {
+	p, _ := s.small(innocentVault)
+	p.objects = objects(20, func(i int) string { return "objectName: x, objectAlias: a" + string(rune('a'+i)) })
+	if err := s.mountMany(ctx, 8, p, nil); err != nil {
+		return err
+	}
+	s.front.freeze()
+	<-ctx.Done()
+	return nil
+}
+
+// starve reads many vaults, and meanwhile connects to the socket anew as a driver does
+// that was restarted.
+func (s *siege) starve(ctx context.Context, vaults int) error {
+	flooded := make(chan error, 1)
+	go func() { flooded <- s.vaults(ctx, vaults) }()
+	for wait(ctx, time.Second) {
+		ok, begin := s.connects(ctx), time.Now()
+		if ctx.Err() != nil && time.Since(begin) < probeTimeout {
+			break
+		}
+		s.expect(ok, "a new connection to the socket was not served within %s", probeTimeout)
+	}
+	return <-flooded
+}
+
+// connects reports whether a new connection to the socket is served.
+func (s *siege) connects(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	driver := secretsstore.NewPluginClientBuilder([]string{s.dir})
+	defer driver.Cleanup()
+	client, err := driver.Get(ctx, plugin.Name)
+	if err != nil {
+		return false
+	}
+	_, err = secretsstore.Version(ctx, client)
+	return err == nil
+}
+
+func foreign429(ctx context.Context, s *siege) error {
+	p, _ := s.small("kv-hostile")
+	s.front.oddEntra(map[string]http.HandlerFunc{p.client: func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = w.Write([]byte(`{"error":"temporarily_unavailable","error_description":"Too many requests."}`))
+	}})
+	return s.mountMany(ctx, 3, p, nil)
+}
+
+func shortDeadlines(ctx context.Context, s *siege) error {
+	p, _ := s.small("kv-hostile")
+	for ctx.Err() == nil {
+		volumes, err := s.volumes(24, p, nil) // tokens that are new, so that each signs in
+		if err != nil {
+			return err
+		}
+		round, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+		s.flood(round, volumes)
+		cancel()
+		wait(ctx, 50*time.Millisecond)
+	}
+	return nil
+}
+
+func foreignDNS(ctx context.Context, s *siege) error {
+	s.front.dns.fail(
+		dnsFault{name: "kv-drop", drops: true},
+		dnsFault{name: "kv-servfail", code: dnsmessage.RCodeServerFailure},
+		dnsFault{name: "kv-refused", code: dnsmessage.RCodeRefused},
+		dnsFault{name: "kv-none", code: dnsmessage.RCodeNameError},
+	)
+	p, _ := s.small("kv-hostile")
+	names := []string{"kv-drop", "kv-servfail", "kv-refused", "kv-none"}
+	return s.mountMany(ctx, 48, p, func(i int, p *pod) { p.vault = names[i%len(names)] })
+}
+
+func dnsAway(ctx context.Context, s *siege) error {
+	s.front.dns.fail(dnsFault{drops: true})
+	s.box.SetOutage(true) // no connection is left
+	s.box.SetOutage(false)
+	wait(ctx, 3*time.Second)
+	s.front.dns.fail()
+	wait(ctx, 3*time.Second)
+	return nil
+}
