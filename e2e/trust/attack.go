@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // attack is one row of the table.
@@ -14,14 +16,17 @@ type attack struct {
 	root        bool          // needs root
 	setup       setup
 	bounds      bounds
-	run         func(context.Context, *siege) error
+	// prepare makes the attack's volumes before its time begins; nil for none.
+	prepare func(*siege) ([]*v1alpha1.MountRequest, error)
+	// run attacks; nil floods the plugin with the volumes.
+	run func(context.Context, *siege) error
 }
 
 // How long an attack lasts.
 const (
 	usual    = 15 * time.Second
 	shortest = 3 * time.Second // innocents are watched at least so long
-	brief    = 5 * time.Second // at most, in the short form, unless the attack is over earlier
+	brief    = 4 * time.Second // at most, in the short form, unless the attack is over earlier
 )
 
 // try runs the attack. An error means that it could not be run.
@@ -31,7 +36,10 @@ func (a *attack) try(ctx context.Context, o *options, l limits) (*result, error)
 		return nil, err
 	}
 	begin := time.Now()
-	if err = s.warm(ctx); err == nil {
+	if err = s.warm(ctx); err == nil && a.prepare != nil {
+		s.volumes, err = a.prepare(s)
+	}
+	if err == nil {
 		err = a.against(ctx, s)
 	}
 	if endErr := s.end(); err == nil {
@@ -60,7 +68,11 @@ func (a *attack) against(ctx context.Context, s *siege) error {
 	go s.guard(watching, cancel)
 
 	least := time.After(shortest)
-	err := a.run(ctx, s)
+	run := a.run
+	if run == nil {
+		run = func(ctx context.Context, s *siege) error { s.flood(ctx, s.volumes); return nil }
+	}
+	err := run(ctx, s)
 	select {
 	case <-least:
 	case <-ctx.Done():

@@ -2,28 +2,30 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 const entraHost = "login.microsoftonline.com"
 
-// entraAttacks are odd answers of Entra to the sign-ins of hostile clients.
+// entraAttacks are odd answers of Entra to sign-ins in hostile tenants.
 func entraAttacks() []attack {
 	return []attack{{
-		name: "odd Entra", about: "16 odd answers of Entra, each for another hostile client",
-		setup: setup{front: true}, run: oddEntra,
+		name: "odd Entra", about: "16 odd answers of Entra, each for another hostile tenant",
+		setup: setup{front: true}, prepare: oddEntra,
 	}}
 }
 
-func oddEntra(ctx context.Context, s *siege) error {
+func oddEntra(s *siege) ([]*v1alpha1.MountRequest, error) {
 	text := func(status int, body string, header ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -46,28 +48,27 @@ func oddEntra(ctx context.Context, s *siege) error {
 		func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	}
 	odd := map[string]http.HandlerFunc{}
-	var clients []string
-	for _, answer := range answers {
-		client := s.newClient()
-		odd[client] = answer
-		clients = append(clients, client)
+	for i, answer := range answers {
+		odd[fmt.Sprintf("odd-%d.example", i)] = answer
 	}
 	s.front.oddEntra(odd)
 	p, _ := s.small("kv-hostile")
-	return s.mountMany(ctx, 2*len(clients), p, func(i int, p *pod) { p.client = clients[i%len(clients)] })
+	return s.hostile(2*len(answers), p, func(i int, p *pod) {
+		p.attributes = map[string]string{"tenantID": fmt.Sprintf("odd-%d.example", i%len(answers))}
+	})
 }
 
-// oddEntra answers the sign-ins of those clients from now on.
-func (f *front) oddEntra(clients map[string]http.HandlerFunc) {
+// oddEntra answers from now on the sign-ins of those clients, or in those tenants.
+func (f *front) oddEntra(odd map[string]http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.clients = clients
+	f.odd = odd
 }
 
 // serveEntra puts the front in Entra's place. What is not for [front.oddEntra] is the box's.
 func (f *front) serveEntra() {
 	connections := make(chan net.Conn)
-	server := &http.Server{TLSConfig: f.config("h2", "http/1.1"), ReadHeaderTimeout: time.Minute, Handler: f.entra()}
+	server := &http.Server{TLSConfig: f.config("h2", "http/1.1"), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute, Handler: f.entra()}
 	f.handle(entraHost, func(c net.Conn) {
 		ended := make(chan struct{})
 		select {
@@ -81,7 +82,8 @@ func (f *front) serveEntra() {
 }
 
 func (f *front) entra() http.HandlerFunc {
-	box := &httputil.ReverseProxy{Transport: f.box.Transport(), Rewrite: func(r *httputil.ProxyRequest) {
+	quiet := log.New(io.Discard, "", 0) // callers that give up are what some attacks are about
+	box := &httputil.ReverseProxy{Transport: f.box.Transport(), ErrorLog: quiet, Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "https", Host: entraHost})
 		r.Out.Host = entraHost
 	}}
@@ -92,8 +94,12 @@ func (f *front) entra() http.HandlerFunc {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		form, _ := url.ParseQuery(string(body)) // what cannot be parsed is no hostile client's
+		tenant, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		f.mu.Lock()
-		answer := f.clients[form.Get("client_id")]
+		answer := f.odd[form.Get("client_id")]
+		if answer == nil {
+			answer = f.odd[tenant]
+		}
 		f.mu.Unlock()
 		if answer != nil {
 			answer(w, r)

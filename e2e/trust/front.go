@@ -22,11 +22,11 @@ type front struct {
 	running sync.WaitGroup
 	dns     *resolver // nil without one
 
-	mu      sync.Mutex // guards what follows
-	hosts   map[string]host
-	clients map[string]http.HandlerFunc // odd answers of Entra by client ID
-	frozen  chan struct{}               // closed when the connections of today fall silent
-	open    map[net.Conn]struct{}
+	mu     sync.Mutex // guards what follows
+	hosts  map[string]host
+	odd    map[string]http.HandlerFunc // answers of Entra by client ID or tenant
+	frozen chan struct{}               // closed when the connections of today fall silent
+	open   map[net.Conn]struct{}
 }
 
 // host serves a connection that the plugin opened to it, before TLS.

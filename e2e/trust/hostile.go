@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // hostileAttacks come from whoever answers under a vault's name.
@@ -24,18 +25,18 @@ func hostileAttacks() []attack {
 	var all []attack
 	for _, family := range []string{"slow", "endless", "bombs", "odd", "floods"} {
 		all = append(all, attack{
-			name: "vault, " + family, about: about[family], setup: setup{front: true}, run: hostileVaults(family, 8),
+			name: "vault, " + family, about: about[family], setup: setup{front: true}, bounds: bounds{slower: 16}, prepare: hostileVaults(family, 8),
 		})
 	}
 	return append(all, attack{
 		name: "vault, large values", about: "12 volumes of values of 1 MB, where Key Vault allows 25 KB",
-		setup: setup{front: true}, run: hostileVaults("large", 12),
+		setup: setup{front: true}, bounds: bounds{slower: 16}, prepare: hostileVaults("large", 12),
 	})
 }
 
 // hostileVaults mounts so many volumes from each hostile vault of the family.
-func hostileVaults(family string, volumes int) func(context.Context, *siege) error {
-	return func(ctx context.Context, s *siege) error {
+func hostileVaults(family string, volumes int) func(*siege) ([]*v1alpha1.MountRequest, error) {
+	return func(s *siege) ([]*v1alpha1.MountRequest, error) {
 		var names []string
 		for name, h := range s.front.family(family) {
 			name = "kv-" + name
@@ -49,7 +50,7 @@ func hostileVaults(family string, volumes int) func(context.Context, *siege) err
 		if family == "large" {
 			p.objects = objects(40, func(i int) string { return fmt.Sprintf("objectName: s%d", i) })
 		}
-		return s.mountMany(ctx, volumes*len(names), p, func(i int, p *pod) { p.vault = names[i%len(names)] })
+		return s.hostile(volumes*len(names), p, func(i int, p *pod) { p.vault = names[i%len(names)] })
 	}
 }
 

@@ -79,7 +79,11 @@ func (k logKind) open() (*os.File, func(), error) {
 func quietly(ctx context.Context, s *siege) error {
 	p, _ := s.small("kv-hostile")
 	p.vault = "no vault"
-	return s.mountMany(ctx, 48, p, nil)
+	volumes, err := s.hostile(48, p, nil)
+	if err == nil {
+		s.flood(ctx, volumes)
+	}
+	return err
 }
 
 // logUnreadRun writes more lines than a pipe has room for.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // memoryAttacks are volumes that are large in one way or another, as a pod author may
@@ -14,68 +16,58 @@ import (
 func memoryAttacks() []attack {
 	return []attack{{
 		name: "histories", about: "one volume of 4,096 objects with 130 versions each",
-		run: histories,
+		bounds: heavy, prepare: histories,
 	}, {
 		name: "large volumes", about: "48 volumes of 4 MiB: 160 secrets of 25 KB",
-		run: largeVolumes,
+		bounds: heavy, prepare: largeVolumes,
 	}, {
 		name: "unknown parameters", about: "32 volumes of a class with 110,000 unknown parameters",
-		run: unknownParameters,
+		bounds: heavy, prepare: unknownParameters,
 	}, {
 		name: "large parameter", about: "96 volumes with one unknown parameter of 1.4 MB, of a slow vault",
-		run: largeParameter,
+		bounds: heavy, prepare: largeParameter,
 	}, {
 		name: "large client secret", about: "96 volumes with a client secret of 1 MB",
-		run: largeClientSecret,
+		bounds: heavy, prepare: largeClientSecret,
 	}, {
 		name: "large tokens", about: "96 volumes with a token of 1.4 MB",
-		run: largeTokens,
+		bounds: heavy, prepare: largeTokens,
 	}, {
 		name: "refused objects", about: "47 volumes of 4,096 objects of the innocents' vault, all refused with 403",
-		run: refusedObjects,
+		bounds: heavy, prepare: refusedObjects,
 	}, {
 		name: "many vaults", about: "48 volumes of 80 objects, each of another vault, over HTTP/1.1",
-		setup: setup{http1: true}, run: manyVaults,
+		setup: setup{http1: true}, bounds: heavy, prepare: vaults(48),
 	}, {
 		name: "large classes", about: "96 volumes with 512 KB of YAML, most of it comments",
-		run: largeClasses,
+		bounds: heavy, prepare: largeClasses,
 	}, {
 		name: "vault names", about: "5,000 names of vaults that do not exist", long: true, lasts: time.Minute,
-		run: vaultNames,
+		bounds: heavy, run: vaultNames,
 	}}
 }
 
-func histories(ctx context.Context, s *siege) error {
+func histories(s *siege) ([]*v1alpha1.MountRequest, error) {
 	client := s.newClient()
 	vault := s.newVault("kv-hostile", client)
 	for range 150 {
 		vault.SetSecret("x", azuretest.Secret{Value: "v"})
 	}
-	return s.mountMany(ctx, 1, pod{client: client, vault: "kv-hostile", objects: objects(4096, func(i int) string {
+	return s.alike(1, pod{client: client, vault: "kv-hostile", objects: objects(4096, func(i int) string {
 		return fmt.Sprintf("objectName: x, objectVersionHistory: 99999, objectAlias: a%d", i)
-	})}, nil)
+	})})
 }
 
-// mountMany floods the plugin with n volumes.
-func (s *siege) mountMany(ctx context.Context, n int, p pod, edit func(int, *pod)) error {
-	volumes, err := s.volumes(n, p, edit)
-	if err != nil {
-		return err
-	}
-	s.flood(ctx, volumes)
-	return nil
-}
-
-func largeVolumes(ctx context.Context, s *siege) error {
+func largeVolumes(s *siege) ([]*v1alpha1.MountRequest, error) {
 	client := s.newClient()
 	vault := s.newVault("kv-hostile", client)
 	value := strings.Repeat("v", 25<<10)
 	for i := range 160 {
 		vault.SetSecret(fmt.Sprintf("s%d", i), azuretest.Secret{Value: value})
 	}
-	return s.mountMany(ctx, 48, pod{client: client, vault: "kv-hostile", objects: objects(160, func(i int) string {
+	return s.alike(48, pod{client: client, vault: "kv-hostile", objects: objects(160, func(i int) string {
 		return fmt.Sprintf("objectName: s%d", i)
-	})}, nil)
+	})})
 }
 
 // small makes a vault with one secret and a pod that reads it.
@@ -86,80 +78,80 @@ func (s *siege) small(vault string) (pod, *azuretest.Vault) {
 	return pod{client: client, vault: vault, objects: objects(1, func(int) string { return "objectName: x" })}, v
 }
 
-func unknownParameters(ctx context.Context, s *siege) error {
+func unknownParameters(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, vault := s.small("kv-hostile")
 	vault.SetLatency(3 * time.Second)
 	p.attributes = make(map[string]string, 110_000)
 	for i := range 110_000 {
 		p.attributes[fmt.Sprintf("p%d", i)] = ""
 	}
-	return s.mountMany(ctx, 32, p, nil)
+	return s.alike(32, p)
 }
 
-func largeParameter(ctx context.Context, s *siege) error {
+func largeParameter(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, vault := s.small("kv-hostile")
 	vault.SetLatency(3 * time.Second)
 	p.attributes = map[string]string{"p": strings.Repeat("v", 1_400_000)}
-	return s.mountMany(ctx, 96, p, nil)
+	return s.alike(96, p)
 }
 
-func largeClientSecret(ctx context.Context, s *siege) error {
+func largeClientSecret(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, _ := s.small("kv-hostile")
 	p.attributes = map[string]string{"clientID": ""}
 	p.secrets = map[string]string{"clientid": p.client, "clientsecret": strings.Repeat("s", 1_000_000)}
-	return s.mountMany(ctx, 96, p, nil)
+	return s.alike(96, p)
 }
 
-func largeTokens(ctx context.Context, s *siege) error {
+func largeTokens(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, _ := s.small("kv-hostile")
 	claims, err := s.cluster.Claims(azuretest.Pod{Namespace: hostileSpace, Name: "x", ServiceAccount: p.client},
 		azuretest.TokenExchangeAudience, time.Hour)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	claims["pad"] = strings.Repeat("v", 1_050_000)
 	token, err := s.cluster.Sign(claims)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.tokens = map[string]string{azuretest.TokenExchangeAudience: token}
-	return s.mountMany(ctx, 96, p, nil)
+	return s.alike(96, p)
 }
 
-func refusedObjects(ctx context.Context, s *siege) error {
-	return s.mountMany(ctx, 47, pod{client: s.newClient(), vault: innocentVault, objects: objects(4096, func(i int) string {
+func refusedObjects(s *siege) ([]*v1alpha1.MountRequest, error) {
+	return s.alike(47, pod{client: s.newClient(), vault: innocentVault, objects: objects(4096, func(i int) string {
 		return fmt.Sprintf("objectName: n%d", i)
-	})}, nil)
+	})})
 }
 
 // vaults makes n vaults of 80 secrets, each read by one of n volumes.
-func (s *siege) vaults(ctx context.Context, n int) error {
-	client := s.newClient()
-	list := objects(80, func(i int) string { return fmt.Sprintf("objectName: s%d", i) })
-	for i := range n {
-		vault := s.newVault(fmt.Sprintf("kv-hostile-%d", i), client)
-		vault.SetLatency(200 * time.Millisecond) // so that all 80 are under way at once
-		for k := range 80 {
-			vault.SetSecret(fmt.Sprintf("s%d", k), azuretest.Secret{Value: "v"})
+func vaults(n int) func(*siege) ([]*v1alpha1.MountRequest, error) {
+	return func(s *siege) ([]*v1alpha1.MountRequest, error) {
+		client := s.newClient()
+		list := objects(80, func(i int) string { return fmt.Sprintf("objectName: s%d", i) })
+		for i := range n {
+			vault := s.newVault(fmt.Sprintf("kv-hostile-%d", i), client)
+			vault.SetLatency(200 * time.Millisecond) // so that all 80 are under way at once
+			for k := range 80 {
+				vault.SetSecret(fmt.Sprintf("s%d", k), azuretest.Secret{Value: "v"})
+			}
 		}
+		return s.hostile(n, pod{client: client, objects: list}, func(i int, p *pod) {
+			p.vault = fmt.Sprintf("kv-hostile-%d", i)
+		})
 	}
-	return s.mountMany(ctx, n, pod{client: client, objects: list}, func(i int, p *pod) {
-		p.vault = fmt.Sprintf("kv-hostile-%d", i)
-	})
 }
 
-func manyVaults(ctx context.Context, s *siege) error { return s.vaults(ctx, 48) }
-
-func largeClasses(ctx context.Context, s *siege) error {
+func largeClasses(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, _ := s.small("kv-hostile")
 	list := strings.Repeat("- a # c\n", 64_000)
-	return s.mountMany(ctx, 96, p, func(i int, p *pod) { p.objects = fmt.Sprintf("# %d\n%s", i, list) })
+	return s.hostile(96, p, func(i int, p *pod) { p.objects = fmt.Sprintf("# %d\n%s", i, list) })
 }
 
 func vaultNames(ctx context.Context, s *siege) error {
 	p, _ := s.small("kv-hostile")
 	for i := 0; i < 5000 && ctx.Err() == nil; i += 50 {
-		volumes, err := s.volumes(50, p, func(n int, p *pod) { p.vault = fmt.Sprintf("kv-none-%d", i+n) })
+		volumes, err := s.hostile(50, p, func(n int, p *pod) { p.vault = fmt.Sprintf("kv-none-%d", i+n) })
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	secretsstore "sigs.k8s.io/secrets-store-csi-driver/pkg/secrets-store"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // networkAttacks are accidents of the network, and what uses up connections.
@@ -16,39 +18,41 @@ func networkAttacks() []attack {
 	return []attack{{
 		name: "half-open, HTTP/1.1", about: "all connections fall silent, as behind a firewall that forgot them",
 		setup: setup{http1: true, front: true}, long: true, lasts: 45 * time.Second,
-		bounds: bounds{p99: 20 * time.Second}, run: halfOpen,
+		bounds: bounds{p99: 20 * time.Second}, prepare: forHalfOpen, run: halfOpen,
 	}, {
 		name: "half-open, HTTP/2", about: "the same over HTTP/2",
 		setup: setup{front: true}, long: true, lasts: 45 * time.Second,
-		bounds: bounds{p99: 20 * time.Second}, run: halfOpen,
+		bounds: bounds{p99: 20 * time.Second}, prepare: forHalfOpen, run: halfOpen,
 	}, {
 		name: "descriptors", about: "15 vaults with 80 connections each, 1,024 open files",
-		setup: setup{http1: true, files: 1024}, run: func(ctx context.Context, s *siege) error { return s.starve(ctx, 15) },
+		setup: setup{http1: true, files: 1024}, bounds: heavy, prepare: vaults(15), run: starve,
 	}, {
 		name: "64 descriptors", about: "3 vaults with 80 connections each, 64 open files", long: true,
-		setup: setup{http1: true, files: 64}, run: func(ctx context.Context, s *siege) error { return s.starve(ctx, 3) },
+		setup: setup{http1: true, files: 64}, bounds: heavy, prepare: vaults(3), run: starve,
 	}, {
 		name: "foreign 429", about: "Entra limits the sign-ins of one hostile client: 429 with Retry-After: 60",
-		setup: setup{front: true}, run: foreign429,
+		setup: setup{front: true}, prepare: foreign429,
 	}, {
 		name: "short deadlines", about: "24 calls at a time that arrive with 30 ms left",
 		run: shortDeadlines,
 	}, {
 		name: "DNS of others", about: "the names of hostile vaults: no answer, SERVFAIL, REFUSED, NXDOMAIN", root: true,
-		setup: setup{dns: true}, run: foreignDNS,
+		setup: setup{dns: true}, prepare: foreignDNS,
 	}, {
 		name: "DNS away", about: "no name is resolved for 3 s, and then all are", root: true,
 		setup: setup{dns: true}, lasts: 12 * time.Second, bounds: bounds{p99: 12 * time.Second}, run: dnsAway,
 	}}
 }
 
-// halfOpen makes some connections, freezes all, and lets innocents mount on.
-func halfOpen(ctx context.Context, s *siege) error {
+// forHalfOpen are volumes that make some connections to the innocents' vault.
+func forHalfOpen(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, _ := s.small(innocentVault)
-	p.objects = objects(20, func(i int) string { return "objectName: x, objectAlias: a" + string(rune('a'+i)) })
-	if err := s.mountMany(ctx, 8, p, nil); err != nil {
-		return err
-	}
+	p.objects = objects(20, func(i int) string { return fmt.Sprintf("objectName: x, objectAlias: a%d", i) })
+	return s.hostile(8, p, nil)
+}
+
+func halfOpen(ctx context.Context, s *siege) error {
+	s.flood(ctx, s.volumes)
 	s.front.freeze()
 	<-ctx.Done()
 	return nil
@@ -56,17 +60,19 @@ func halfOpen(ctx context.Context, s *siege) error {
 
 // starve reads many vaults, and meanwhile connects to the socket anew as a driver does
 // that was restarted.
-func (s *siege) starve(ctx context.Context, vaults int) error {
-	flooded := make(chan error, 1)
-	go func() { flooded <- s.vaults(ctx, vaults) }()
+func starve(ctx context.Context, s *siege) error {
+	flooded := make(chan struct{})
+	go func() { defer close(flooded); s.flood(ctx, s.volumes) }()
 	for wait(ctx, time.Second) {
-		ok, begin := s.connects(ctx), time.Now()
+		begin := time.Now()
+		ok := s.connects(ctx)
 		if ctx.Err() != nil && time.Since(begin) < probeTimeout {
 			break
 		}
 		s.expect(ok, "a new connection to the socket was not served within %s", probeTimeout)
 	}
-	return <-flooded
+	<-flooded
+	return nil
 }
 
 // connects reports whether a new connection to the socket is served.
@@ -83,7 +89,7 @@ func (s *siege) connects(ctx context.Context) bool {
 	return err == nil
 }
 
-func foreign429(ctx context.Context, s *siege) error {
+func foreign429(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, _ := s.small("kv-hostile")
 	s.front.oddEntra(map[string]http.HandlerFunc{p.client: func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "60")
@@ -91,13 +97,13 @@ func foreign429(ctx context.Context, s *siege) error {
 		w.WriteHeader(http.StatusTooManyRequests)
 		_, _ = w.Write([]byte(`{"error":"temporarily_unavailable","error_description":"Too many requests."}`))
 	}})
-	return s.mountMany(ctx, 3, p, nil)
+	return s.hostile(3, p, nil)
 }
 
 func shortDeadlines(ctx context.Context, s *siege) error {
 	p, _ := s.small("kv-hostile")
 	for ctx.Err() == nil {
-		volumes, err := s.volumes(24, p, nil) // tokens that are new, so that each signs in
+		volumes, err := s.hostile(24, p, nil) // tokens that are new, so that each signs in
 		if err != nil {
 			return err
 		}
@@ -109,7 +115,7 @@ func shortDeadlines(ctx context.Context, s *siege) error {
 	return nil
 }
 
-func foreignDNS(ctx context.Context, s *siege) error {
+func foreignDNS(s *siege) ([]*v1alpha1.MountRequest, error) {
 	s.front.dns.fail(
 		dnsFault{name: "kv-drop", drops: true},
 		dnsFault{name: "kv-servfail", code: dnsmessage.RCodeServerFailure},
@@ -118,7 +124,7 @@ func foreignDNS(ctx context.Context, s *siege) error {
 	)
 	p, _ := s.small("kv-hostile")
 	names := []string{"kv-drop", "kv-servfail", "kv-refused", "kv-none"}
-	return s.mountMany(ctx, 48, p, func(i int, p *pod) { p.vault = names[i%len(names)] })
+	return s.hostile(48, p, func(i int, p *pod) { p.vault = names[i%len(names)] })
 }
 
 func dnsAway(ctx context.Context, s *siege) error {

@@ -20,16 +20,17 @@ import (
 // siege is an attack on its way, against a process and an Azure of its own.
 type siege struct {
 	*world
-	start  start
-	limits limits
-	short  bool
-	tries  atomic.Int64 // of the attack: mounts, connections, kills
-	seen   seen
-	known  []*v1alpha1.MountRequest
-	health health
-	ports  ports
-	pace   time.Duration // of the innocents
-	closes []func()      // at the end
+	start   start
+	limits  limits
+	short   bool
+	tries   atomic.Int64 // of the attack: mounts, connections, kills
+	seen    seen
+	known   []*v1alpha1.MountRequest // of innocents
+	volumes []*v1alpha1.MountRequest // of the attack
+	health  health
+	ports   ports
+	pace    time.Duration // of the innocents
+	closes  []func()      // at the end
 
 	mu     sync.Mutex // guards what follows
 	plugin *process
@@ -158,7 +159,7 @@ func (s *siege) flood(ctx context.Context, volumes []*v1alpha1.MountRequest) {
 	for _, volume := range volumes {
 		group.Go(func() {
 			for backoff := firstBackoff; ; backoff *= 2 {
-				if err := s.hostile(ctx, volume); err == nil || errors.Is(err, errEnded) || !wait(ctx, backoff) {
+				if err := s.attempt(ctx, volume); err == nil || errors.Is(err, errEnded) || !wait(ctx, backoff) {
 					return
 				}
 			}
@@ -167,8 +168,8 @@ func (s *siege) flood(ctx context.Context, volumes []*v1alpha1.MountRequest) {
 	group.Wait()
 }
 
-// hostile mounts one volume of the attack.
-func (s *siege) hostile(ctx context.Context, volume *v1alpha1.MountRequest) error {
+// attempt mounts one volume of the attack.
+func (s *siege) attempt(ctx context.Context, volume *v1alpha1.MountRequest) error {
 	s.tries.Add(1)
 	begin := time.Now()
 	_, err := s.process().mount(ctx, volume)
@@ -177,6 +178,9 @@ func (s *siege) hostile(ctx context.Context, volume *v1alpha1.MountRequest) erro
 	if !errors.Is(err, errEnded) && ctx.Err() == nil {
 		s.codes[status.Code(err)]++
 		s.slow = max(s.slow, time.Since(begin))
+		if strings.ContainsAny(status.Convert(err).Message(), "\n\x1b") {
+			s.broken = append(s.broken, fmt.Sprintf("an error of several lines: %q", err))
+		}
 		if err != nil && s.cause == "" {
 			s.cause = err.Error()
 		}

@@ -22,10 +22,10 @@ import (
 func signalAttacks() []attack {
 	return []attack{{
 		name: "SIGTERM under stalls", about: "SIGTERM while a vault does not answer ten mounts", long: true,
-		lasts: time.Minute, bounds: bounds{health: true}, run: sigtermStalled,
+		lasts: time.Minute, bounds: bounds{health: true}, prepare: stalled, run: terminate,
 	}, {
 		name: "SIGTERM under load", about: "SIGTERM while 16 volumes of PFX are rendered", long: true,
-		lasts: time.Minute, bounds: bounds{health: true}, run: sigtermRendering,
+		lasts: time.Minute, bounds: bounds{health: true}, prepare: pfx(rsaPFX, 16, 4096), run: terminate,
 	}, {
 		name: "kill -9, 200 times", about: "SIGKILL at a random moment, a new process, a mount", long: true,
 		lasts: 3 * time.Minute, bounds: bounds{health: true}, run: kills(200),
@@ -35,43 +35,24 @@ func signalAttacks() []attack {
 	}}
 }
 
-func sigtermStalled(ctx context.Context, s *siege) error {
+func stalled(s *siege) ([]*v1alpha1.MountRequest, error) {
 	p, vault := s.small("kv-hostile")
 	vault.SetFault(azuretest.Fault{Stall: true})
-	volumes, err := s.volumes(10, p, nil)
-	if err != nil {
-		return err
-	}
-	return s.terminate(ctx, volumes)
-}
-
-func sigtermRendering(ctx context.Context, s *siege) error {
-	pfx, err := rsaPFX()
-	if err != nil {
-		return err
-	}
-	p, vault := s.small("kv-hostile")
-	vault.SetCertificate("c", azuretest.Certificate{DER: pfx.der, SecretValue: pfx.text})
-	p.objects = objects(4096, func(i int) string { return fmt.Sprintf("objectName: c, objectAlias: a%d", i) })
-	volumes, err := s.volumes(16, p, nil)
-	if err != nil {
-		return err
-	}
-	return s.terminate(ctx, volumes)
+	return s.hostile(10, p, nil)
 }
 
 // terminate sends SIGTERM while the volumes are mounted, by a client that does not try
 // again, and checks the codes that they get and the time until the process has ended.
-func (s *siege) terminate(ctx context.Context, volumes []*v1alpha1.MountRequest) error {
+func terminate(ctx context.Context, s *siege) error {
 	conn, err := grpc.NewClient("unix://"+s.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	client := v1alpha1.NewCSIDriverProviderClient(conn)
-	got := make([]codes.Code, len(volumes))
+	got := make([]codes.Code, len(s.volumes))
 	var group sync.WaitGroup
-	for i, volume := range volumes {
+	for i, volume := range s.volumes {
 		group.Go(func() {
 			s.tries.Add(1)
 			_, err := client.Mount(ctx, volume)

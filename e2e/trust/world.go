@@ -170,8 +170,24 @@ func (w *world) volume(p pod) (*v1alpha1.MountRequest, error) {
 	}, p.tokens, "/var/lib/kubelet/pods/"+p.name+"/volumes/kubernetes.io~csi/secrets/mount")
 }
 
-// volumes are those of n hostile pods; edit, if any, makes each different.
-func (w *world) volumes(n int, p pod, edit func(i int, p *pod)) ([]*v1alpha1.MountRequest, error) {
+// alike are n volumes of one hostile pod, which differ in nothing but their path.
+func (w *world) alike(n int, p pod) ([]*v1alpha1.MountRequest, error) {
+	first, err := w.hostile(1, p, nil)
+	if err != nil {
+		return nil, err
+	}
+	volumes := make([]*v1alpha1.MountRequest, n)
+	for i := range volumes {
+		volumes[i] = &v1alpha1.MountRequest{
+			Attributes: first[0].Attributes, Secrets: first[0].Secrets, Permission: first[0].Permission,
+			TargetPath: fmt.Sprintf("%s-%d", first[0].TargetPath, i),
+		}
+	}
+	return volumes, nil
+}
+
+// hostile are the volumes of n hostile pods; edit, if any, makes each different.
+func (w *world) hostile(n int, p pod, edit func(i int, p *pod)) ([]*v1alpha1.MountRequest, error) {
 	p.namespace = hostileSpace
 	volumes := make([]*v1alpha1.MountRequest, n)
 	for i := range volumes {
