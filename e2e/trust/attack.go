@@ -57,8 +57,12 @@ func (a *attack) try(ctx context.Context, o *options, l limits) (*result, error)
 // against runs the attack while innocents mount and the health is probed. All end early
 // when the plugin dies.
 func (a *attack) against(ctx context.Context, s *siege) error {
-	ctx, cancel := context.WithTimeout(ctx, a.duration(s.short))
+	interrupted := ctx
+	// No deadline: the plugin would see it, and end its work in time.
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.until = time.Now().Add(a.duration(s.short))
+	defer time.AfterFunc(time.Until(s.until), cancel).Stop()
 	watched := make(chan error, 1)
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -82,7 +86,7 @@ func (a *attack) against(ctx context.Context, s *siege) error {
 	if watchErr := <-watched; err == nil {
 		err = watchErr
 	}
-	if ctx.Err() == context.DeadlineExceeded || s.died() {
+	if ctx.Err() != nil && interrupted.Err() == nil {
 		return nil // it was only cut short
 	}
 	return err

@@ -87,9 +87,9 @@ func pfx(make func() (certificate, error), volumes, times int) func(*siege) ([]*
 // givenUp floods the plugin for a while, and then looks at what it does for callers that
 // have given up.
 func givenUp(ctx context.Context, s *siege) error {
-	deadline, _ := ctx.Deadline() // every attack has one
-	flooded, cancel := context.WithTimeout(ctx, time.Until(deadline)-settling-watched)
-	defer cancel()
+	flooded, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	defer time.AfterFunc(time.Until(s.until)-settling-watched, giveUp).Stop()
 	s.flood(flooded, s.volumes)
 	s.idle()
 	return nil

@@ -12,21 +12,24 @@ import (
 // placesAttacks take the places that mounts and reads have, from one namespace.
 func placesAttacks() []attack {
 	return []attack{{
-		name: "places, fast vault", about: "60 stalled mounts of one namespace", prepare: stalls,
+		name: "places, fast vault", about: "150 stalled mounts of one namespace", prepare: stalls(150),
 	}, {
-		name: "places, slow vault", about: "the same, and the innocents' vault takes 6 s",
+		name: "places, slow vault", about: "60 stalled mounts, and the innocents' vault takes 6 s",
 		setup: setup{vault: 6 * time.Second, pace: 2 * time.Second}, long: true, lasts: 30 * time.Second,
-		bounds: bounds{p99: 12 * time.Second}, prepare: stalls,
+		bounds: bounds{p99: 12 * time.Second}, prepare: stalls(60),
 	}, {
 		name: "places of the vault", about: "8 volumes of 4,096 missing objects of the innocents' vault, which takes 200 ms",
 		setup: setup{vault: 200 * time.Millisecond}, bounds: bounds{p99: 3 * time.Second}, prepare: vaultPlaces,
 	}}
 }
 
-func stalls(s *siege) ([]*v1alpha1.MountRequest, error) {
-	p, vault := s.small("kv-hostile")
-	vault.SetFault(azuretest.Fault{Stall: true})
-	return s.hostile(60, p, nil)
+// stalls are n volumes of a vault that does not answer.
+func stalls(n int) func(*siege) ([]*v1alpha1.MountRequest, error) {
+	return func(s *siege) ([]*v1alpha1.MountRequest, error) {
+		p, vault := s.small("kv-hostile")
+		vault.SetFault(azuretest.Fault{Stall: true})
+		return s.hostile(n, p, nil)
+	}
 }
 
 func vaultPlaces(s *siege) ([]*v1alpha1.MountRequest, error) {

@@ -30,6 +30,7 @@ type siege struct {
 	health  health
 	ports   ports
 	pace    time.Duration // of the innocents
+	until   time.Time     // the end of the attack's time
 	closes  []func()      // at the end
 
 	mu     sync.Mutex // guards what follows
@@ -149,6 +150,9 @@ func (s *siege) note(format string, args ...any) {
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
+// kubeletTimeout is how long kubelet lets the driver mount a volume.
+const kubeletTimeout = 2 * time.Minute
+
 // kubelet's wait before it tries a failed volume again; each time twice as long.
 const firstBackoff = 500 * time.Millisecond
 
@@ -172,7 +176,9 @@ func (s *siege) flood(ctx context.Context, volumes []*v1alpha1.MountRequest) {
 func (s *siege) attempt(ctx context.Context, volume *v1alpha1.MountRequest) error {
 	s.tries.Add(1)
 	begin := time.Now()
-	_, err := s.process().mount(ctx, volume)
+	call, cancel := context.WithTimeout(ctx, kubeletTimeout)
+	defer cancel()
+	_, err := s.process().mount(call, volume)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !errors.Is(err, errEnded) && ctx.Err() == nil {

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"akv-csi-provider/provider/azuretest"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -22,7 +20,7 @@ import (
 func signalAttacks() []attack {
 	return []attack{{
 		name: "SIGTERM under stalls", about: "SIGTERM while a vault does not answer ten mounts", long: true,
-		lasts: time.Minute, bounds: bounds{health: true}, prepare: stalled, run: terminate,
+		lasts: time.Minute, bounds: bounds{health: true}, prepare: stalls(10), run: terminate,
 	}, {
 		name: "SIGTERM under load", about: "SIGTERM while 16 volumes of PFX are rendered", long: true,
 		lasts: time.Minute, bounds: bounds{health: true}, prepare: pfx(rsaPFX, 16, 4096), run: terminate,
@@ -33,12 +31,6 @@ func signalAttacks() []attack {
 		name: "kill -9, 10 times", about: "the same, fewer times",
 		lasts: 20 * time.Second, bounds: bounds{health: true}, run: kills(10),
 	}}
-}
-
-func stalled(s *siege) ([]*v1alpha1.MountRequest, error) {
-	p, vault := s.small("kv-hostile")
-	vault.SetFault(azuretest.Fault{Stall: true})
-	return s.hostile(10, p, nil)
 }
 
 // terminate sends SIGTERM while the volumes are mounted, by a client that does not try
