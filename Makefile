@@ -25,7 +25,7 @@ CLUSTER  := cd e2e/cluster && $(TEST) ./build ./node && go run ./prepare && $(TE
 LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
 
-.PHONY: build cross test lint fuzz bench demo image chart manifests e2e help
+.PHONY: build cross test lint fuzz bench trust demo image chart manifests e2e help
 help: ## show this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -57,6 +57,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench: build ## speed, requests and memory against their targets, on this machine
 	cd e2e && go run ./bench --provider=../$(BIN)
+
+trust: build ## attacks on the plugin under the manifests' limits; TRUST=--short for fewer
+	cd e2e && go run ./trust --provider=../$(BIN) $(TRUST)
 
 demo: build ## the way of a secret from a vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)

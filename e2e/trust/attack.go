@@ -24,7 +24,7 @@ type attack struct {
 
 // How long an attack lasts.
 const (
-	usual    = 15 * time.Second
+	usual    = 10 * time.Second
 	shortest = 3 * time.Second // innocents are watched at least so long
 	brief    = 4 * time.Second // at most, in the short form, unless the attack is over earlier
 )
