@@ -145,6 +145,7 @@ func (f *front) copy(to, from net.Conn, frozen <-chan struct{}) {
 		select {
 		case <-frozen:
 			<-f.done
+			_, _ = to.Close(), from.Close()
 			return
 		default:
 		}
