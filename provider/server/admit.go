@@ -35,18 +35,22 @@ const (
 	// free again.
 	maxLongMounts = 48
 	shortTimeout  = 5 * time.Second
+	// largeRequest is from what size on requests are parsed one after the other: the YAML of
+	// half a megabyte takes 84 MiB while it is parsed, and a third of a second.
+	largeRequest = 64 << 10
 )
 
 // admission decides when a mount runs, and for how long at most.
 type admission struct {
 	requests *fair.Semaphore // in bytes
 	long     *fair.Semaphore // in mounts
+	parsing  *fair.Semaphore // in large requests
 	timeout  time.Duration
 	stopping context.Context // ends shortly before the server stops
 }
 
 func newAdmission(timeout time.Duration, stopping context.Context) admission {
-	return admission{requests: fair.New(requestMemory), long: fair.New(maxLongMounts), timeout: timeout, stopping: stopping}
+	return admission{requests: fair.New(requestMemory), long: fair.New(maxLongMounts), parsing: fair.New(1), timeout: timeout, stopping: stopping}
 }
 
 // enter waits until the mount may run. The context ends when the mount's time is over: that of
@@ -74,6 +78,14 @@ func (a *admission) enter(ctx context.Context, in *v1alpha1.MountRequest) (_ con
 		sent.after(done)
 	}
 	return ctx, leave, err
+}
+
+// enterParsing waits until a request may be parsed.
+func (a *admission) enterParsing(ctx context.Context, in *v1alpha1.MountRequest) (leave func(), err error) {
+	if len(in.GetAttributes())+len(in.GetSecrets()) < largeRequest {
+		return func() {}, nil
+	}
+	return a.parsing.Acquire(ctx, fair.Tenant(ctx), 1)
 }
 
 // explain says why a mount did not run, or did not end, if it is because the server stops or

@@ -30,7 +30,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	defer leave()
 	req := &request.Mount{Pod: request.Pod{Namespace: fair.Tenant(ctx)}}
 	if err == nil {
-		req, err = s.parse(in)
+		req, err = s.parse(ctx, in)
 	}
 	in.Attributes, in.Secrets = "", "" // what they contain is in req, and they may be large
 	id := volumeOf(in, req)
@@ -55,8 +55,13 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 
 // parse checks a request. What it returns is not nil, unless parsing panics; of a request that
 // cannot be parsed it has only the pod and the class.
-func (s *Server) parse(in *v1alpha1.MountRequest) (req *request.Mount, err error) {
+func (s *Server) parse(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, err error) {
 	defer fault.Recover(&err)
+	leave, err := s.admission.enterParsing(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return s.parser.Parse(in.GetAttributes(), in.GetSecrets(), in.GetPermission())
 }
 
