@@ -27,6 +27,7 @@ func TestHardened(t *testing.T) {
 		"--managed-identity-namespaces=kube-system",
 		"--strict-objects=true",
 		"--enable-pprof=false",
+		"--bind-address=127.0.0.1",
 	} {
 		if !slices.Contains(c.Args, want) {
 			t.Errorf("no %s in %q", want, c.Args)
@@ -34,7 +35,7 @@ func TestHardened(t *testing.T) {
 	}
 	plain, _ := objects(t, "testdata/plain.golden")
 	for _, arg := range plain["akv-csi-provider"].Spec.Template.Spec.Containers[0].Args {
-		for _, flag := range []string{"--identity-modes", "--managed-identity-namespaces"} {
+		for _, flag := range []string{"--identity-modes", "--managed-identity-namespaces", "--bind-address"} {
 			if strings.HasPrefix(arg, flag) {
 				t.Errorf("%s is the default: say so in the values and in SECURITY.md", arg)
 			}
