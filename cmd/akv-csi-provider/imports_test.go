@@ -53,7 +53,7 @@ var siblings = map[string][]string{
 	"provider/kube":     {"coalesce", "fault", "transport"},
 
 	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass
-	"provider/throttle":  {},
+	"provider/throttle":  {"fair"},
 	"provider/coalesce":  {},
 	"provider/request":   {"fault"},
 	"provider/cloud":     {"fault"},

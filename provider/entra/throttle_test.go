@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 )
 
@@ -257,9 +258,9 @@ func TestPlacesOfTheThrottle(t *testing.T) {
 			inTime, done := context.WithTimeout(t.Context(), time.Minute) // without a deadline, MSAL sets one of 30 s
 			defer done()
 			var pods sync.WaitGroup
-			for range 20 {
+			for i := range 20 {
 				pods.Go(func() {
-					if _, err := x.Token(inTime, person(mode).Identity, vault); err != nil {
+					if _, err := x.Token(fair.WithTenant(inTime, fmt.Sprint(i)), person(mode).Identity, vault); err != nil {
 						t.Error(err)
 					}
 				})

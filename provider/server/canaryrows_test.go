@@ -58,7 +58,7 @@ func canaryPanics() []canaryRow {
 		panics("bytes", func(s string) any { return []byte(s) }),
 		panics("a field", func(s string) any { return struct{ Secret string }{s} }),
 		panics("a map", func(s string) any { return map[string]string{s: s} }),
-		panics("an error of the runtime", func(s string) any { var m map[any]int; m[[]string{s}]++; return nil }),
+		panics("an error of the runtime", func(s string) any { m := map[any]int{}; m[[]string{s}]++; return nil }),
 		fails("untyped", "Internal", func(s string) error { return errors.New(s) }),
 		fails("of a deadline", "Timeout", func(s string) error { return fmt.Errorf("%s: %w", s, context.DeadlineExceeded) }),
 		fails("of a caller that left", "Canceled", func(s string) error { return fmt.Errorf("%s: %w", s, context.Canceled) }),

@@ -4,16 +4,20 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"akv-csi-provider/provider/fair"
 )
 
 // waiter is an attempt that may not leave yet.
 type waiter struct {
 	trace    Trace
+	tenant   string
 	admitted chan admission // capacity 1
 }
 
 // admission ends a wait: with a place, or with an answer instead.
 type admission struct {
+	tenant string  // that has the place
 	probe  bool    // the place is for the one request that goes through an open circuit
 	answer *answer // of another request's attempt, which counts as one of this request; nil for a place
 	final  bool    // this request has no time for another attempt
@@ -36,7 +40,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 		trace.Retrying(cause.failure(req)) // before it waits: a panic must not keep a place
 		t.mu.Lock()
 	}
-	w := &waiter{trace: trace, admitted: make(chan admission, 1)}
+	w := &waiter{trace: trace, tenant: fair.Tenant(ctx), admitted: make(chan admission, 1)}
 	t.waiters = append(t.waiters, w)
 	t.admit()
 	t.mu.Unlock()
@@ -50,7 +54,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	select {
 	case a := <-w.admitted: // at the same moment, so the place is given back
 		if a.answer == nil {
-			t.release(a.probe)
+			t.release(a)
 		}
 	default:
 		t.remove(w)
@@ -65,57 +69,79 @@ func (t *Throttle) remove(w *waiter) {
 	}
 }
 
-// admit gives free places to the requests that wait: urgent ones first, otherwise in the order
-// in which they came. The lock is held.
+// admit gives free places to the requests that wait. The lock is held.
 func (t *Throttle) admit() {
 	for len(t.waiters) > 0 {
 		probe := !t.open.IsZero()
-		switch {
-		case probe && (t.probing || time.Now().Before(t.open)), !probe && t.inUse >= t.cfg.Max:
+		if probe && (t.probing || time.Now().Before(t.open)) {
 			return
 		}
-		next := 0
-		for i, w := range t.waiters {
-			if w.trace.Urgent() {
-				next = i
-				break
-			}
+		next := t.next(probe)
+		if next < 0 {
+			return
 		}
 		w := t.waiters[next]
 		t.waiters = slices.Delete(t.waiters, next, next+1)
 		t.inUse++
+		t.held[w.tenant]++
 		t.probing = probe
-		w.admitted <- admission{probe: probe}
+		w.admitted <- admission{tenant: w.tenant, probe: probe}
 	}
 }
 
+// next returns the index of the waiter that is admitted next, -1 if none may be: urgent ones
+// first, then those of the tenant with the fewest places, otherwise in the order in which they
+// came. A probe needs no free place. The lock is held.
+func (t *Throttle) next(probe bool) int {
+	next, urgent, held := -1, false, 0
+	if !probe && t.inUse >= t.cfg.Max {
+		return next
+	}
+	for i, w := range t.waiters {
+		has := t.held[w.tenant]
+		if next >= 0 && urgent && has >= held || !probe && !fair.Fits(int64(t.cfg.Max), int64(t.inUse), int64(has), 1) {
+			continue
+		}
+		if u := w.trace.Urgent(); next < 0 || u && !urgent || u == urgent && has < held {
+			next, urgent, held = i, u, has
+		}
+		if urgent && held == 0 {
+			break // none goes before it
+		}
+	}
+	return next
+}
+
 // release gives back a place. The lock is held.
-func (t *Throttle) release(probe bool) {
+func (t *Throttle) release(place admission) {
 	t.inUse--
-	if probe {
+	if t.held[place.tenant]--; t.held[place.tenant] == 0 {
+		delete(t.held, place.tenant)
+	}
+	if place.probe {
 		t.probing = false
 	}
 	t.admit()
 }
 
 // leave gives back the place of an attempt, and opens or closes the circuit by its result.
-func (t *Throttle) leave(r Result, probe bool, last *answer) {
+func (t *Throttle) leave(r Result, place admission, last *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.release(probe) // also if OnOpen panics
+	defer t.release(place) // also if OnOpen panics
 	switch r.Outcome {
 	case OK:
 		t.failures = 0
-		if probe {
+		if place.probe {
 			t.open, t.backoff, t.cause = time.Time{}, 0, nil
 		}
 	case Throttled:
-		if t.open.IsZero() || probe {
-			t.openCircuit(r.RetryAfter, probe, last.copied())
+		if t.open.IsZero() || place.probe {
+			t.openCircuit(r.RetryAfter, place.probe, last.copied())
 		}
 	case Unavailable:
-		if t.failures++; probe || t.open.IsZero() && t.failures >= failureThreshold {
-			t.openCircuit(r.RetryAfter, probe, last.copied())
+		if t.failures++; place.probe || t.open.IsZero() && t.failures >= failureThreshold {
+			t.openCircuit(r.RetryAfter, place.probe, last.copied())
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestCircuitOpensOnce(t *testing.T) {
 		var opened []time.Duration
 		s := newService(reply{})
 		s.next = slices.Repeat([]reply{{status: 429}, {status: 500}}, 8)
-		c := newClient(throttle.New(throttle.Config{Max: 16, Retries: 1, OnOpen: func(d time.Duration) { opened = append(opened, d) }}), s)
+		c := newClient(throttle.New(throttle.Config{Max: 32, Retries: 1, OnOpen: func(d time.Duration) { opened = append(opened, d) }}), s)
 		var group sync.WaitGroup
 		for range 16 {
 			group.Go(func() { c.must(t, "x") })

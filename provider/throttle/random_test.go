@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/throttle"
 )
 
@@ -122,6 +123,7 @@ func (m *moody) call(c client, name string) {
 	}
 	urgent := m.number(2) == 0
 	ctx = throttle.WithTrace(ctx, urgency(func() bool { return urgent }), nil)
+	ctx = fair.WithTenant(ctx, fmt.Sprint(m.number(3)))
 	defer func() {
 		if v := recover(); v != nil && v != "a bug" {
 			m.t.Errorf("recovered %v", v)

@@ -1,6 +1,7 @@
 // Package throttle stands between the Azure SDK's clients and one service: it limits the
-// requests under way, gives those of starting pods priority, retries with back-off, honors
-// Retry-After, and opens a circuit while the service is unavailable or throttles.
+// requests under way, divides them between tenants, gives those of starting pods priority,
+// retries with back-off, honors Retry-After, and opens a circuit while the service is
+// unavailable or throttles.
 //
 // It is a policy for azcore's PerCallPolicies, with the SDK's own retries off (MaxRetries -1):
 // each attempt is a clone of one request, so that users of a client make plain calls. The SDK's
@@ -20,7 +21,8 @@ import (
 
 // Config says how a [Throttle] works. The zero value of a duration is its default.
 type Config struct {
-	// Max bounds the attempts under way; required.
+	// Max bounds the attempts under way; required. One tenant, see package fair, takes at most
+	// three quarters of them.
 	Max int
 	// Retries is how often a request that failed is sent again.
 	Retries int
@@ -51,9 +53,10 @@ type Throttle struct {
 
 	mu       sync.Mutex // guards what follows
 	inUse    int
-	failures int       // in a row
-	open     time.Time // the circuit is open until then; zero while it is closed
-	probing  bool      // one request goes through the open circuit, to decide what follows
+	held     map[string]int // of inUse, by tenant
+	failures int            // in a row
+	open     time.Time      // the circuit is open until then; zero while it is closed
+	probing  bool           // one request goes through the open circuit, to decide what follows
 	backoff  time.Duration
 	cause    *answer   // for which the circuit opened
 	waiters  []*waiter // in the order in which they came
@@ -64,7 +67,7 @@ func New(cfg Config) *Throttle {
 	if cfg.Classify == nil {
 		cfg.Classify = Classify
 	}
-	return &Throttle{cfg: cfg}
+	return &Throttle{cfg: cfg, held: make(map[string]int)}
 }
 
 // Do implements policy.Policy: it sends the request until an attempt succeeds or fails for
@@ -92,7 +95,7 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 			continue
 		}
 		var result Result
-		last, result = t.attempt(req, place.probe, trace)
+		last, result = t.attempt(req, place, trace)
 		if !result.again() || attempts >= t.cfg.Retries || ctx.Err() != nil {
 			return last.to(req)
 		}
@@ -104,9 +107,9 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 }
 
 // attempt sends a clone of the request, and then gives back its place.
-func (t *Throttle) attempt(req *policy.Request, probe bool, trace Trace) (last *answer, result Result) {
+func (t *Throttle) attempt(req *policy.Request, place admission, trace Trace) (last *answer, result Result) {
 	result.Outcome = Unknown // of a panic
-	defer func() { t.leave(result, probe, last) }()
+	defer func() { t.leave(result, place, last) }()
 	ctx := req.Raw().Context()
 	if t.cfg.AttemptTimeout > 0 {
 		var cancel context.CancelFunc
