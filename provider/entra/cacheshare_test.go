@@ -102,7 +102,7 @@ func TestSharedExchange(t *testing.T) {
 func TestErrorOfACallerWithLessTime(t *testing.T) {
 	for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, ManagedIdentity} {
 		synctest.Test(t, func(t *testing.T) {
-			x, s := throttledExchange(t, 1, 429, "20", `{"error":"invalid_request","error_codes":[90055]}`)
+			x, s := throttledExchange(t, 1, 429, "6", `{"error":"invalid_request","error_codes":[90055]}`)
 			c := cacheOf(t, x, CacheConfig{})
 			id := person(mode).Identity
 			id.Assertion = podIdentity("a", time.Hour).Assertion

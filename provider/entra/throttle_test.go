@@ -82,18 +82,18 @@ func TestThrottledSignIn(t *testing.T) {
 func TestThrottleOfATenant(t *testing.T) {
 	for _, mode := range []Mode{WorkloadIdentity, ManagedIdentity} {
 		synctest.Test(t, func(t *testing.T) {
-			x, s := throttledExchange(t, 1, 429, "20", `{"error":"invalid_request","error_codes":[90055]}`)
+			x, s := throttledExchange(t, 1, 429, "6", `{"error":"invalid_request","error_codes":[90055]}`)
 			var pods sync.WaitGroup
 			start := time.Now()
 			pods.Go(func() {
-				if _, err := x.Token(t.Context(), client(mode, "first"), vault); err != nil || time.Since(start) < 20*time.Second {
+				if _, err := x.Token(t.Context(), client(mode, "first"), vault); err != nil || time.Since(start) < 6*time.Second {
 					t.Errorf("got %v after %s", err, time.Since(start))
 				}
 			})
 			time.Sleep(time.Second)
 			for i := range 30 {
 				pods.Go(func() {
-					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 					defer cancel()
 					own := fmt.Sprint("caller-", i, ".")
 					_, err := x.Token(ctx, client(mode, own), vault)
@@ -124,7 +124,7 @@ func TestThrottleOfATenant(t *testing.T) {
 					}
 				})
 			}
-			time.Sleep(15 * time.Second)
+			time.Sleep(3 * time.Second)
 			if s.asked() != before {
 				t.Errorf("asked %d times while the circuit is open", s.asked()-before)
 			}
@@ -178,10 +178,10 @@ func TestEntraUnavailable(t *testing.T) {
 // A read of metadata that fails is repeated, as a request for a token is.
 func TestMetadataIsRetried(t *testing.T) {
 	for name, failing := range map[string]func(context.Context) (*http.Response, error){
-		"mute":          func(ctx context.Context) (*http.Response, error) { <-ctx.Done(); return nil, ctx.Err() },
-		"reset":         func(context.Context) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
-		"503":           func(context.Context) (*http.Response, error) { return refuse(503, "", "") },
-		"429 with 20 s": func(context.Context) (*http.Response, error) { return refuse(429, "20", "") },
+		"mute":         func(ctx context.Context) (*http.Response, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"reset":        func(context.Context) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
+		"503":          func(context.Context) (*http.Response, error) { return refuse(503, "", "") },
+		"429 with 6 s": func(context.Context) (*http.Response, error) { return refuse(429, "6", "") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
@@ -213,7 +214,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 10 {
 		group.Go(func() {
-			if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, fmt.Sprint("s", i)), fresh())(); err != nil {
+			if _, err := r.Get(fair.WithTenant(t.Context(), fmt.Sprint(i)), caller("a"), object(request.TypeSecret, fmt.Sprint("s", i)), fresh())(); err != nil {
 				t.Error(err)
 			}
 		})

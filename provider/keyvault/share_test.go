@@ -404,6 +404,7 @@ func TestVaultAway(t *testing.T) {
 		}
 		s.fail(0)
 		s.set("back")
+		time.Sleep(10 * time.Second) // until the circuit is open for little more
 		if got := read(t, r, "a", fresh()); got != "back" {
 			t.Errorf("got %q", got)
 		}

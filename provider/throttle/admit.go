@@ -23,8 +23,10 @@ type admission struct {
 	final  bool    // this request has no time for another attempt
 }
 
-// enter waits for a place. Its error is the context's.
-func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
+// enter waits for a place, but not once the circuit has been open for maxOpenWait since the
+// request came, when openFor was the time that it had been open in all. Its error is the
+// context's.
+func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) (admission, error) {
 	ctx := req.Context()
 	if ctx.Err() != nil {
 		return admission{}, ctx.Err()
@@ -32,7 +34,8 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	t.mu.Lock()
 	if !t.open.IsZero() {
 		cause := t.cause
-		if deadline, ok := ctx.Deadline(); ok && deadline.Before(t.open) {
+		deadline, ok := ctx.Deadline()
+		if ok && deadline.Before(t.open) || time.Until(t.open) > t.patience(openFor) {
 			defer t.mu.Unlock()
 			return admission{answer: cause, final: true}, nil
 		}
@@ -44,10 +47,20 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 	t.waiters = append(t.waiters, w)
 	t.admit()
 	t.mu.Unlock()
-	select {
-	case a := <-w.admitted:
-		return a, nil
-	case <-ctx.Done():
+	timer := time.NewTimer(maxOpenWait)
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-w.admitted:
+			return a, nil
+		case <-timer.C:
+			if a, over := t.expired(w, openFor, timer); over {
+				return a, nil
+			}
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -60,6 +73,33 @@ func (t *Throttle) enter(req *http.Request, trace Trace) (admission, error) {
 		t.remove(w)
 	}
 	return admission{}, ctx.Err()
+}
+
+// expired ends the wait of a request for which the circuit was open for too long, with the
+// failure that opened it. Otherwise it sets the timer to when that may be.
+func (t *Throttle) expired(w *waiter, openFor time.Duration, timer *time.Timer) (a admission, over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := t.patience(openFor)
+	if t.open.IsZero() || left > 0 || len(w.admitted) > 0 {
+		timer.Reset(max(left, time.Second))
+		return a, false
+	}
+	t.remove(w)
+	return admission{answer: t.cause, final: true}, true
+}
+
+// patience is for how much longer a request waits for an open circuit. The lock is held.
+func (t *Throttle) patience(openFor time.Duration) time.Duration {
+	return maxOpenWait - (t.openTime() - openFor)
+}
+
+// openTime is for how long the circuit has been open in all. The lock is held.
+func (t *Throttle) openTime() time.Duration {
+	if t.open.IsZero() {
+		return t.wasOpen
+	}
+	return t.wasOpen + time.Since(t.opened)
 }
 
 // remove removes a request that gave up. The lock is held.
@@ -133,6 +173,7 @@ func (t *Throttle) leave(r Result, place admission, last *answer) {
 	case OK:
 		t.failures = 0
 		if place.probe {
+			t.wasOpen = t.openTime()
 			t.open, t.backoff, t.cause = time.Time{}, 0, nil
 		}
 	case Throttled:
@@ -151,6 +192,9 @@ func (t *Throttle) leave(r Result, place admission, last *answer) {
 func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
 	t.backoff = min(max(minBackoff, 2*t.backoff), maxBackoff)
 	pause := jitter(max(t.backoff, min(after, maxRetryAfter)))
+	if t.open.IsZero() {
+		t.opened = time.Now()
+	}
 	t.open, t.cause = time.Now().Add(pause), cause
 	if probe {
 		for _, w := range t.waiters {

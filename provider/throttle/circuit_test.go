@@ -81,8 +81,12 @@ func TestRetryAfterIsHonored(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newService(reply{})
 			s.next = []reply{{status: 429, retryAfter: text}}
-			newClient(throttle.New(throttle.Config{Max: 1, Retries: 1}), s).must(t, "x")
-			if pause := s.sent[1] - s.sent[0] - latency; pause < least || pause > least*5/4 {
+			c := newClient(throttle.New(throttle.Config{Max: 1, Retries: 1}), s)
+			for s.count() < 2 { // requests do not wait for that long
+				_, _ = c.get(t.Context(), "x")
+				time.Sleep(time.Millisecond)
+			}
+			if pause := s.sent[1] - s.sent[0] - latency; pause < least || pause > least*5/4+time.Millisecond {
 				t.Errorf("%q: sent again after %v", text, pause)
 			}
 		})
@@ -128,24 +132,27 @@ func TestUnavailableService(t *testing.T) {
 		for range 2 { // after which the circuit is open
 			_, _ = c.get(t.Context(), "x")
 		}
-		time.Sleep(time.Minute)
-		before, start := s.count(), time.Now()
-		var group sync.WaitGroup
-		for range 500 {
-			group.Go(func() {
-				if status, err := c.get(t.Context(), "x"); status != 503 || err != nil {
-					t.Errorf("got %d, %v", status, err)
-				}
-			})
-		}
-		group.Wait()
-		if took := time.Since(start); s.count()-before != 4 || took > 2*time.Minute {
-			t.Errorf("%d attempts for 500 requests in %v", s.count()-before, took)
+		for range 6 {
+			time.Sleep(time.Minute)
+			before, start := s.count(), time.Now()
+			var group sync.WaitGroup
+			for range 500 {
+				group.Go(func() {
+					if status, err := c.get(t.Context(), "x"); status != 503 || err != nil {
+						t.Errorf("got %d, %v", status, err)
+					}
+				})
+			}
+			group.Wait()
+			if took := time.Since(start); s.count()-before > 4 || took > 10*time.Second {
+				t.Errorf("%d attempts for 500 requests in %v", s.count()-before, took)
+			}
 		}
 		if len(opened) < 6 || opened[0] > 2*time.Second || slices.Max(opened) > 13*time.Second || slices.Max(opened) < 10*time.Second {
 			t.Errorf("open for %v", opened)
 		}
 		s.set(reply{})
+		time.Sleep(time.Minute)
 		c.must(t, "x")
 		s.set(reply{status: 429}) // the back-off starts again
 		n := len(opened)
@@ -221,4 +228,48 @@ func TestProbeThatLeaves(t *testing.T) {
 		group.Wait()
 		checkFree(t, th)
 	})
+}
+
+// A request does not wait for an open circuit for longer than some seconds, whether the
+// service fails, asks for a pause or is silent: its caller gets the known failure.
+func TestOpenCircuitIsNotWaitedForLong(t *testing.T) {
+	for name, r := range map[string]reply{"fails": {status: 500}, "asks for a minute": {status: 429, retryAfter: "60"}, "asks for six seconds": {status: 429, retryAfter: "6"}, "silent": {err: context.DeadlineExceeded}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				th := throttle.New(throttle.Config{Max: 32, Retries: 3, AttemptTimeout: 15 * time.Second})
+				s := newService(r)
+				c := newClient(th, transport(func(req *http.Request) (*http.Response, error) {
+					if r.err != nil {
+						<-req.Context().Done()
+					}
+					return s.Do(req)
+				}))
+				for range 5 {
+					_, _ = c.get(t.Context(), "x")
+				}
+				var group sync.WaitGroup
+				late := 0
+				for i := range 200 {
+					group.Go(func() {
+						time.Sleep(time.Duration(i) * 250 * time.Millisecond)
+						start, before := time.Now(), s.count()
+						status, err := c.get(t.Context(), "x")
+						if status != r.status || !errors.Is(err, r.err) {
+							t.Errorf("got %d, %v", status, err)
+						}
+						if time.Since(start) > 10*time.Second {
+							if late++; r.err == nil || s.count() == before { // a probe takes the time of its attempt
+								t.Errorf("answered after %s", time.Since(start))
+							}
+						}
+					})
+				}
+				group.Wait()
+				if late > 10 {
+					t.Errorf("%d late answers", late)
+				}
+				checkFree(t, th)
+			})
+		})
+	}
 }

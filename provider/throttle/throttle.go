@@ -41,6 +41,7 @@ const (
 	quickRetry    = 100 * time.Millisecond // an isolated reset or 5xx is over by then
 	minBackoff    = time.Second
 	maxBackoff    = 10 * time.Second // doubled from minBackoff up to it
+	maxOpenWait   = 8 * time.Second  // of one request for an open circuit; its caller then gets the cause
 	maxRetryAfter = time.Minute      // of what a service may ask for; mounts do not live longer
 	// failureThreshold opens the circuit: so many failures in a row, with no answer between.
 	// Of responses of which one in twenty fails, five in a row are one in three million.
@@ -56,6 +57,8 @@ type Throttle struct {
 	held     map[string]int // of inUse, by tenant
 	failures int            // in a row
 	open     time.Time      // the circuit is open until then; zero while it is closed
+	opened   time.Time      // when it opened
+	wasOpen  time.Duration  // in all, before it opened or until it closed
 	probing  bool           // one request goes through the open circuit, to decide what follows
 	backoff  time.Duration
 	cause    *answer   // for which the circuit opened
@@ -75,13 +78,17 @@ func New(cfg Config) *Throttle {
 //
 // While the circuit is open, one request probes the service for all. Its failure counts as an
 // attempt of each request that waits, so Do may return it without an attempt of its own. If the
-// request's deadline comes before the circuit closes, Do returns the failure that opened it.
+// circuit stays open until after the request's deadline, or for more than some seconds, Do
+// returns the failure that opened it.
 func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
 	trace := traceOf(ctx)
+	t.mu.Lock()
+	openFor := t.openTime()
+	t.mu.Unlock()
 	var last *answer
 	for attempts := 0; ; attempts++ {
-		place, err := t.enter(req.Raw(), trace)
+		place, err := t.enter(req.Raw(), trace, openFor)
 		switch {
 		case err != nil && last != nil:
 			return last.to(req)

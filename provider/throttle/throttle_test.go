@@ -29,17 +29,17 @@ func TestOutcomes(t *testing.T) {
 		{"not implemented", reply{status: 501}, 1, latency},
 		{"error that a retry repeats", reply{err: errPermanent}, 1, latency},
 		{"cancellation", reply{err: context.Canceled}, 1, latency},
-		{"server error", reply{status: 500}, 4, 2 * time.Second},
-		{"unavailable", reply{status: 503}, 4, 2 * time.Second},
-		{"reset", reply{err: errReset}, 4, 2 * time.Second},
-		{"time over", reply{err: context.DeadlineExceeded}, 4, 2 * time.Second},
-		{"too many requests", reply{status: 429}, 4, 12 * time.Second},
-		{"unavailable for a second", reply{status: 503, retryAfter: "1"}, 4, 12 * time.Second},
+		{"server error", reply{status: 500}, 3, 2 * time.Second},
+		{"unavailable", reply{status: 503}, 3, 2 * time.Second},
+		{"reset", reply{err: errReset}, 3, 2 * time.Second},
+		{"time over", reply{err: context.DeadlineExceeded}, 3, 2 * time.Second},
+		{"too many requests", reply{status: 429}, 3, 5 * time.Second},
+		{"unavailable for a second", reply{status: 503, retryAfter: "1"}, 3, 5 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newService(c.reply)
-				th := throttle.New(throttle.Config{Max: 2, Retries: 3})
+				th := throttle.New(throttle.Config{Max: 2, Retries: 2})
 				status, err := newClient(th, s).get(t.Context(), "x")
 				if !errors.Is(err, c.reply.err) || err == nil && status != cmp.Or(c.reply.status, http.StatusOK) {
 					t.Errorf("got %d, %v", status, err)
