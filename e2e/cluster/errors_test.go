@@ -206,7 +206,7 @@ func (c *cluster) errors(t *testing.T) {
 			if r.slow {
 				return
 			}
-			eventually(t, time.Minute, "repeats fold into the event", func(ctx context.Context) error {
+			eventually(t, busy, "repeats fold into the event", func(ctx context.Context) error {
 				events, err := p.failedMounts(ctx, "app")
 				if err == nil && (len(events) != 1 || events[0].Count < 3) {
 					err = fmt.Errorf("not one event of three or more: %v", events)

@@ -74,7 +74,7 @@ func (c *cluster) files(t *testing.T) {
 		line("./web.pfx", "644", string(pair.pfx)),
 	}, "")
 	var got string
-	eventually(t, time.Minute, "the pod ended", func(ctx context.Context) error {
+	eventually(t, busy, "the pod ended", func(ctx context.Context) error {
 		pod, err := p.getPod(ctx, "files")
 		if err != nil {
 			return err
@@ -178,19 +178,19 @@ func (c *cluster) secrets(t *testing.T) {
 		}
 		return string(s.Data["GREETING"]), owner, nil
 	}
-	eventually(t, time.Minute, "the Secret has its value and its owner", func(ctx context.Context) error {
+	eventually(t, busy, "the Secret has its value and its owner", func(ctx context.Context) error {
 		value, owner, err := get(ctx)
 		if err == nil && (value != "Hello!" || owner != "ReplicaSet ") {
 			err = fmt.Errorf("value %q, owners %q", value, owner)
 		}
 		return err
 	})
-	p.kubectl(t, "-n", p.namespace, "rollout", "status", "deployment/environment", "--timeout=60s")
+	p.kubectl(t, "-n", p.namespace, "rollout", "status", "deployment/environment", "--timeout="+busy.String())
 	if got := strings.TrimSpace(p.kubectl(t, "-n", p.namespace, "logs", "deployment/environment")); got != "Hello!" {
 		t.Errorf("the pod printed %q, want Hello!", got)
 	}
 	p.kubectl(t, "-n", p.namespace, "delete", "deployment", "environment", "--wait=false")
-	eventually(t, time.Minute, "the Secret goes with the last pod", func(ctx context.Context) error {
+	eventually(t, busy, "the Secret goes with the last pod", func(ctx context.Context) error {
 		_, _, err := get(ctx)
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -219,7 +219,7 @@ func (c *cluster) isolation(t *testing.T) {
 	mine.vault.Grant(victim.ClientID(), azuretest.SecretsGet)
 	thief.vaultName = mine.vaultName
 	mine.apply(t, mine.account("victim", victim.ClientID()), mine.pod("victim", "victim", "app", stay))
-	mine.ready(t, time.Minute, "victim") // what it read is in the plugin's memory now
+	mine.ready(t, "victim") // what it read is in the plugin's memory now
 	thief.apply(t, thief.account("victim", victim.ClientID()), thief.class("app", "password"), thief.pod("victim", "victim", "app", stay))
 	event := thief.refused(t, "victim", "FederatedCredentialMissing")
 	if !strings.Contains(event, "system:serviceaccount:"+thief.namespace+":victim") {

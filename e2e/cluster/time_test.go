@@ -29,7 +29,7 @@ func (c *cluster) rotation(t *testing.T) {
 	p.vault.SetSecret("changes", azuretest.Secret{Value: "one"})
 	p.vault.SetSecret("stays", azuretest.Secret{Value: "same"})
 	p.apply(t, p.account("app", app.ClientID()), p.class("app", "changes", "stays"), p.pod("app", "app", "app", watch))
-	p.ready(t, time.Minute, "app")
+	p.ready(t, "app")
 	printed := func(want string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			got, err := p.log(ctx, "app")
@@ -39,7 +39,7 @@ func (c *cluster) rotation(t *testing.T) {
 			return err
 		}
 	}
-	eventually(t, 10*time.Second, "the watcher sees the files", printed("one same\n"))
+	eventually(t, busy, "the watcher sees the files", printed("one same\n"))
 	before := p.requests(app.ClientID())[azuretest.GetSecret]
 	eventually(t, 2*rotates, "two rotations read the vault", func(context.Context) error {
 		if n := p.requests(app.ClientID())[azuretest.GetSecret]; n < before+4 {
@@ -116,7 +116,7 @@ func (c *cluster) outages(t *testing.T) {
 				p.apply(t, p.account(account, app.ClientID()))
 			}
 			p.apply(t, p.class("app", "password"), p.pod("old", "old", "app", stay))
-			p.ready(t, time.Minute, "old")
+			p.ready(t, "old")
 
 			o.begin(p)
 			begun := time.Now()
@@ -139,7 +139,7 @@ func (c *cluster) outages(t *testing.T) {
 			}
 			o.end(p)
 			over := time.Now()
-			p.ready(t, 150*time.Second, "new") // kubelet waits longer from try to try, up to two minutes
+			p.ready(t, "new") // kubelet waits longer from try to try, up to two minutes
 			if got, err := p.exec(t.Context(), "new", "cat /mnt/secrets/password"); err != nil || got != "geheim" {
 				t.Error(errors.Join(err, fmt.Errorf("the new pod reads %q", got)))
 			}

@@ -70,7 +70,7 @@ func (c *cluster) addNamespace(t *testing.T, name string) {
 			t.Error(err)
 		}
 	})
-	eventually(t, 30*time.Second, "the namespace has its ServiceAccount", func(ctx context.Context) error {
+	eventually(t, busy, "the namespace has its ServiceAccount", func(ctx context.Context) error {
 		_, err := c.client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -160,10 +160,10 @@ func (p *place) getPod(ctx context.Context, name string) (*corev1.Pod, error) {
 }
 
 // ready waits until pods run, or ended well.
-func (p *place) ready(t *testing.T, within time.Duration, names ...string) {
+func (p *place) ready(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		eventually(t, within, "pod "+name+" runs", func(ctx context.Context) error {
+		eventually(t, busy, "pod "+name+" runs", func(ctx context.Context) error {
 			pod, err := p.getPod(ctx, name)
 			if err != nil {
 				return err
@@ -194,7 +194,7 @@ func (p *place) log(ctx context.Context, pod string) (string, error) {
 // output waits until a pod has ended well and returns what it printed.
 func (p *place) output(t *testing.T, pod string) string {
 	t.Helper()
-	eventually(t, time.Minute, "pod "+pod+" ended well", func(ctx context.Context) error {
+	eventually(t, busy, "pod "+pod+" ended well", func(ctx context.Context) error {
 		got, err := p.getPod(ctx, pod)
 		if err == nil && got.Status.Phase != corev1.PodSucceeded {
 			err = runs(got)
@@ -233,7 +233,7 @@ func (p *place) failedMounts(ctx context.Context, pod string) ([]corev1.Event, e
 // ends with the reason in brackets, and returns it.
 func (p *place) refused(t *testing.T, pod, reason string) (message string) {
 	t.Helper()
-	eventually(t, 90*time.Second, "pod "+pod+" has an event with ["+reason+"]", func(ctx context.Context) error {
+	eventually(t, busy, "pod "+pod+" has an event with ["+reason+"]", func(ctx context.Context) error {
 		events, err := p.failedMounts(ctx, pod)
 		if err != nil {
 			return err
@@ -285,7 +285,7 @@ func (c *cluster) pluginLog(ctx context.Context) (string, error) {
 // noNamespaces waits until the namespaces of tests are gone, and with them their pods.
 func (c *cluster) noNamespaces(t *testing.T) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "the namespaces of other tests are gone", func(ctx context.Context) error {
+	eventually(t, 2*busy, "the namespaces of other tests are gone", func(ctx context.Context) error {
 		list, err := c.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: ours})
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%d are there, such as %s", len(list.Items), list.Items[0].Name)
