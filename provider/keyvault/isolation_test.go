@@ -83,7 +83,7 @@ func isolation(t *testing.T, seed uint64) {
 	var answered, failed atomic.Int64
 	for i := range 400 {
 		all.Go(func() {
-			time.Sleep(time.Duration(m.number(120_000)) * time.Millisecond)
+			time.Sleep(time.Duration(m.number(300_000)) * time.Millisecond)
 			who, name := fmt.Sprintf("client-%d-", i%5), fmt.Sprintf("s%d", m.number(3))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+m.number(30_000))*time.Millisecond)
 			defer cancel()
