@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"context"
+	"regexp"
 	"strings"
 
 	"akv-csi-provider/provider/request"
@@ -50,10 +51,14 @@ type identifier interface {
 	Version() string
 }
 
+// versionID is what Key Vault's versions look like. They are sent, logged and reported to the
+// driver, so that no other text may pass for one.
+var versionID = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+
 // versionOf returns the version that the ID names, or "" if the ID is not the object's. For an
 // ID that is not a URL with a path, the SDK's Version is "", and its Name would panic.
 func versionOf(id identifier, o Object) string {
-	if id.Version() == "" || !strings.EqualFold(id.Name(), o.Name) || o.Version != "" && !strings.EqualFold(id.Version(), o.Version) {
+	if !versionID.MatchString(id.Version()) || !strings.EqualFold(id.Name(), o.Name) || o.Version != "" && !strings.EqualFold(id.Version(), o.Version) {
 		return ""
 	}
 	return id.Version()

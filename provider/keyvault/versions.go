@@ -97,13 +97,13 @@ func (v *vault) list(ctx context.Context, o Object) ([]version, error) {
 		})
 }
 
-// newVersion makes an entry of the list, which is empty if it has no ID. The ID's type differs
+// newVersion makes an entry of the list, which is empty if it has no ID of a version. The ID's type differs
 // between the SDK's three modules.
 func newVersion[ID any, P interface {
 	*ID
 	identifier
 }](id P, created *time.Time, enabled *bool) (v version) {
-	if id == nil {
+	if id == nil || !versionID.MatchString(id.Version()) {
 		return v
 	}
 	v.id, v.enabled = id.Version(), enabled == nil || *enabled
