@@ -54,6 +54,18 @@ func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 	}
 }
 
+// ForgetKeys drops the cached answers of the keys for which the function reports true. The
+// function must not call the group.
+func (g *Group[K, V]) ForgetKeys(is func(K) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range g.cached {
+		if is(key) {
+			g.drop(key)
+		}
+	}
+}
+
 // lookup returns the cached answer, nil if there is none or it has ended, and counts as a use
 // of it. The lock is held.
 func (g *Group[K, V]) lookup(key K) *entry[V] {

@@ -180,3 +180,22 @@ func TestCached(t *testing.T) {
 		}
 	})
 }
+
+// Answers of the keys that the function names are dropped, and give their part of the budget
+// back; others stay.
+func TestForgetKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := coalesce.NewBudget(100)
+		v := &vault{value: "one", life: func() coalesce.Life { return coalesce.Life{Until: time.Now().Add(time.Minute)} }}
+		g := newGroup(caching(b))
+		for _, key := range []string{"a1", "a2", "b1"} {
+			check(t, g, key, anything(), v.get, "one", coalesce.Own)
+		}
+		g.ForgetKeys(func(key string) bool { return key[0] == 'a' })
+		if left, n := b.Left(); left != 97 || n != 1 {
+			t.Errorf("%d left, %d answers", left, n)
+		}
+		check(t, g, "a1", anything(), v.get, "one", coalesce.Own)
+		check(t, g, "b1", anything(), v.get, "one", coalesce.Cached)
+	})
+}

@@ -134,7 +134,7 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 	pending := r.values.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
 		q := question{o, caller.Principal, getting}
 		value, err := v.get(q.context(ctx, caller.Token, call), o)
-		return value, r.life(call, caller), q.explain(err)
+		return value, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	})
 	return func() (Value, error) {
 		value, source, err := pending.Wait()
@@ -162,6 +162,17 @@ func (r *Reader) stale(k key, fresh Freshness, err error) (Value, bool) {
 	return old, ok
 }
 
+// forgetIfRefused drops all that was read from the vault for the principal, if the error is a
+// refusal: it may apply to all objects by now. It returns the error.
+func (r *Reader) forgetIfRefused(k key, err error) error {
+	if fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected) {
+		same := func(other key) bool { return other.Principal == k.Principal && other.Host == k.Host }
+		r.values.ForgetKeys(same)
+		r.listings.ForgetKeys(same)
+	}
+	return err
+}
+
 // Versions starts to list the enabled versions of an object from the one it names on, or the
 // latest: newest first, at most n of them, none if there is no such version. It needs the
 // right to list. The function that it returns waits for the answer; call it exactly once. Its
@@ -173,10 +184,11 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	}
 	start := o.Version
 	o.Version = "" // callers share one list, whichever part of it they need
-	pending := r.listings.Start(ctx, r.key(caller, o), fresh, func(ctx context.Context, call *coalesce.Call) ([]version, coalesce.Life, error) {
+	k := r.key(caller, o)
+	pending := r.listings.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) ([]version, coalesce.Life, error) {
 		q := question{o, caller.Principal, listing}
 		all, err := v.versions(q.context(ctx, caller.Token, call), o)
-		return all, r.life(call, caller), q.explain(err)
+		return all, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	})
 	return func() ([]string, error) {
 		all, source, err := pending.Wait()

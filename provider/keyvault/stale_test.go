@@ -2,6 +2,7 @@ package keyvault_test
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -27,6 +28,34 @@ func TestStaleIfNoAnswer(t *testing.T) {
 		time.AfterFunc(time.Second, leave)
 		if got, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "s"), fresh())(); err == nil {
 			t.Errorf("after leaving: got %+v", got)
+		}
+	}, func(c *keyvault.Config) { c.StaleIfError = 10 * time.Minute })
+}
+
+// After a vault has refused one object of a principal, nothing that it has returned for that
+// principal is served any more, but for others it is.
+func TestStaleEndsWithARefusal(t *testing.T) {
+	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
+		get := func(who, name string) (keyvault.Value, error) {
+			return r.Get(t.Context(), caller(who), object(request.TypeSecret, name), fresh())()
+		}
+		for _, who := range []string{"a", "b"} {
+			for _, name := range []string{"s", "t"} {
+				if _, err := get(who, name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.fail(http.StatusForbidden)
+		if got, err := get("a", "s"); err == nil {
+			t.Errorf("got %+v", got)
+		}
+		s.fail(http.StatusServiceUnavailable)
+		if got, err := get("a", "t"); err == nil {
+			t.Errorf("after a refusal: got %+v", got)
+		}
+		if got, err := get("b", "t"); err != nil || !got.Stale {
+			t.Errorf("another principal: got %+v, %v", got, err)
 		}
 	}, func(c *keyvault.Config) { c.StaleIfError = 10 * time.Minute })
 }
