@@ -24,9 +24,9 @@ var codes = map[int]func(signIn) *fault.Error{
 	70002:   clientSecretInvalid, // older
 	7000222: clientSecretExpired,
 
-	90033: throttled, // transient, "try again later"
-	90055: throttled, // tenant limit
-	50196: throttled, // the same request in a loop
+	90033: tenantThrottled, // transient, "try again later"
+	90055: tenantThrottled, // tenant limit
+	50196: throttled,       // the same request in a loop
 
 	500011: resourceNotFound,
 	53003:  blockedByPolicy,
@@ -193,6 +193,12 @@ func throttled(s signIn) *fault.Error {
 		Cause:  fmt.Sprintf("%s limits the sign-ins of %s", s.endpoint, s),
 		Fix:    "it is tried again with the next mount; spread restarts, or let fewer pods share an identity",
 	}
+}
+
+func tenantThrottled(s signIn) *fault.Error {
+	e := throttled(s)
+	e.Cause = fmt.Sprintf("%s limits the sign-ins of tenant %q", s.endpoint, s.TenantID)
+	return e
 }
 
 func resourceNotFound(s signIn) *fault.Error {

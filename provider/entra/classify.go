@@ -11,7 +11,8 @@ import (
 	"akv-csi-provider/provider/transport"
 )
 
-// classify says what an attempt shows about Entra. A response that is not JSON, or an error that
+// classify says what an attempt shows about a tenant at Entra. A 429 without the number of a
+// tenant's limit is for the client alone; see classifyClient. A response that is not JSON, or an error that
 // is not Entra's, comes from something in between, such as a proxy.
 func classify(resp *http.Response, err error) throttle.Result {
 	if err != nil {
@@ -20,7 +21,7 @@ func classify(resp *http.Response, err error) throttle.Result {
 	r := throttle.Classify(resp, nil)
 	body, ok := readError(resp)
 	switch {
-	case slices.Contains(body.ErrorCodes, 50196): // for this client alone; a retry would extend it
+	case slices.Contains(body.ErrorCodes, 50196), limitsClient(resp, body):
 		return throttle.Result{Outcome: throttle.OK}
 	case r.Outcome != throttle.OK:
 	case resp.StatusCode == http.StatusRequestTimeout, slices.Contains(body.ErrorCodes, 90033), slices.Contains(body.ErrorCodes, 90055):
@@ -29,6 +30,28 @@ func classify(resp *http.Response, err error) throttle.Result {
 		r.Outcome = throttle.Unknown
 	}
 	return r
+}
+
+// classifyClient says what the result of the tenant's throttle shows about one client. A request
+// in a loop (50196) is not retried, which would extend it.
+func classifyClient(resp *http.Response, err error) throttle.Result {
+	if err != nil {
+		return throttle.Result{Outcome: throttle.Unknown}
+	}
+	body, _ := readError(resp)
+	switch {
+	case limitsClient(resp, body):
+		return throttle.Classify(resp, nil)
+	case resp.StatusCode == http.StatusOK:
+		return throttle.Result{Outcome: throttle.OK}
+	}
+	return throttle.Result{Outcome: throttle.Unknown}
+}
+
+// limitsClient reports whether a response asks one client for fewer requests.
+func limitsClient(resp *http.Response, body errorBody) bool {
+	return resp.StatusCode == http.StatusTooManyRequests &&
+		!slices.ContainsFunc(body.ErrorCodes, func(code int) bool { return code == 50196 || code == 90033 || code == 90055 })
 }
 
 // classifyIMDS says what an attempt shows about the node's instance metadata service. Microsoft

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -96,8 +97,9 @@ type Exchange struct {
 	cfg      Config
 	metadata *metadataCache
 
-	mu        sync.Mutex // for making a throttle once
-	throttles *lru.Cache[string, *throttle.Throttle]
+	mu        sync.Mutex                             // for making a throttle once
+	throttles *lru.Cache[string, *throttle.Throttle] // of tenants
+	clients   *lru.Cache[string, *throttle.Throttle]
 }
 
 const (
@@ -114,8 +116,11 @@ func NewExchange(cfg Config) (*Exchange, error) {
 	if cfg.Transport == nil || cfg.Throttle.Max < 1 {
 		return nil, errors.New("entra: a transport and a positive concurrency are required")
 	}
-	throttles, err := lru.New[string, *throttle.Throttle](maxThrottles)
-	return &Exchange{cfg: cfg, metadata: newMetadataCache(), throttles: throttles}, err
+	x := &Exchange{cfg: cfg, metadata: newMetadataCache()}
+	var errs [2]error
+	x.throttles, errs[0] = lru.New[string, *throttle.Throttle](maxThrottles)
+	x.clients, errs[1] = lru.New[string, *throttle.Throttle](maxThrottles)
+	return x, errors.Join(errs[:]...)
 }
 
 // signIn is one sign-in: all that its errors depend on.
@@ -165,19 +170,31 @@ func (r *errorRecorder) Do(req *policy.Request) (*http.Response, error) {
 }
 
 // options are those of an SDK client for one sign-in. Its requests pass the recorder, the
-// policies, the throttle, and then the transport.
+// policies, the throttles, and then the transport.
 func (x *Exchange) options(s signIn, recorder *errorRecorder, next policy.Transporter, policies ...policy.Policy) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:           cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
 		Transport:       next,
 		TracingProvider: x.cfg.Tracing,
 		Retry:           policy.RetryOptions{MaxRetries: -1}, // the throttle retries
-		PerCallPolicies: append(append([]policy.Policy{recorder}, policies...), x.throttle(s)),
+		PerCallPolicies: append(append([]policy.Policy{recorder}, policies...), x.throttlesOf(s)...),
 	}
 }
 
-// throttle returns the throttle for a sign-in. Each tenant has its own: Entra limits each
-// tenant, and a throttled one must not delay sign-ins to the others.
+// throttlesOf returns the throttles that a sign-in passes. Each tenant has its own: Entra limits
+// each tenant, and a throttled one must not delay sign-ins to the others. In front of it stands
+// the client's own, for the limit of a client, which must not delay the other clients. That
+// one does not bound the requests under way, since they wait for a place of the tenant's.
+func (x *Exchange) throttlesOf(s signIn) []policy.Policy {
+	if s.Mode == ManagedIdentity {
+		return []policy.Policy{x.throttle(s)}
+	}
+	cfg := x.cfg.Throttle
+	cfg.Max, cfg.AttemptTimeout, cfg.Classify = math.MaxInt32, 0, classifyClient
+	return []policy.Policy{x.cached(x.clients, tenantKey(s)+"\n"+strings.ToLower(s.ClientID), cfg), x.throttle(s)}
+}
+
+// throttle returns the throttle of the sign-in's tenant, or of the instance metadata service.
 func (x *Exchange) throttle(s signIn) *throttle.Throttle {
 	cfg := x.cfg.Throttle
 	cfg.Classify = classify
@@ -185,13 +202,19 @@ func (x *Exchange) throttle(s signIn) *throttle.Throttle {
 		cfg.Classify = classifyIMDS
 		cfg.Max = min(cfg.Max, maxIMDSRequests)
 	}
-	key := s.endpoint + "\n" + strings.ToLower(s.TenantID)
+	return x.cached(x.throttles, tenantKey(s), cfg)
+}
+
+func tenantKey(s signIn) string { return s.endpoint + "\n" + strings.ToLower(s.TenantID) }
+
+// cached returns the throttle of that key, and makes it when needed.
+func (x *Exchange) cached(all *lru.Cache[string, *throttle.Throttle], key string, cfg throttle.Config) *throttle.Throttle {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t, ok := x.throttles.Get(key)
+	t, ok := all.Get(key)
 	if !ok {
 		t = throttle.New(cfg)
-		x.throttles.Add(key, t)
+		all.Add(key, t)
 	}
 	return t
 }

@@ -100,7 +100,7 @@ func TestThrottleOfATenant(t *testing.T) {
 					if code := err.(*fault.Error).AADSTS; mode != ManagedIdentity && code != 90055 {
 						t.Errorf("got number %d", code)
 					}
-					if checkText(t, err); err.(*fault.Error).Reason != fault.Throttled || !strings.Contains(err.Error(), own) || strings.Contains(err.Error(), "first") {
+					if checkText(t, err); err.(*fault.Error).Reason != fault.Throttled || strings.Contains(err.Error(), own) != (mode == ManagedIdentity) || strings.Contains(err.Error(), "first") {
 						t.Errorf("got %v", err)
 					}
 					if time.Since(start) > time.Second {
@@ -133,12 +133,39 @@ func TestThrottleOfATenant(t *testing.T) {
 	}
 }
 
+// A 429 for one client delays nobody else, and only its own callers read of it.
+func TestThrottleOfAClient(t *testing.T) {
+	for _, mode := range entraModes {
+		synctest.Test(t, func(t *testing.T) {
+			x, s := throttledExchange(t, 1, 429, "60", `{"error":"invalid_request"}`)
+			start := time.Now()
+			for range 3 { // the first sends a request, the others get its answer
+				if _, err := x.Token(t.Context(), client(mode, "busy"), vault); !fault.Is(err, fault.Throttled) || !strings.Contains(err.Error(), `client "busy"`) {
+					t.Errorf("got %v", err)
+				}
+			}
+			for i := range 30 {
+				if _, err := x.Token(t.Context(), client(mode, fmt.Sprint(i)), vault); err != nil {
+					t.Errorf("another client: %v", err)
+				}
+			}
+			if took := time.Since(start); s.asked() != 31 || took > time.Second {
+				t.Errorf("%d requests in %s", s.asked(), took)
+			}
+			time.Sleep(80 * time.Second)
+			if _, err := x.Token(t.Context(), client(mode, "BUSY"), vault); err != nil {
+				t.Errorf("after a minute: %v", err)
+			}
+		})
+	}
+}
+
 // While Entra is unavailable, one pod probes for all, and each pod's error is about its own
 // sign-in.
 func TestEntraUnavailable(t *testing.T) {
 	for name, answer := range map[string]func(int) (*http.Response, error){
 		"503":   func(int) (*http.Response, error) { return refuse(503, "", "") },
-		"429":   func(int) (*http.Response, error) { return refuse(429, "", "") },
+		"429":   func(int) (*http.Response, error) { return refuse(429, "", `{"error_codes":[90055]}`) },
 		"reset": func(int) (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
 	} {
 		for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, ManagedIdentity} {
@@ -160,7 +187,7 @@ func TestEntraUnavailable(t *testing.T) {
 							}
 							if text := err.Error(); strings.Contains(strings.ReplaceAll(text, own, ""), "caller-") {
 								t.Errorf("pod %d: got %v", i, err)
-							} else if typed.Reason == fault.Throttled && !strings.Contains(text, own) {
+							} else if typed.Reason == fault.Throttled && mode == ManagedIdentity && !strings.Contains(text, own) {
 								t.Errorf("got %v", err)
 							}
 						})
@@ -243,8 +270,12 @@ func TestThrottlesAreBounded(t *testing.T) {
 		s.TenantID = fmt.Sprint(i)
 		x.throttle(s)
 	}
-	if n := x.throttles.Len(); n != maxThrottles {
-		t.Errorf("%d throttles", n)
+	for i := range 2 * maxThrottles {
+		s.ClientID = fmt.Sprint(i)
+		x.throttlesOf(s)
+	}
+	if n, m := x.throttles.Len(), x.clients.Len(); n != maxThrottles || m != maxThrottles {
+		t.Errorf("%d throttles of tenants, %d of clients", n, m)
 	}
 }
 
