@@ -30,7 +30,7 @@ func hostileAttacks() []attack {
 	}
 	return append(all, attack{
 		name: "vault, large values", about: "12 volumes of values of 1 MB, where Key Vault allows 25 KB",
-		setup: setup{front: true}, bounds: bounds{slower: 16}, prepare: hostileVaults("large", 12),
+		setup: setup{front: true}, bounds: heavy, prepare: hostileVaults("large", 12),
 	})
 }
 

@@ -17,11 +17,11 @@ import (
 func networkAttacks() []attack {
 	return []attack{{
 		name: "half-open, HTTP/1.1", about: "all connections fall silent, as behind a firewall that forgot them",
-		setup: setup{http1: true, front: true}, long: true, lasts: 45 * time.Second,
+		setup: setup{http1: true, front: true, pace: halfOpenPace}, long: true, lasts: 45 * time.Second,
 		bounds: bounds{p99: 20 * time.Second}, prepare: forHalfOpen, run: halfOpen,
 	}, {
 		name: "half-open, HTTP/2", about: "the same over HTTP/2",
-		setup: setup{front: true}, long: true, lasts: 45 * time.Second,
+		setup: setup{front: true, pace: halfOpenPace}, long: true, lasts: 45 * time.Second,
 		bounds: bounds{p99: 20 * time.Second}, prepare: forHalfOpen, run: halfOpen,
 	}, {
 		name: "descriptors", about: "15 vaults with 80 connections each, 1,024 open files",
@@ -43,6 +43,10 @@ func networkAttacks() []attack {
 		setup: setup{dns: true}, lasts: 12 * time.Second, bounds: bounds{p99: 12 * time.Second}, run: dnsAway,
 	}}
 }
+
+// halfOpenPace keeps the mounts that wait for an answer below the number that may wait for
+// the whole of --mount-timeout: more of them would fail for that alone.
+const halfOpenPace = 500 * time.Millisecond
 
 // forHalfOpen are volumes that make some connections to the innocents' vault.
 func forHalfOpen(s *siege) ([]*v1alpha1.MountRequest, error) {
