@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"akv-csi-provider/e2e/plugin"
+	"akv-csi-provider/provider/azuretest"
 
 	"golang.org/x/net/dns/dnsmessage"
 	secretsstore "sigs.k8s.io/secrets-store-csi-driver/pkg/secrets-store"
@@ -48,11 +49,15 @@ func networkAttacks() []attack {
 // the whole of --mount-timeout: more of them would fail for that alone.
 const halfOpenPace = 500 * time.Millisecond
 
-// forHalfOpen are volumes that make some connections to the innocents' vault.
+// forHalfOpen is a volume whose reads make 40 connections to the innocents' vault.
 func forHalfOpen(s *siege) ([]*v1alpha1.MountRequest, error) {
-	p, _ := s.small(innocentVault)
-	p.objects = objects(20, func(i int) string { return fmt.Sprintf("objectName: x, objectAlias: a%d", i) })
-	return s.hostile(8, p, nil)
+	p, vault := s.small(innocentVault)
+	name := func(i int) string { return fmt.Sprintf("x-%d", i) }
+	for i := range 40 {
+		vault.SetSecret(name(i), azuretest.Secret{Value: "v"})
+	}
+	p.objects = objects(40, func(i int) string { return "objectName: " + name(i) })
+	return s.hostile(1, p, nil)
 }
 
 func halfOpen(ctx context.Context, s *siege) error {
