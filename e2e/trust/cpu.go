@@ -41,7 +41,7 @@ func cpuAttacks() []attack {
 		lasts: 6 * time.Second, bounds: heavy, prepare: pfx(rsaPFX, 16, 400), run: givenUp,
 	}, {
 		name: "PFX, rounds", about: "8 volumes of one PFX with 100,000 rounds, 100 times each",
-		lasts: 6 * time.Second, bounds: heavy, prepare: pfx(ecPFX, 8, 100), run: givenUp,
+		long: true, lasts: 6 * time.Second, bounds: heavy, prepare: pfx(ecPFX, 8, 100), run: givenUp,
 	}}
 }
 

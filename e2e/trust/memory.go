@@ -40,7 +40,7 @@ func memoryAttacks() []attack {
 		setup: setup{http1: true}, bounds: heavy, prepare: vaults(48),
 	}, {
 		name: "large classes", about: "96 volumes with 512 KB of YAML, most of it comments",
-		bounds: heavy, prepare: largeClasses,
+		long: true, bounds: heavy, prepare: largeClasses,
 	}, {
 		name: "vault names", about: "5,000 names of vaults that do not exist", long: true, lasts: time.Minute,
 		bounds: heavy, run: vaultNames,
