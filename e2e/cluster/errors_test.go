@@ -104,8 +104,8 @@ var refusals = []refusal{
 		return ""
 	}, false},
 	{"TooLarge", func(r *mistake) string {
-		for i := range 6 {
-			r.vault.SetSecret(fmt.Sprint("large-", i), azuretest.Secret{Value: strings.Repeat("x", 900<<10)})
+		for i := range 170 { // of the size of the largest secret that Key Vault takes
+			r.vault.SetSecret(fmt.Sprint("large-", i), azuretest.Secret{Value: strings.Repeat("x", 25<<10)})
 			r.objects = append(r.objects, fmt.Sprint("large-", i))
 		}
 		return ""
