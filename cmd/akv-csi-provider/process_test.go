@@ -79,7 +79,10 @@ func (w *world) mount(t *testing.T, driver v1alpha1.CSIDriverProviderClient, cla
 func dial(t *testing.T, socket string) v1alpha1.CSIDriverProviderClient {
 	t.Helper()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond}}))
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond},
+			MinConnectTimeout: 5 * time.Second, // else a handshake has no more time than the back-off
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
