@@ -53,11 +53,11 @@ func TestVolumesWaitForMemory(t *testing.T) {
 			t.Errorf("the other namespace waits: %d volumes are read", n)
 		}
 		close(release)
-		for len(volumes) < 21 { // each gives back its memory when it was sent
+		for sent := 0; sent < 21; { // each gives back its memory when it was sent
 			synctest.Wait()
 			mu.Lock()
-			for _, volume := range volumes {
-				volume.Release()
+			for ; sent < len(volumes); sent++ {
+				volumes[sent].Release()
 			}
 			mu.Unlock()
 		}
