@@ -18,8 +18,10 @@ const (
 	// maxParsed bounds the bytes that are passed to the parser, each of which takes up to a
 	// microsecond: the objects parameter, and each text in it.
 	maxParsed = 2 * maxObjectsBytes
-	// maxSuggestions bounds the unknown fields that are compared with the known ones.
-	maxSuggestions = 8
+	// maxBreaks bounds the line breaks and commas, each of which may start an entry: short
+	// entries cost the parser the most. A class of maxObjects objects needs fewer: with all
+	// fields, an object takes nine lines, and so many do not fit into maxObjectsBytes.
+	maxBreaks = 10 * maxObjects
 	// maxWarnings bounds the warnings about fields, which aliases can multiply.
 	maxWarnings = 512
 )
@@ -35,39 +37,32 @@ var (
 
 // work is what is left of the bounds for one request.
 type work struct {
-	left        int // of maxWork
-	parsed      int // of maxParsed
-	suggestions int // of maxSuggestions
-	warnings    int // of maxWarnings
+	left     int // of maxWork
+	parsed   int // of maxParsed
+	warnings int // of maxWarnings
 }
 
-// parse reads the first document of a YAML text and charges for it. It returns the root of
-// the document, or nil if there is no document.
-func (w *work) parse(text string) (*yaml.Node, error) {
-	if w.parsed -= len(text); w.parsed < 0 {
-		return nil, errTooMuch
-	}
-	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-		return nil, errEncoding // the parser might read it as UTF-16
-	}
-	// The parser takes time that is quadratic in the number of %TAG directives.
-	if directive.MatchString(text) {
-		return nil, errDirective
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		w.parsed -= 7 * len(text) // broken texts cost the most, and a few are enough for the user
-		return nil, err
-	}
-	if len(doc.Content) == 0 {
-		return nil, nil
-	}
-	w.charge(&doc, 0)
-	if w.left < 0 {
-		return nil, errTooMuch
-	}
-	return resolve(doc.Content[0]), nil
+// breaks counts the line breaks and commas of a text.
+func breaks(text string) int {
+	return max(strings.Count(text, "\n"), strings.Count(text, "\r")) + strings.Count(text, ",")
 }
+
+// admit refuses a text that must not reach the parser, and charges for any other.
+func (w *work) admit(text string) error {
+	switch w.parsed -= len(text); {
+	case w.parsed < 0:
+		return errTooMuch
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return errEncoding // the parser might read it as UTF-16
+	case directive.MatchString(text):
+		return errDirective // the parser's time is quadratic in the number of %TAG directives
+	}
+	return nil
+}
+
+// broken charges for a text that does not parse: these cost the most, and a few are enough
+// for the user.
+func (w *work) broken(text string) { w.parsed -= 7 * len(text) }
 
 // charge walks the tree as the decoder may: an alias each time it is used, and each field
 // of a mapping with each other. The price of depth ends the walk of a mapping that contains

@@ -79,12 +79,12 @@ func below(p, file string) bool {
 	return file != "" && len(p) > len(file) && p[len(file)] == '/' && strings.HasPrefix(p, file)
 }
 
-// checkPaths finds conflicts between the files of the objects, as far as the class shows. It
-// adds those of directories to the problems, and returns those of equal paths.
+// checkPaths finds conflicts between the files of the objects, as far as the class shows:
+// those of directories are problems, those of equal paths warnings.
 //
 // How many versions a history will have is not known yet: its first version stands for all,
 // and an object that names the path of another version is a duplicate of that.
-func checkPaths(objects []Object, p *problems) []Warning {
+func (r *objectsReader) checkPaths(objects []Object, places []place) {
 	files := make([]File, len(objects))
 	histories := make(map[string]int)
 	for i, o := range objects {
@@ -104,15 +104,17 @@ func checkPaths(objects []Object, p *problems) []Warning {
 		}
 	}
 	name := func(f File) string { return fmt.Sprintf("objects[%d] %s", f.Owner, quote(objects[f.Owner].Name)) }
-	var warnings []Warning
-	for _, c := range duplicates {
-		warnings = append(warnings, Warning{Kind: WarnDuplicatePath, Field: name(c.File) + ": objectAlias",
+	for _, c := range duplicates { // however many: each is the loss of a file
+		if c.File.Path == "" {
+			continue // its object has no name, which is a problem
+		}
+		line, column := places[c.File.Owner].position()
+		r.warnings = append(r.warnings, Warning{Kind: WarnDuplicatePath, Field: name(c.File) + ": objectAlias", Line: line, Column: column,
 			Cause: fmt.Sprintf("%s is also the path of %s; the last one is kept", quote(c.File.Path), name(c.Other))})
 	}
 	for _, c := range nested {
-		p.add(name(c.File)+": objectAlias", fmt.Sprintf("%s lies below the file of %s", quote(c.File.Path), name(c.Other)), NestedFix)
+		r.problem(places[c.File.Owner], name(c.File)+": objectAlias", fmt.Sprintf("%s lies below the file of %s", quote(c.File.Path), name(c.Other)), NestedFix)
 	}
-	return warnings
 }
 
 // NestedFix is what to do about a file that lies below another.

@@ -1,7 +1,14 @@
 package request
 
 import (
+	"errors"
+	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
 
 	"akv-csi-provider/provider/fault"
 )
@@ -12,6 +19,80 @@ type problems []fault.Problem
 
 func (p *problems) add(field, cause, fix string) {
 	*p = append(*p, fault.Problem{Field: field, Cause: cause, Fix: fix})
+}
+
+// place is a node of the objects parameter. Its position is found only if something is wrong.
+type place struct {
+	doc  *document // nil for no place
+	node *yaml.Node
+}
+
+// position returns the line and the column in the parameter objects; 0 if they are unknown.
+func (p place) position() (line, column int) {
+	if p.doc == nil || p.node == nil {
+		return 0, 0
+	}
+	at := p.doc.locate(position{p.node.Line, p.node.Column})
+	return at.line, at.column
+}
+
+// cause says that a placeholder is written here, or else what is otherwise wrong.
+func (p place) cause(otherwise string) string {
+	if p.doc == nil || p.node == nil {
+		return otherwise
+	}
+	source := strings.TrimLeft(p.doc.source(position{p.node.Line, p.node.Column}), " ")
+	if at := findPlaceholder(source); at != nil && at[0] == 0 {
+		return invalid(source[:at[1]], "")
+	}
+	return otherwise
+}
+
+func (r *objectsReader) problem(at place, field, cause, fix string) {
+	line, column := at.position()
+	r.problems = append(r.problems, fault.Problem{Field: field, Cause: cause, Fix: fix, Line: line, Column: column})
+}
+
+// broken adds the problem of a text that is not valid YAML, or too costly.
+func (r *objectsReader) broken(d *document, field string, err error) {
+	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) || errors.Is(err, errEncoding) {
+		r.problem(place{d, d.node}, field, err.Error(), objectsFix)
+		return
+	}
+	line, cause := yamlCause(err)
+	at, found := d.placeholder()
+	if found == "" {
+		at = position{line, 1}
+	} else {
+		cause = invalid(found, "") + " (" + cause + ")"
+	}
+	r.problem(place{d, &yaml.Node{Line: at.line, Column: at.column}}, field, cause, objectsFix)
+}
+
+// yamlLine is the line number in a message of the library.
+var yamlLine = regexp.MustCompile(`^(?:line (\d+): )?(did not find expected (?:node content|'-' indicator|key$|',' or|<))?`)
+
+// yamlCause is the library's message on one line, without its prefixes, and cut to a length
+// that still contains the line number.
+func yamlCause(err error) (line int, cause string) {
+	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors: ")
+	m := yamlLine.FindStringSubmatch(text)
+	line, _ = strconv.Atoi(m[1])
+	if m[2] != "" { // the library's parser counts from 0, and leaves out a 0; its scanner does not
+		line++
+		text = fmt.Sprintf("line %d: %s", line, text[len(m[0])-len(m[2]):])
+	}
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	if runes := []rune(text); len(runes) > 128 {
+		text = string(runes[:128]) + "…"
+	}
+	return max(line, 1), "not valid YAML: " + text
 }
 
 // quote shows a user's value on one line, cut to a length that is enough to recognize it.

@@ -22,70 +22,98 @@ var (
 var knownFields = []string{"objectName", "objectType", "objectAlias", "objectVersion",
 	"objectVersionHistory", "objectFormat", "objectEncoding", "filePermission"}
 
-// fieldReader reads the fields of one object and collects what is wrong with them.
+// fieldReader reads the fields of one object.
 type fieldReader struct {
-	where    string // "objects[2]", later with the object's name
-	problems *problems
-	work     *work
-	warnings []Warning
+	*objectsReader
+	where  string // "objects[2]", later with the object's name
+	entry  place
+	nodes  map[string]yaml.Node
+	values map[string]string // "" for those of unknown fields
+}
+
+// place is where a field is, or the object if it has no such field.
+func (r *fieldReader) place(field string) place {
+	if node, ok := r.nodes[field]; ok {
+		return place{r.entry.doc, &node}
+	}
+	return r.entry
 }
 
 func (r *fieldReader) wrong(field, cause, fix string) {
-	r.problems.add(r.where+": "+field, cause, fix)
+	r.problem(r.place(field), r.where+": "+field, cause, fix)
 }
 
-// fields decodes an entry of the list, which is a mapping or a YAML text of one. Values are
+// read decodes an entry of the list, which is a mapping or a YAML text of one. Values are
 // always strings, verbatim: "on", 0755 and an all-digit version must not become anything
 // else.
-func (r *fieldReader) fields(node *yaml.Node) (map[string]string, bool) {
-	node, err := r.mapping(node)
-	if err != nil {
-		r.problems.add(r.where, yamlCause(err), objectsFix)
-		return nil, false
+func (r *fieldReader) read(d *document, node *yaml.Node) bool {
+	r.entry = place{d, node}
+	if node.Kind == yaml.ScalarNode && !r.text(d, node) {
+		return false
 	}
-	if node == nil || node.Kind != yaml.MappingNode {
-		r.problems.add(r.where, "not a mapping of fields", objectsFix)
-		return nil, false
+	if r.entry.node == nil || r.entry.node.Kind != yaml.MappingNode {
+		at := place{d, node}
+		r.problem(at, r.where, at.cause("not a mapping of fields"), objectsFix)
+		return false
 	}
 	// Decoding to a map rejects duplicate fields.
-	var values map[string]yaml.Node
-	if err := node.Decode(&values); err != nil {
-		r.problems.add(r.where, yamlCause(err), objectsFix)
-		return nil, false
+	if err := r.entry.node.Decode(&r.nodes); err != nil {
+		line, cause := yamlCause(err)
+		at := r.entry
+		if line > 1 {
+			at.node = &yaml.Node{Line: line, Column: 1}
+		}
+		r.problem(at, r.where, r.entry.cause(cause), objectsFix)
+		return false
 	}
-	texts := make(map[string]string, len(values))
-	for _, name := range sortedKeys(values) {
+	r.values = make(map[string]string, len(r.nodes))
+	for _, name := range sortedKeys(r.nodes) {
 		if !slices.Contains(knownFields, name) {
-			texts[name] = "" // its value is ignored; see unknown
+			r.values[name] = "" // it is ignored; see unknown
 			continue
 		}
 		// Decoding to a string returns the text verbatim, except for !!binary and null.
-		value, text := values[name], ""
+		value, text := r.nodes[name], ""
 		if err := value.Decode(&text); err != nil {
-			r.wrong(name, "not a single value", "write it as text")
+			if name != "objectName" && name != "objectType" { // of which required says it
+				r.wrong(name, r.place(name).cause(notSingle), "write it as text")
+			}
 			continue
 		}
-		texts[name] = strings.TrimSpace(text)
+		r.values[name] = strings.TrimSpace(text)
 	}
-	return texts, true
+	return true
 }
 
-// mapping returns the node itself, or the root of the YAML text in it.
-func (r *fieldReader) mapping(node *yaml.Node) (*yaml.Node, error) {
-	node = resolve(node)
-	if node.Kind != yaml.ScalarNode {
-		return node, nil
-	}
+// text reads an entry that is a YAML text.
+func (r *fieldReader) text(outer *document, node *yaml.Node) bool {
 	var text string
 	if err := node.Decode(&text); err != nil {
-		return nil, err
+		_, cause := yamlCause(err)
+		r.problem(r.entry, r.where, cause, objectsFix)
+		return false
 	}
-	return r.work.parse(text)
+	flush, indented := readings(text)
+	for _, d := range []*document{&flush, &indented} {
+		d.outer, d.node, d.value = outer, node, text
+	}
+	// The replaced provider does not cut white space off here.
+	d, preferred, err := r.parse(indented, flush, func(d *document) bool { return d.root != nil && d.root.Kind == yaml.MappingNode })
+	if err != nil {
+		r.broken(d, r.where, err)
+		return false
+	}
+	r.entry = place{d, d.root}
+	r.unread(r.lax && preferred, d, r.where)
+	return true
 }
 
-func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
+func (r *fieldReader) object() Object {
+	f := r.values
 	name := f["objectName"]
-	r.where += " " + quote(name)
+	if name != "" {
+		r.where += " " + quote(name)
+	}
 	o := Object{
 		Type:     Type(f["objectType"]),
 		Name:     name,
@@ -93,21 +121,25 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 		History:  r.history(f["objectVersionHistory"]),
 		Path:     f["objectAlias"],
 		Encoding: EncodingUTF8,
-		Mode:     r.mode(f["filePermission"], mode),
+		Mode:     r.permission(f["filePermission"]),
 	}
 	if !objectName.MatchString(name) {
-		r.wrong("objectName", r.problem(f, "objectName"), "use 1 to 127 letters, digits and hyphens")
+		r.wrong("objectName", r.required("objectName"), "use 1 to 127 letters, digits and hyphens")
 	}
 	switch o.Type {
 	case TypeSecret, TypeKey, TypeCert:
 	default:
-		r.wrong("objectType", r.problem(f, "objectType"), "use one of secret, key, cert")
+		cause := r.required("objectType")
+		if near := nearest(f["objectType"], string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
+			cause += "; did you mean " + near + "?"
+		}
+		r.wrong("objectType", cause, "use one of secret, key, cert")
 	}
 	if o.Version == "latest" {
 		o.Version = ""
 	}
 	if o.Version != "" && !objectVersion.MatchString(o.Version) {
-		r.wrong("objectVersion", quote(o.Version)+" is not valid", "use 32 hexadecimal digits, or latest")
+		r.wrong("objectVersion", invalid(o.Version, notValid), "use 32 hexadecimal digits, or latest")
 	}
 	if o.Path == "" {
 		o.Path = name // which is always a valid path
@@ -118,7 +150,8 @@ func (r *fieldReader) object(f map[string]string, mode fs.FileMode) Object {
 	if text := f["objectEncoding"]; text != "" {
 		o.Encoding = r.encoding(text, o.Type)
 	}
-	r.unknown(f)
+	r.placeholders()
+	r.unknown()
 	return o
 }
 
@@ -134,14 +167,23 @@ func aliasProblem(o *Object) string {
 	return PathProblem(o.firstPath())
 }
 
-// problem says what is wrong with a required field. If the field is missing, it names an
+const notSingle = "not a single value"
+
+// required says what is wrong with a required field. If the field is missing, it names an
 // unknown one that may be meant.
-func (r *fieldReader) problem(f map[string]string, field string) string {
-	if value := f[field]; value != "" {
-		return quote(value) + " is not valid"
+func (r *fieldReader) required(field string) string {
+	value, single := r.values[field]
+	_, there := r.nodes[field]
+	switch {
+	case value != "":
+		return invalid(value, notValid)
+	case single:
+		return r.place(field).cause("empty")
+	case there:
+		return r.place(field).cause(notSingle)
 	}
-	for _, name := range sortedKeys(f) {
-		if near := r.suggest(name); near == field {
+	for _, name := range sortedKeys(r.values) {
+		if !slices.Contains(knownFields, name) && nearest(name, knownFields...) == field {
 			return fmt.Sprintf("missing; there is %s, which is no field", quote(name))
 		}
 	}
@@ -157,19 +199,19 @@ func (r *fieldReader) history(text string) int {
 	var n int32
 	// In the forms of YAML (0x10, 1_0), as in the replaced provider.
 	if len(text) > longest || yaml.Unmarshal([]byte(text), &n) != nil {
-		r.wrong("objectVersionHistory", quote(text)+" is not a number", "use the number of versions to mount")
+		r.wrong("objectVersionHistory", invalid(text, "is not a number"), "use the number of versions to mount")
 	}
 	return max(int(n), 1)
 }
 
-func (r *fieldReader) mode(text string, fallback fs.FileMode) fs.FileMode {
+func (r *fieldReader) permission(text string) fs.FileMode {
 	if text == "" {
-		return fallback
+		return r.mode
 	}
 	mode, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || mode > 0o777 {
-		r.wrong("filePermission", quote(text)+" is not a file mode", "use octal digits from 0000 to 0777")
-		return fallback
+		r.wrong("filePermission", invalid(text, "is not a file mode"), "use octal digits from 0000 to 0777")
+		return r.mode
 	}
 	return fs.FileMode(mode)
 }
@@ -179,14 +221,14 @@ func (r *fieldReader) format(text string, t Type) Format {
 	case text == "", format == FormatPEM:
 		return FormatPEM
 	case format != FormatPFX:
-		r.wrong("objectFormat", quote(text)+" is not valid", "use pem or pfx")
+		r.wrong("objectFormat", invalid(text, notValid), "use pem or pfx")
 	case t == TypeSecret:
 		return FormatPFX
 	case text == string(FormatPFX):
 		r.wrong("objectFormat", "pfx does not go with objectType "+quote(string(t)), "use objectType secret to get the private key as PFX")
 	default:
 		// The replaced provider accepted this, since its comparison is case-sensitive.
-		r.warn(WarnIgnoredFormat, "objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
+		r.warn(r.place("objectFormat"), WarnIgnoredFormat, r.where+": objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
 	}
 	return FormatPEM
 }
@@ -200,21 +242,36 @@ func (r *fieldReader) encoding(text string, t Type) Encoding {
 	case EncodingUTF8, EncodingBase64, EncodingHex:
 		return encoding
 	}
-	r.wrong("objectEncoding", quote(text)+" is not valid", "use one of utf-8, base64, hex")
+	r.wrong("objectEncoding", invalid(text, notValid), "use one of utf-8, base64, hex")
 	return EncodingUTF8
+}
+
+// placeholders warns of those that the replaced provider ignores or writes to a path.
+func (r *fieldReader) placeholders() {
+	for _, name := range []string{"objectAlias", "objectVersion", "objectVersionHistory", "objectFormat", "objectEncoding", "filePermission"} {
+		value := r.values[name]
+		if _, ok := r.nodes[name]; ok && value == "" {
+			value = r.place(name).cause("") // a comment
+			if value != "" {
+				r.warn(r.place(name), WarnPlaceholder, r.where+": "+name, value+", which YAML reads as a comment")
+			}
+		} else if name == "objectAlias" && findPlaceholder(value) != nil {
+			r.warn(r.place(name), WarnPlaceholder, r.where+": "+name, invalid(value, ""))
+		}
+	}
 }
 
 // unknown warns of unknown fields. The replaced provider ignores them, and classes in use
 // may contain some.
-func (r *fieldReader) unknown(f map[string]string) {
-	for _, name := range sortedKeys(f) {
-		if slices.Contains(knownFields, name) {
+func (r *fieldReader) unknown() {
+	for _, name := range sortedKeys(r.values) {
+		if slices.Contains(knownFields, name) || r.work.warnings <= 0 {
 			continue
 		}
 		cause := "is no field of an object"
-		if near := r.suggest(name); near != "" {
+		if near := nearest(name, knownFields...); near != "" {
 			cause += "; did you mean " + near + "?"
 		}
-		r.warn(WarnUnknownField, strings.Trim(quote(name), `"`), cause)
+		r.warn(r.place(name), WarnUnknownField, r.where+": "+strings.Trim(quote(name), `"`), cause)
 	}
 }

@@ -1,12 +1,11 @@
 package request
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -80,73 +79,123 @@ const (
 
 const objectsFix = `it is YAML: an "array:" of objects, each with objectName and objectType, or a bare list of them`
 
+// objectsReader reads the parameter objects and collects what is wrong with it.
+type objectsReader struct {
+	work
+	mode     fs.FileMode // of objects without filePermission
+	problems problems
+	warnings []Warning
+
+	// The replaced provider mounts what it understands and ignores the rest, if the list is
+	// one of texts below array. Otherwise it mounts nothing.
+	lax bool
+}
+
 // parseObjects reads the objects parameter in all its forms: "array:" of YAML
 // texts (the form of the provider this one replaces), "array:" of mappings, and
 // a bare list of mappings.
-func parseObjects(text string, mode fs.FileMode, p *problems) ([]Object, []Warning) {
-	if strings.TrimSpace(text) == "" {
-		p.add("objects", "missing", objectsFix)
-		return nil, nil
+func parseObjects(text string, mode fs.FileMode) ([]Object, []Warning, problems) {
+	r := &objectsReader{mode: mode, work: work{left: maxWork, parsed: maxParsed, warnings: maxWarnings}}
+	d, list := r.list(text)
+	if list == nil {
+		return nil, nil, r.problems
 	}
-	if len(text) > maxObjectsBytes {
-		p.add("objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
-		return nil, nil
-	}
-	w := &work{left: maxWork, parsed: maxParsed, suggestions: maxSuggestions, warnings: maxWarnings}
-	list, err := w.objectList(text)
-	switch {
-	case err != nil:
-		p.add("objects", yamlCause(err), objectsFix)
-		return nil, nil
-	case list == nil:
-		p.add("objects", "not a list of objects", objectsFix)
-		return nil, nil
-	case len(list.Content) == 0:
-		p.add("objects", "an empty list", "name at least one object, or remove the volume")
-		return nil, nil
-	case len(list.Content) > maxObjects:
-		p.add("objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
-		return nil, nil
-	}
-	objects := make([]Object, 0, len(list.Content))
-	var warnings []Warning
+	var objects []Object
+	var places []place
 	for i, node := range list.Content {
 		if resolve(node).Tag == "!!null" {
 			continue // as the replaced provider does with an empty "-"
 		}
-		if w.left < 0 {
+		if r.left < 0 {
 			break // this is reported already
 		}
-		r := fieldReader{where: fmt.Sprintf("objects[%d]", i), problems: p, work: w}
-		if fields, ok := r.fields(node); ok {
-			objects = append(objects, r.object(fields, mode))
-			warnings = append(warnings, r.warnings...)
+		f := fieldReader{objectsReader: r, where: fmt.Sprintf("objects[%d]", i)}
+		if f.read(d, resolve(node)) {
+			objects = append(objects, f.object())
+			places = append(places, f.place("objectAlias"))
 		}
 	}
-	if len(objects) == 0 && len(*p) == 0 {
-		p.add("objects", "a list of nothing", "name at least one object, or remove the volume")
+	if len(objects) == 0 && len(r.problems) == 0 {
+		r.problem(place{d, list}, "objects", "a list of nothing", noObjects)
 	}
-	return objects, append(warnings, checkPaths(objects, p)...)
+	r.checkPaths(objects, places)
+	return objects, r.warnings, r.problems
 }
 
-// objectList finds the list of objects in the text; nil if there is none.
-func (w *work) objectList(text string) (*yaml.Node, error) {
-	root, err := w.parse(text)
-	if err != nil || root == nil {
-		return nil, err
+const noObjects = "name at least one object, or remove the volume"
+
+// list finds the list of objects; nil with a problem.
+func (r *objectsReader) list(text string) (*document, *yaml.Node) {
+	if len(text) > maxObjectsBytes {
+		r.problem(place{}, "objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
+		return nil, nil
 	}
-	if root.Kind == yaml.MappingNode {
+	flush, indented := readings(text)
+	if n := breaks(flush.text); n > maxBreaks {
+		r.problem(place{}, "objects", fmt.Sprintf("%d lines and commas", n), fmt.Sprintf("at most %d", maxBreaks))
+		return nil, nil
+	}
+	// The replaced provider cuts white space off.
+	d, preferred, err := r.parse(flush, indented, func(d *document) bool { list, _ := d.list(); return list != nil })
+	if err != nil {
+		r.broken(d, "objects", err)
+		return nil, nil
+	}
+	list, err := d.list()
+	switch {
+	case err != nil:
+		r.broken(d, "objects", err)
+	case list == nil:
+		r.notList(d)
+	case len(list.Content) == 0:
+		r.problem(place{d, list}, "objects", "an empty list", noObjects)
+	case len(list.Content) > maxObjects:
+		r.problem(place{d, list}, "objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
+	default:
+		text := func(n *yaml.Node) bool { return resolve(n).Kind == yaml.ScalarNode }
+		r.lax = preferred && d.root.Kind == yaml.MappingNode && !slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return !text(n) })
+		r.unread(r.lax, d, "objects")
+		r.otherKeys(d, list)
+		return d, list
+	}
+	return nil, nil
+}
+
+// list returns the list of objects: the root, or what it has below array. It is nil if that is
+// no list.
+func (d *document) list() (*yaml.Node, error) {
+	list := d.root
+	if list != nil && list.Kind == yaml.MappingNode {
+		// Decoding to a map merges, and rejects duplicate keys.
 		var top map[string]yaml.Node
-		if err := root.Decode(&top); err != nil {
+		if err := list.Decode(&top); err != nil {
 			return nil, err
 		}
 		array := top["array"]
-		root = resolve(&array)
+		list = resolve(&array)
 	}
-	if root.Kind != yaml.SequenceNode {
+	if list == nil || list.Kind != yaml.SequenceNode {
 		return nil, nil
 	}
-	return root, nil
+	return list, nil
+}
+
+// notList says what stands in place of a list.
+func (r *objectsReader) notList(d *document) {
+	cause, at := "not a list of objects", place{d, d.root}
+	if d.root != nil && d.root.Kind == yaml.MappingNode {
+		for i := 0; i < len(d.root.Content); i += 2 {
+			switch key := d.root.Content[i]; {
+			case key.Value == "array":
+				at = place{d, d.root.Content[i+1]}
+			case strings.EqualFold(key.Value, "objectName"):
+				cause = `one object, not a list of objects: start it with "- "`
+			case nearest(key.Value, "array") != "" || resolve(d.root.Content[i+1]).Kind == yaml.SequenceNode:
+				cause, at = "not a list of objects; did you mean array instead of "+quote(key.Value)+"?", place{d, key}
+			}
+		}
+	}
+	r.problem(at, "objects", at.cause(cause), objectsFix)
 }
 
 // resolve follows a YAML alias; the library refuses cycles when it parses.
@@ -155,24 +204,4 @@ func resolve(n *yaml.Node) *yaml.Node {
 		n = n.Alias
 	}
 	return n
-}
-
-// yamlCause is the library's message on one line, without its prefixes, and cut to a length
-// that still contains the line number.
-func yamlCause(err error) string {
-	if errors.Is(err, errTooMuch) || errors.Is(err, errDirective) || errors.Is(err, errEncoding) {
-		return err.Error()
-	}
-	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors: ")
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
-	if runes := []rune(text); len(runes) > 128 {
-		text = string(runes[:128]) + "…"
-	}
-	return "not valid YAML: " + text
 }

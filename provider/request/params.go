@@ -29,7 +29,7 @@ func (p params) boolean(name string) bool {
 	text := p.text(name)
 	b, err := strconv.ParseBool(cmp.Or(text, "false"))
 	if err != nil {
-		p.problems.add(name, quote(text)+" is not a boolean", `use "true" or "false"`)
+		p.problems.add(name, invalid(text, "is not a boolean"), `use "true" or "false"`)
 	}
 	return b
 }
@@ -37,9 +37,18 @@ func (p params) boolean(name string) bool {
 func (p params) matching(name string, allowed *regexp.Regexp, fix string) string {
 	text := p.text(name)
 	if text != "" && !allowed.MatchString(text) {
-		p.problems.add(name, quote(text)+" is not valid", fix)
+		p.problems.add(name, invalid(text, notValid), fix)
 	}
 	return text
+}
+
+// absent adds the problem of a required parameter without a value.
+func (p params) absent(name, fix string) {
+	cause := "missing"
+	if _, ok := p.values[name]; ok {
+		cause = "empty"
+	}
+	p.problems.add(name, cause, fix)
 }
 
 func (p params) pod() Pod {
@@ -62,12 +71,22 @@ func (p params) vault() string {
 	const fix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
 	name := p.matching("keyvaultName", vaultName, fix)
 	if name == "" {
-		p.problems.add("keyvaultName", "missing", fix)
+		p.absent("keyvaultName", fix)
 	}
 	return strings.ToLower(name)
 }
 
-func (p params) identity(secrets map[string]string) Identity {
+// cloud returns what the class says about its cloud. Which clouds and files there are is not
+// known here.
+func (p params) cloud() Cloud {
+	c := Cloud{Name: p.text("cloudName"), EnvFile: p.text("cloudEnvFileName")}
+	if findPlaceholder(c.Name) != nil {
+		p.problems.add("cloudName", invalid(c.Name, ""), "use the name of a cloud, or remove it for the provider's own")
+	}
+	return c
+}
+
+func (p params) identity() Identity {
 	const (
 		guidFix   = "use the GUID that Microsoft Entra ID shows"
 		directory = "use the directory's GUID or domain name"
@@ -75,15 +94,6 @@ func (p params) identity(secrets map[string]string) Identity {
 	id := Identity{
 		UseVMManagedIdentity: p.boolean("useVMManagedIdentity"),
 		UseAzureTokenProxy:   p.boolean("useAzureTokenProxy"),
-		ServicePrincipal: ServicePrincipal{
-			ClientID:     strings.TrimSpace(inAnyCase(secrets, "clientid")),
-			ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
-		},
-	}
-	// Tokens that no mode would use are not parsed.
-	principal := id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != ""
-	if !id.UseVMManagedIdentity && (p.text("clientID") != "" || !principal) {
-		id.Tokens = p.tokens(secrets)
 	}
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
@@ -104,6 +114,19 @@ func (p params) identity(secrets map[string]string) Identity {
 		p.problems.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
 	}
 	return id
+}
+
+// credentials adds those that came with the call.
+func (p params) credentials(id *Identity, secrets map[string]string) {
+	id.ServicePrincipal = ServicePrincipal{
+		ClientID:     strings.TrimSpace(inAnyCase(secrets, "clientid")),
+		ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
+	}
+	// Tokens that no mode would use are not parsed.
+	principal := id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != ""
+	if !id.UseVMManagedIdentity && (id.ClientID != "" || !principal) {
+		id.Tokens = p.tokens(secrets)
+	}
 }
 
 // inAnyCase finds a value by its key in any case. The exact spelling takes precedence, and
@@ -130,28 +153,30 @@ func IsGUID(text string) bool { return guid.MatchString(text) }
 func IsTenantID(text string) bool { return tenantID.MatchString(text) }
 
 // tokens reads the pod's service-account tokens. They are in the attributes, or in the
-// secrets if the CSIDriver has serviceAccountTokenInSecrets (Kubernetes 1.35, KEP-5538).
+// secrets if the CSIDriver has serviceAccountTokenInSecrets (Kubernetes 1.35, KEP-5538). Then
+// a pod can set the attribute, and nothing in it, such as {} or null, hides the secrets'.
 func (p params) tokens(secrets map[string]string) map[string]Secret {
-	text := cmp.Or(p.text(attrTokens), strings.TrimSpace(secrets[attrTokens]))
-	if text == "" {
-		return nil
-	}
-	var byAudience map[string]struct {
-		Token string `json:"token"`
-	}
-	if err := json.Unmarshal([]byte(text), &byAudience); err != nil {
-		p.problems.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
-		return nil
-	}
-	var tokens map[string]Secret
-	for audience, t := range byAudience {
-		if t.Token == "" {
+	tokens := make(map[string]Secret)
+	broken := false
+	for _, text := range []string{p.text(attrTokens), strings.TrimSpace(secrets[attrTokens])} {
+		var byAudience map[string]struct {
+			Token string `json:"token"`
+		}
+		if text != "" && json.Unmarshal([]byte(text), &byAudience) != nil {
+			broken = broken || text != `""`
 			continue
 		}
-		if tokens == nil {
-			tokens = make(map[string]Secret, len(byAudience))
+		for audience, t := range byAudience {
+			if t.Token != "" && tokens[audience] == "" {
+				tokens[audience] = Secret(t.Token)
+			}
 		}
-		tokens[audience] = Secret(t.Token)
 	}
-	return tokens
+	switch {
+	case len(tokens) > 0:
+		return tokens
+	case broken:
+		p.problems.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
+	}
+	return nil
 }

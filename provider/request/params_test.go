@@ -82,8 +82,8 @@ func TestParametersRefused(t *testing.T) {
 		field string
 		says  []string
 	}{
-		{"no vault", change{"keyvaultName": ""}, "keyvaultName", []string{"missing", vault}},
-		{"blank vault", change{"keyvaultName": " \n"}, "keyvaultName", []string{"missing", vault}},
+		{"no vault", change{"keyvaultName": ""}, "keyvaultName", []string{"empty", vault}},
+		{"blank vault", change{"keyvaultName": " \n"}, "keyvaultName", []string{"empty", vault}},
 		{"short vault", change{"keyvaultName": "kv"}, "keyvaultName", []string{`"kv"`, vault}},
 		{"long vault", change{"keyvaultName": "a234567890123456789012345"}, "keyvaultName", []string{`"a234567890123456789012345"`, vault}},
 		{"vault's URL", change{"keyvaultName": "https://kv.vault.azure.net"}, "keyvaultName", []string{`"https://kv.vault.azure.net"`, vault, "URL"}},
@@ -102,8 +102,8 @@ func TestParametersRefused(t *testing.T) {
 		{"no pod namespace", change{attrPodNamespace: " "}, attrPodNamespace, []string{"missing", "podInfoOnMount"}},
 		{"tokens", change{attrTokens: canary}, attrTokens, []string{"kubelet", "tokenRequests"}},
 		{"tokens of another shape", change{attrTokens: `{"aud":"` + canary + `"}`}, attrTokens, []string{"kubelet"}},
-		{"no objects", change{"objects": ""}, "objects", []string{"missing", "objectName"}},
-		{"blank objects", change{"objects": " \n\t"}, "objects", []string{"missing", "objectName"}},
+		{"no objects", change{"objects": ""}, "objects", []string{"empty", "objectName"}},
+		{"blank objects", change{"objects": " \n\t"}, "objects", []string{"empty", "objectName"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := base.with(c.set).parse(t)

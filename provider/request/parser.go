@@ -39,17 +39,17 @@ func NewParser() *Parser {
 }
 
 // objects returns the objects of the text, which several Mounts may share.
-func (r *Parser) objects(text string, mode fs.FileMode, p *problems) ([]Object, []Warning) {
-	if r.known == nil || len(text) > maxListText || len(*p) > 0 {
-		return parseObjects(text, mode, p)
+func (r *Parser) objects(text string, mode fs.FileMode) ([]Object, []Warning, problems) {
+	if r.known == nil || len(text) > maxListText {
+		return parseObjects(text, mode)
 	}
 	key := list{text, mode}
 	if found, ok := r.known.Get(key); ok {
-		return found.objects, found.warnings
+		return found.objects, found.warnings, nil
 	}
-	objects, warnings := parseObjects(text, mode, p)
-	if len(*p) == 0 && len(objects)+len(warnings) <= maxListSize {
+	objects, warnings, wrong := parseObjects(text, mode)
+	if len(wrong) == 0 && len(objects)+len(warnings) <= maxListSize {
 		r.known.Add(key, parsedList{objects, warnings})
 	}
-	return objects, warnings
+	return objects, warnings, wrong
 }

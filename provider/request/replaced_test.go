@@ -31,7 +31,7 @@ func replacedObjects(text string) ([]replacedObject, bool) {
 	var list struct {
 		Array []string `yaml:"array"`
 	}
-	if yaml.Unmarshal([]byte(text), &list) != nil {
+	if yaml.Unmarshal([]byte(strings.TrimSpace(text)), &list) != nil {
 		return nil, false
 	}
 	objects := make([]replacedObject, len(list.Array))

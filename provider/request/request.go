@@ -92,18 +92,31 @@ func (r *Parser) Parse(attributes, secrets, permission string) (*Mount, error) {
 	var found problems
 	mode := found.permission(permission)
 	p := params{values: attr, problems: &found}
-	m := &Mount{
-		Pod:      p.pod(),
-		Class:    p.text(attrClass),
-		Vault:    p.vault(),
-		Cloud:    Cloud{Name: p.text("cloudName"), EnvFile: p.text("cloudEnvFileName")},
-		Identity: p.identity(sec),
-	}
-	m.Objects, m.Warnings = r.objects(attr["objects"], mode, &found)
-	if len(found) > 0 {
-		return &Mount{Pod: m.Pod, Class: m.Class}, fault.Invalid(found...)
+	pod, class := p.pod(), p.text(attrClass)
+	m, wrong := r.ParseClass(attr, mode)
+	m.Pod, m.Class = pod, class
+	p.credentials(&m.Identity, sec)
+	if found = append(found, wrong...); len(found) > 0 {
+		return &Mount{Pod: pod, Class: class}, fault.Invalid(found...)
 	}
 	return m, nil
+}
+
+// ParseClass validates the parameters of a SecretProviderClass, as its author writes them:
+// everything that does not come from the pod. The mode is that of objects without
+// filePermission. It returns every problem, and, as far as it could be read, what a Mount of
+// the class requests, with every warning.
+func (r *Parser) ParseClass(parameters map[string]string, mode fs.FileMode) (*Mount, []fault.Problem) {
+	var found problems
+	p := params{values: parameters, problems: &found}
+	m := &Mount{Vault: p.vault(), Cloud: p.cloud(), Identity: p.identity()}
+	if p.text("objects") == "" {
+		p.absent("objects", objectsFix)
+		return m, found
+	}
+	objects, warnings, wrong := r.objects(parameters["objects"], mode)
+	m.Objects, m.Warnings = objects, warnings
+	return m, append(found, wrong...)
 }
 
 func notJSON(field string) error {

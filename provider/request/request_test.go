@@ -252,7 +252,7 @@ func TestSeveralProblemsAreAllNamed(t *testing.T) {
 	}).parse(t)
 	problems := refused(t, m, err)
 	for _, field := range []string{"keyvaultName", "tenantID", "clientID", "usePodIdentity", attrPodName,
-		`objects[0] "a_b": objectName`, `objects[0] "a_b": objectType`, `objects[0] "a_b": objectVersion`, `objects[1] "": objectName`} {
+		`objects[0] "a_b": objectName`, `objects[0] "a_b": objectType`, `objects[0] "a_b": objectVersion`, `objects[1]: objectName`} {
 		names(t, problems, err, field)
 	}
 }

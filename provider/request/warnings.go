@@ -1,8 +1,12 @@
 package request
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"akv-csi-provider/provider/fault"
 )
@@ -15,6 +19,8 @@ const (
 	WarnUnknownField  WarningKind = "unknown_field"
 	WarnIgnoredFormat WarningKind = "ignored_format"
 	WarnDuplicatePath WarningKind = "duplicate_path"
+	WarnIgnoredText   WarningKind = "ignored_text"
+	WarnPlaceholder   WarningKind = "placeholder"
 	WarnEmptyHistory  WarningKind = "empty_history" // known only after the versions were read
 )
 
@@ -24,6 +30,8 @@ type Warning struct {
 	Kind  WarningKind
 	Field string
 	Cause string
+	// Line and Column are where it is in the parameter objects, as in [fault.Problem].
+	Line, Column int
 }
 
 // Strict returns a *fault.Error with all of the mistakes, or nil if there are none.
@@ -33,18 +41,94 @@ func Strict(warnings []Warning) error {
 	}
 	var p problems
 	for _, w := range warnings {
-		p.add(w.Field, w.Cause, "mend it, or run the provider without --strict-objects")
+		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it, or run the provider without --strict-objects", Line: w.Line, Column: w.Column})
 	}
 	return fault.Invalid(p...)
 }
 
 // warn adds a warning, unless there are enough.
-func (r *fieldReader) warn(kind WarningKind, field, cause string) {
+func (r *objectsReader) warn(at place, kind WarningKind, field, cause string) {
 	if r.work.warnings <= 0 {
 		return
 	}
 	r.work.warnings--
-	r.warnings = append(r.warnings, Warning{Kind: kind, Field: r.where + ": " + field, Cause: cause})
+	line, column := at.position()
+	r.warnings = append(r.warnings, Warning{Kind: kind, Field: field, Cause: cause, Line: line, Column: column})
+}
+
+// ignored reports what the replaced provider ignores: a warning where it mounts the rest, and
+// a problem where it mounts nothing.
+func (r *objectsReader) ignored(lax bool, at place, kind WarningKind, field, cause, fix string) {
+	if lax {
+		r.warn(at, kind, field, cause+"; it is ignored")
+	} else {
+		r.problem(at, field, cause, fix)
+	}
+}
+
+// unread reports what follows the first document.
+func (r *objectsReader) unread(lax bool, d *document, field string) {
+	if d.rest == (position{}) {
+		return
+	}
+	at := d.locate(d.rest)
+	r.ignored(lax, place{d, &yaml.Node{Line: d.rest.line, Column: d.rest.column}}, WarnIgnoredText, field,
+		fmt.Sprintf("%s in line %d, column %d is outside the first YAML document", quote(strings.TrimSpace(d.source(d.rest))), at.line, at.column),
+		"make it one list in one document, with all entries equally indented")
+}
+
+// otherKeys reports the keys beside array, which are ignored, unless aliases of the list refer
+// to all that they have.
+func (r *objectsReader) otherKeys(d *document, list *yaml.Node) {
+	if d.root.Kind != yaml.MappingNode {
+		return
+	}
+	used := make(map[*yaml.Node]bool)
+	var use func(*yaml.Node)
+	use = func(n *yaml.Node) {
+		if n.Alias != nil && !used[n.Alias] {
+			used[n.Alias] = true
+			use(n.Alias)
+		}
+		for _, c := range n.Content {
+			use(c)
+		}
+	}
+	use(list)
+	for _, c := range list.Content { // the list itself is a copy
+		used[c] = true
+	}
+	// survey reports whether the list uses a part of the node, and whether another part looks
+	// like an object.
+	var survey func(*yaml.Node) (some, objects bool)
+	survey = func(n *yaml.Node) (some, objects bool) {
+		if used[n] {
+			return true, false
+		}
+		objects = strings.Contains(n.Value, "objectName")
+		for _, c := range n.Content {
+			someOfIt, objectsInIt := survey(c)
+			some, objects = some || someOfIt, objects || objectsInIt
+		}
+		return some, objects
+	}
+	for i := 0; i < len(d.root.Content); i += 2 {
+		key, value := d.root.Content[i], d.root.Content[i+1]
+		some, objects := survey(value)
+		if key.Value == "array" || key.Value == "<<" && !objects || some && !objects {
+			continue
+		}
+		field := "objects: " + strings.Trim(quote(key.Value), `"`)
+		cause := "is not read: only the list below array is"
+		if near := nearest(key.Value, "array"); near != "" {
+			cause += "; did you mean array?"
+		}
+		if objects {
+			r.ignored(r.lax, place{d, key}, WarnUnknownField, field, cause, "move its objects to the list below array")
+		} else {
+			r.warn(place{d, key}, WarnUnknownField, field, cause)
+		}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

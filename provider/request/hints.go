@@ -1,0 +1,77 @@
+package request
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What a template engine or a script of a pipeline should have replaced. The first are
+// placeholders wherever they stand; the others only in a value that is not valid.
+const (
+	clearPlaceholder = `\$?\{\{.*?\}\}|\$\{[^{}\n]*\}|\$\([^()\n]*\)|#\{[^{}\n]*\}#?|<no value>|%![a-z]\([^()\n]*\)`
+	maybePlaceholder = `__\w+?__|<[^<>\n]+>|\[\[.*?\]\]|\{[^{}\n]+\}|\$\[[^][\n]*\]|\$\w+|%\w+%|@\w+@`
+)
+
+var (
+	placeholder       = regexp.MustCompile(clearPlaceholder)
+	likelyPlaceholder = regexp.MustCompile(clearPlaceholder + `|` + maybePlaceholder)
+)
+
+// maxSearched bounds the bytes of one value or line that are searched for placeholders, which
+// takes up to two microseconds for each.
+const maxSearched = 256
+
+// findPlaceholder returns the index of the first one in a text, or nil.
+func findPlaceholder(text string) []int {
+	return placeholder.FindStringIndex(text[:min(len(text), maxSearched)])
+}
+
+// invalid says that a value is not valid, or not what else is said, or that it is a
+// placeholder.
+func invalid(value, otherwise string) string {
+	found := likelyPlaceholder.FindString(value[:min(len(value), maxSearched)])
+	switch {
+	case found == "":
+		return quote(value) + " " + otherwise
+	case found != value:
+		return quote(value) + " contains " + placeholderKind(found)
+	}
+	return quote(value) + " is " + placeholderKind(found)
+}
+
+const notValid = "is not valid"
+
+func placeholderKind(found string) string {
+	switch {
+	case strings.HasPrefix(found, "{{"):
+		return "an unrendered Helm template"
+	case strings.HasPrefix(found, "<no") || strings.HasPrefix(found, "%!"):
+		return "what a template writes for a value that is not set"
+	}
+	return "a placeholder that was not replaced"
+}
+
+// nearest returns the known name that may be meant by another, ignoring case, or "" if none
+// is near. Names are near that start and end alike: wrong, missing and additional letters are
+// mostly in one place.
+func nearest(name string, known ...string) string {
+	name = strings.ToLower(name)
+	alike := func(k string) int {
+		k = strings.ToLower(k)
+		start := 0
+		for start < min(len(name), len(k)) && name[start] == k[start] {
+			start++
+		}
+		end := 0
+		for end < min(len(name), len(k))-start && name[len(name)-1-end] == k[len(k)-1-end] {
+			end++
+		}
+		return start + end
+	}
+	best := slices.MaxFunc(known, func(a, b string) int { return alike(a) - alike(b) })
+	if 3*alike(best) < 2*min(len(name), len(best)) || len(name) == 0 {
+		return ""
+	}
+	return best
+}
