@@ -34,6 +34,9 @@ type Problem struct {
 	Field string // a parameter, or `objects[2] "name": field`
 	Cause string // what is wrong with its value
 	Fix   string // what is allowed
+	// Line and Column are where it is in the text of the parameter objects, in characters and
+	// counted from 1; 0 if that is unknown, and for other parameters. The message has neither.
+	Line, Column int
 }
 
 // Bounds of a message: the objects and fields that it names, and the problems that it

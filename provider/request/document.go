@@ -23,9 +23,9 @@ type document struct {
 	root *yaml.Node // nil if there is none
 	rest position   // in text, of what follows the document; zero if nothing does
 	text string     // that was parsed
-	// A part of the first line that is not blank, at line first, was cut off: so many columns.
-	first, cut int
-	lines      []string // of text, made when first needed
+	// So many empty lines before the text were cut off, and columns of its first line.
+	skipped, cut int
+	lines        []string // of text, made when first needed
 
 	outer *document  // that has the text as a scalar; nil for the parameter objects itself
 	node  *yaml.Node // that scalar
@@ -36,25 +36,21 @@ const byteOrderMark = '\ufeff'
 
 // readings returns two ways to read a text: without the white space around it, and the same
 // with the indentation of the first line. An indented list needs that; but where only the
-// first line is indented, as here documents and joined lists have it, it is wrong. Line
-// breaks before the text stay, so that lines keep their numbers.
+// first line is indented, as here documents and joined lists have it, it is wrong.
 func readings(text string) (flush, indented document) {
 	outer := func(r rune) bool { return unicode.IsSpace(r) || r == byteOrderMark }
 	content := strings.TrimLeftFunc(text, outer)
 	before := text[:len(text)-len(content)]
 	content = strings.TrimRightFunc(content, outer)
 
-	const most = 1 << 10 // empty lines are not free for the parser
-	lines := min(strings.Count(before, "\n"), most)
 	margin := before[strings.LastIndexByte(before, '\n')+1:]
 	indent := strings.TrimLeft(margin, string(byteOrderMark))
 	if strings.Trim(indent, " ") != "" {
 		indent = ""
 	}
-	padding := strings.Repeat("\n", lines)
-	width := utf8.RuneCountInString(margin)
-	return document{text: padding + content, first: lines + 1, cut: width},
-		document{text: padding + indent + content, first: lines + 1, cut: width - len(indent)}
+	lines, width := strings.Count(before, "\n"), utf8.RuneCountInString(margin)
+	return document{text: content, skipped: lines, cut: width},
+		document{text: indent + content, skipped: lines, cut: width - len(indent)}
 }
 
 // parse reads a text in the preferred way, or in the other one if the first is not YAML or not
@@ -64,7 +60,8 @@ func (w *work) parse(preferred, other document, fits func(*document) bool) (*doc
 	if preferred.text == other.text || errors.Is(err, errTooMuch) || err == nil && fits(&preferred) {
 		return &preferred, true, err
 	}
-	if w.read(&other) == nil && fits(&other) {
+	_, template := preferred.placeholder()
+	if w.read(&other) == nil && fits(&other) && (other.rest == (position{}) || template == "") {
 		return &other, false, nil
 	}
 	if w.left < 0 {
@@ -145,13 +142,15 @@ func (d *document) afterFlow() position {
 			if r == '\n' {
 				quote = 0
 			}
-		case quote != 0 && quote == '"' && previous == '\\':
+		case quote == '"' && previous == '\\':
 			r = 0 // escaped, also a backslash
 		case quote != 0:
 			if r == quote {
 				quote = 0
 			}
-		case r == '#' && unicode.IsSpace(previous), (r == '"' || r == '\'') && strings.ContainsRune("[{,:", visible):
+		case r == '#' && unicode.IsSpace(previous),
+			(r == '"' || r == '\'') && strings.ContainsRune("[{,:", visible),
+			r == '\'' && previous == '\'': // an escaped one, which ended the quoted text before
 			quote = r
 		case depth == 0 && root.before(at) && !unicode.IsSpace(r):
 			return at
@@ -214,9 +213,10 @@ func (d *document) placeholder() (position, string) {
 // scalar, or a quoted one with escapes, that is where the scalar starts.
 func (d *document) locate(p position) position {
 	inner := p
-	if p.line == d.first {
+	if p.line == 1 {
 		p.column += d.cut
 	}
+	p.line += d.skipped
 	if d.outer == nil {
 		return p
 	}
@@ -224,7 +224,7 @@ func (d *document) locate(p position) position {
 	switch {
 	case d.node.Style&yaml.LiteralStyle != 0:
 		// The block's first line follows its indicator.
-		line, own := d.outer.line(at.line+p.line), d.line(p.line)
+		line, own := d.outer.line(at.line+p.line), d.line(inner.line)
 		if i := strings.LastIndex(line, own); own != "" && i >= 0 {
 			at = position{at.line + p.line, utf8.RuneCountInString(line[:i]) + inner.column}
 		}

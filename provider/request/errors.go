@@ -59,7 +59,7 @@ func (r *objectsReader) broken(d *document, field string, err error) {
 		r.problem(place{d, d.node}, field, err.Error(), objectsFix)
 		return
 	}
-	line, cause := yamlCause(err)
+	line, cause := yamlCause(err, d.skipped)
 	at, found := d.placeholder()
 	if found == "" {
 		at = position{line, 1}
@@ -69,19 +69,31 @@ func (r *objectsReader) broken(d *document, field string, err error) {
 	r.problem(place{d, &yaml.Node{Line: at.line, Column: at.column}}, field, cause, objectsFix)
 }
 
-// yamlLine is the line number in a message of the library.
-var yamlLine = regexp.MustCompile(`^(?:line (\d+): )?(did not find expected (?:node content|'-' indicator|key$|',' or|<))?`)
+// Line numbers in messages of the library. Its parser counts from 0, and leaves out a 0; its
+// scanner does not.
+var (
+	parserMessage = regexp.MustCompile(`^(?:line (\d+): )?(did not find expected (?:node content|'-' indicator|key$|',' or|<).*)`)
+	yamlLine      = regexp.MustCompile(`line (\d+)`)
+)
 
 // yamlCause is the library's message on one line, without its prefixes, and cut to a length
-// that still contains the line number.
-func yamlCause(err error) (line int, cause string) {
+// that still contains the line number. It returns the number in the parsed text; that in the
+// message counts the lines that were skipped before.
+func yamlCause(err error, skipped int) (line int, cause string) {
 	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors: ")
-	m := yamlLine.FindStringSubmatch(text)
-	line, _ = strconv.Atoi(m[1])
-	if m[2] != "" { // the library's parser counts from 0, and leaves out a 0; its scanner does not
-		line++
-		text = fmt.Sprintf("line %d: %s", line, text[len(m[0])-len(m[2]):])
+	if m := parserMessage.FindStringSubmatch(text); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		text = fmt.Sprintf("line %d: %s", n+1, m[2])
+	}
+	if m := yamlLine.FindStringSubmatch(text); m != nil && strings.HasPrefix(text, m[0]) {
+		line, _ = strconv.Atoi(m[1])
+	}
+	if skipped > 0 {
+		text = yamlLine.ReplaceAllStringFunc(text, func(m string) string {
+			n, _ := strconv.Atoi(m[len("line "):])
+			return fmt.Sprintf("line %d", n+skipped)
+		})
 	}
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

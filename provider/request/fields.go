@@ -58,7 +58,7 @@ func (r *fieldReader) read(d *document, node *yaml.Node) bool {
 	}
 	// Decoding to a map rejects duplicate fields.
 	if err := r.entry.node.Decode(&r.nodes); err != nil {
-		line, cause := yamlCause(err)
+		line, cause := yamlCause(err, r.entry.doc.skipped)
 		at := r.entry
 		if line > 1 {
 			at.node = &yaml.Node{Line: line, Column: 1}
@@ -89,7 +89,7 @@ func (r *fieldReader) read(d *document, node *yaml.Node) bool {
 func (r *fieldReader) text(outer *document, node *yaml.Node) bool {
 	var text string
 	if err := node.Decode(&text); err != nil {
-		_, cause := yamlCause(err)
+		_, cause := yamlCause(err, outer.skipped)
 		r.problem(r.entry, r.where, cause, objectsFix)
 		return false
 	}
@@ -197,8 +197,8 @@ func (r *fieldReader) history(text string) int {
 	}
 	const longest = 16 // bytes of a text that can be a number
 	var n int32
-	// In the forms of YAML (0x10, 1_0), as in the replaced provider.
-	if len(text) > longest || yaml.Unmarshal([]byte(text), &n) != nil {
+	// In the forms of YAML (0x10, 1_0), as in the replaced provider; #{x} is a comment in YAML.
+	if len(text) > longest || text[0] == '#' || yaml.Unmarshal([]byte(text), &n) != nil {
 		r.wrong("objectVersionHistory", invalid(text, "is not a number"), "use the number of versions to mount")
 	}
 	return max(int(n), 1)

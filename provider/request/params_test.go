@@ -36,6 +36,7 @@ func TestParametersAccepted(t *testing.T) {
 			func(m *request.Mount) (any, any) { return m.Identity.UseVMManagedIdentity, true }},
 		{"resource ID without managed identity", change{"userAssignedIdentityID": "/subscriptions/1/x"},
 			func(m *request.Mount) (any, any) { return m.Identity.UserAssignedIdentityID, "" }},
+		{"an empty text as tokens", change{attrTokens: `""`}, func(m *request.Mount) (any, any) { return m.Identity.Tokens == nil, true }},
 		{"tokens that are none", change{attrTokens: `{"a":{"token":""}}`}, func(m *request.Mount) (any, any) { return m.Identity.Tokens == nil, true }},
 		{"token without expiry", change{attrTokens: `{"a":{"token":"x","expirationTimestamp":"soon"}}`},
 			func(m *request.Mount) (any, any) { return string(m.Identity.Tokens["a"]), "x" }},
@@ -52,13 +53,22 @@ func TestParametersAccepted(t *testing.T) {
 	}
 }
 
-// Kubelet may put the tokens into the secrets; the attributes go first.
+// Kubelet may put the tokens into the secrets; the attributes take precedence for each
+// audience, if they have one.
 func TestTokensInSecrets(t *testing.T) {
 	base := newAttributes(t)
 	inSecrets := toJSON(t, map[string]string{attrTokens: `{"aud":{"token":"from secrets"}}`, "other": "x"})
 	for _, c := range []struct{ name, attribute, want string }{
 		{"else the secrets", "", "from secrets"},
 		{"the attributes first", `{"aud":{"token":"from attributes"}}`, "from attributes"},
+		{"no token in the attributes", "{}", "from secrets"},
+		{"null in the attributes", " null\n", "from secrets"},
+		{"an empty text in the attributes", `""`, "from secrets"},
+		{"a list in the attributes", "[]", "from secrets"},
+		{"another audience in the attributes", `{"other":{"token":"x"}}`, "from secrets"},
+		{"an empty token in the attributes", `{"aud":{"token":""}}`, "from secrets"},
+		{"null as token in the attributes", `{"aud":null}`, "from secrets"},
+		{"something else in the attributes", "x", "from secrets"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := parse(t, toJSON(t, base.with(map[string]string{attrTokens: c.attribute})), inSecrets, "420")
@@ -103,6 +113,7 @@ func TestParametersRefused(t *testing.T) {
 		{"tokens", change{attrTokens: canary}, attrTokens, []string{"kubelet", "tokenRequests"}},
 		{"tokens of another shape", change{attrTokens: `{"aud":"` + canary + `"}`}, attrTokens, []string{"kubelet"}},
 		{"no objects", change{"objects": ""}, "objects", []string{"empty", "objectName"}},
+		{"cloud", change{"cloudName": "{{ .Values.cloud }}"}, "cloudName", []string{"Helm template"}},
 		{"blank objects", change{"objects": " \n\t"}, "objects", []string{"empty", "objectName"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,115 @@
+package request_test
+
+import (
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider/request"
+)
+
+const (
+	helm     = "an unrendered Helm template"
+	unset    = "what a template writes for a value that is not set"
+	replaced = "a placeholder that was not replaced"
+)
+
+// A value that a template or a pipeline should have filled in is named as such, in every
+// parameter and field where it is not valid.
+func TestPlaceholders(t *testing.T) {
+	base := newAttributes(t)
+	for value, kind := range map[string]string{
+		"{{ .Values.x }}": helm, "{{.x}}": helm, `{{ printf "%s" .x | quote }}`: helm,
+		"<no value>": unset, "%!s(<nil>)": unset, "%!d(string=x)": unset,
+		"${X}": replaced, "${{ parameters.x }}": replaced, "$(x.y)": replaced, "#{x}#": replaced, "#{x}": replaced, "__x__": replaced,
+		"__X_Y__": replaced, "<client-id>": replaced, "[[x]]": replaced, "{x}": replaced, "$[variables.x]": replaced, "$X": replaced, "%X%": replaced, "@x@": replaced,
+	} {
+		for _, field := range []string{"keyvaultName", "tenantID", "tenantId", "clientID", "useVMManagedIdentity", "useAzureTokenProxy", "usePodIdentity"} {
+			set := map[string]string{"tenantID": "", field: value}
+			m, err := base.with(set).parse(t)
+			names(t, refused(t, m, err), err, field, "is "+kind)
+		}
+		m, err := base.with(map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": "kv/" + value}).parse(t)
+		names(t, refused(t, m, err), err, "userAssignedIdentityID", "contains "+kind)
+
+		for _, field := range []string{"objectName", "objectType", "objectVersion", "objectVersionHistory", "objectFormat", "objectEncoding", "filePermission"} {
+			fields := map[string]string{"objectName": "a", "objectType": "secret", field: value}
+			m, err := base.with(map[string]string{"objects": toJSON(t, []any{fields})}).parse(t)
+			problems := refused(t, m, err)
+			if len(problems) != 1 || !strings.HasSuffix(problems[0].Field, ": "+field) || !strings.Contains(problems[0].Cause, "is "+kind) {
+				t.Errorf("%s %s: %v", field, value, err)
+			}
+		}
+	}
+	// Without quotes, in place of a field, an entry or the list.
+	for value, kind := range map[string]string{"{{ .Values.x }}": helm, "${X}": replaced} {
+		for name, objects := range map[string]string{
+			"list": value, "array": "array: " + value, "entry": "array:\n- " + value,
+			"field": "- objectName: b\n  objectType: secret\n- objectName: a\n  objectType: " + value, "field in braces": "- {objectName: " + value + ", objectType: secret}",
+			"field of a text": "array:\n- |\n  objectName: " + value + "\n  objectType: secret",
+		} {
+			m, err := base.with(map[string]string{"objects": objects}).parse(t)
+			problems := refused(t, m, err)
+			if len(problems) != 1 && value[0] == '{' || !strings.Contains(problems[0].Cause, "is "+kind) {
+				t.Errorf("%s %s: %v", name, value, err)
+			}
+		}
+	}
+	for value, kind := range map[string]string{"{{ .Values.x }}": helm, "${X}": replaced, "$(x)": replaced, "#{x}#": replaced, "<no value>": unset} {
+		// Where any text is allowed, it is accepted with a warning.
+		m, err := base.with(map[string]string{"objects": toJSON(t, []any{map[string]string{"objectName": "a", "objectType": "secret", "objectAlias": "x" + value}})}).parse(t)
+		if err != nil || len(m.Warnings) != 1 || m.Warnings[0].Kind != request.WarnPlaceholder || !strings.Contains(m.Warnings[0].Cause, "contains "+kind) {
+			t.Errorf("%s: %v, %v", value, err, m.Warnings)
+		}
+	}
+	// Without quotes, this one is a comment.
+	m, err := base.with(map[string]string{"objects": "- objectName: #{x}#\n  objectType: secret"}).parse(t)
+	names(t, refused(t, m, err), err, "objects[0]: objectName", `"#{x}#" is `+replaced)
+	m, err = base.with(map[string]string{"objects": "- objectName: a\n  objectType: secret\n  objectVersion: #{x}#\n  objectAlias: # {x}"}).parse(t)
+	if err != nil || len(m.Warnings) != 1 || m.Warnings[0].Field != `objects[0] "a": objectVersion` || !strings.Contains(m.Warnings[0].Cause, "comment") {
+		t.Errorf("%v, %v", err, m.Warnings)
+	}
+	// A template around the list is the cause of what YAML says.
+	for _, objects := range []string{
+		"{{- if .Values.x }}\n- {objectName: a, objectType: secret}\n{{- end }}",
+		"array:\n{{- range .Values.x }}\n  - |\n    objectName: a\n{{- end }}",
+		"# {{ this is a comment }}\n- objectName: a\n{{ toYaml .Values.x | indent 2 }}\n",
+	} {
+		m, err := base.with(map[string]string{"objects": objects}).parse(t)
+		problems := refused(t, m, err)
+		names(t, problems, err, "objects", helm, "not valid YAML: line ")
+		if line := strings.Split(objects, "\n")[problems[0].Line-1]; strings.Index(line, "{{")+1 != problems[0].Column || line[0] == '#' {
+			t.Errorf("line %d, column %d: %v", problems[0].Line, problems[0].Column, err)
+		}
+	}
+}
+
+// What looks like a placeholder and is valid stays as it is.
+func TestNoPlaceholders(t *testing.T) {
+	m, err := newAttributes(t).with(map[string]string{
+		"objects": `[{objectName: a, objectType: secret, objectAlias: __init__.py}, {objectName: a, objectType: secret, objectAlias: "<a>{b}$c%d%[[e]]"}]`,
+	}).parse(t)
+	if err != nil || len(m.Warnings) > 0 {
+		t.Errorf("%v, %v", err, m.Warnings)
+	}
+}
+
+// A field is suggested that may be meant, and none for a word that is like no field.
+func TestSuggestions(t *testing.T) {
+	base := newAttributes(t)
+	for field, want := range map[string]string{
+		"objectNmae": "objectName", "name": "objectName", "alias": "objectAlias", "ObjectAlias": "objectAlias", "objectAliass": "objectAlias",
+		"objectversion": "objectVersion", "object_version": "objectVersion", "objectHistory": "objectVersionHistory", "objectVersionsHistory": "objectVersionHistory",
+		"format": "objectFormat", "encoding": "objectEncoding", "objectEncodin": "objectEncoding", "filePermissions": "filePermission", "filepermision": "filePermission",
+		"tags": "", "x": "", "secretProviderClass": "",
+	} {
+		m, err := base.with(map[string]string{"objects": "- {objectName: a, objectType: secret, " + field + ": b}"}).parse(t)
+		if err != nil || len(m.Warnings) != 1 {
+			t.Errorf("%s: %v, %v", field, err, m.Warnings)
+			continue
+		}
+		_, got, _ := strings.Cut(m.Warnings[0].Cause, "did you mean ")
+		if strings.TrimSuffix(got, "?") != want {
+			t.Errorf("%s: suggests %q, want %q", field, got, want)
+		}
+	}
+}
