@@ -63,6 +63,8 @@ func TestMovingQueries(t *testing.T) {
 		listedClass("ignored-format", "azure", objects("array:\n  - |\n    objectName: c\n    objectType: cert\n    objectFormat: PFX\n  - |\n    objectName: d\n    objectType: secret\n    objectFormat: PFX\n")),
 		listedClass("twice", "azure", objects("- objectName: a\n  objectType: secret\n- objectName: a\n  objectType: key\n- objectName: b\n  objectType: key\n  objectAlias: \"\"\n")),
 		listedClass("twice-aliased", "azure", objects("- {objectName: a, objectType: secret, objectAlias: dir/x}\n- {objectName: b, objectType: key, objectAlias: \"dir/x\"}\n")),
+		listedClass("two-documents", "azure", objects("array:\n  - |\n    objectName: e\n    objectType: key\n---\narray: []\n")),
+		listedClass("template", "azure", objects("- objectName: f\n  objectType: key\n  objectAlias: ${DIR}/f\n")),
 		listedClass("pod-identity", "azure", map[string]string{"usePodIdentity": "True", "objects": "- {objectName: a, objectType: key}"}),
 		listedClass("german", "azure", map[string]string{"usePodIdentity": "false", "cloudName": "azuregermancloud"}),
 		listedClass("elsewhere", "azure", map[string]string{"cloudEnvFileName": "/tmp/env.json"}),
@@ -71,7 +73,7 @@ func TestMovingQueries(t *testing.T) {
 	)
 	for i, want := range [][]string{
 		{"shop/past-the-end: one/3", "shop/quoted: b/10"},
-		{"shop/ignored-format: ignored_format c", "shop/twice-aliased: duplicate_path dir/x", "shop/twice: duplicate_path a",
+		{"shop/ignored-format: ignored_format c", "shop/template: placeholder", "shop/twice-aliased: duplicate_path dir/x", "shop/twice: duplicate_path a", "shop/two-documents: ignored_text",
 			"shop/unknown-field: unknown_field objectVerson", "shop/unknown-field: unknown_field objecttype"},
 		{"shop/elsewhere", "shop/german", "shop/pod-identity"},
 	} {

@@ -148,6 +148,13 @@ func tenantNotFound(s signIn) *fault.Error {
 }
 
 func clientSecretInvalid(s signIn) *fault.Error {
+	if text := string(s.ClientSecret); text != strings.TrimSpace(text) {
+		return &fault.Error{
+			Reason: fault.ClientSecretInvalid,
+			Cause:  fmt.Sprintf("Entra rejected the client secret of %s: clientsecret of the secret that nodePublishSecretRef names starts or ends with white space", s),
+			Fix:    "store it without, such as the line break that echo and editors add",
+		}
+	}
 	return &fault.Error{
 		Reason: fault.ClientSecretInvalid,
 		Cause:  fmt.Sprintf("Entra does not take the client secret of %s (clientsecret of the secret that nodePublishSecretRef names)", s),

@@ -41,6 +41,9 @@ func TestServicePrincipalRefusals(t *testing.T) {
 	}{
 		{"wrong secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY" }, fault.ClientSecretInvalid, 7000215,
 			[]string{clientID, "clientsecret of the secret that nodePublishSecretRef names", "not its ID"}},
+		{"line break behind the secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY\n" }, fault.ClientSecretInvalid, 7000215,
+			[]string{clientID, "white space", "line break"}},
+		{"blank before the secret", func(w *world, id *entra.Identity) { id.ClientSecret = " CANARY" }, fault.ClientSecretInvalid, 7000215, []string{"white space"}},
 		{"expired", func(w *world, _ *entra.Identity) { w.app.AddSecret("old", time.Now().Add(-time.Hour)) }, fault.ClientSecretExpired, 7000222,
 			[]string{clientID, "clientsecret of the secret", "az ad app credential reset"}},
 		{"unknown application", func(_ *world, id *entra.Identity) { id.ClientID = uuid() }, fault.ApplicationNotFound, 700016,

@@ -129,11 +129,11 @@ func (r *fieldReader) object() Object {
 	switch o.Type {
 	case TypeSecret, TypeKey, TypeCert:
 	default:
-		cause := r.required("objectType")
+		fix := "use one of secret, key, cert"
 		if near := nearest(f["objectType"], string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
-			cause += "; did you mean " + near + "?"
+			fix = "did you mean " + near + "? " + fix
 		}
-		r.wrong("objectType", cause, "use one of secret, key, cert")
+		r.wrong("objectType", r.required("objectType"), fix)
 	}
 	if o.Version == "latest" {
 		o.Version = ""

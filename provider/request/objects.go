@@ -182,20 +182,20 @@ func (d *document) list() (*yaml.Node, error) {
 
 // notList says what stands in place of a list.
 func (r *objectsReader) notList(d *document) {
-	cause, at := "not a list of objects", place{d, d.root}
+	cause, fix, at := "not a list of objects", objectsFix, place{d, d.root}
 	if d.root != nil && d.root.Kind == yaml.MappingNode {
 		for i := 0; i < len(d.root.Content); i += 2 {
 			switch key := d.root.Content[i]; {
 			case key.Value == "array":
 				at = place{d, d.root.Content[i+1]}
 			case strings.EqualFold(key.Value, "objectName"):
-				cause = `one object, not a list of objects: start it with "- "`
+				cause, fix = "one object, not a list of objects", `start it with "- "`
 			case nearest(key.Value, "array") != "" || resolve(d.root.Content[i+1]).Kind == yaml.SequenceNode:
-				cause, at = "not a list of objects; did you mean array instead of "+quote(key.Value)+"?", place{d, key}
+				fix, at = "did you mean array instead of "+quote(key.Value)+"? "+objectsFix, place{d, key}
 			}
 		}
 	}
-	r.problem(at, "objects", at.cause(cause), objectsFix)
+	r.problem(at, "objects", at.cause(cause), fix)
 }
 
 // resolve follows a YAML alias; the library refuses cycles when it parses.

@@ -27,7 +27,7 @@ func parameterStories() []story {
 	in := func(s story) story { s.row = "Parameters/" + s.row; return s }
 	return []story{
 		in(story{row: "keyvaultName", name: "in any letter case", pod: map[string]string{"keyvaultName": " ConToso "}, files: hello}),
-		in(story{row: "keyvaultName", name: "missing", pod: map[string]string{"keyvaultName": ""}, code: codes.InvalidArgument, says: []string{"keyvaultName: missing"}}),
+		in(story{row: "keyvaultName", name: "missing", pod: map[string]string{"keyvaultName": ""}, code: codes.InvalidArgument, says: []string{"keyvaultName: empty"}}),
 		in(story{row: "objects", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, ids: []string{"secret/my-secret"}}),
 		in(story{row: "objects", name: "an empty list", objects: "array: []", code: codes.InvalidArgument, says: []string{"objects: an empty list"}}),
 		in(story{row: "tenantID", name: "by a domain", pod: map[string]string{"tenantID": "Contoso.example", "keyvaultName": "kv-of-domain"}, files: hello, prepare: func(_ *testing.T, w *world) {
@@ -131,6 +131,9 @@ func laxStories() []story {
 	for _, s := range []story{
 		public,
 		{row: "unknown_field", objects: with("objectAliases: x, filePermissions: 0400"), files: hello, lax: "unknown_field,unknown_field", says: []string{"objectAlias?", "filePermission?"}},
+		{row: "unknown_field", name: "key beside array", objects: "Array: [x]\narray:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, lax: "unknown_field", says: []string{"objects: Array", "did you mean array?"}},
+		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, lax: "ignored_text,ignored_text", says: []string{`"objectAlias: x" in line 4, column 3`, `"- b" in line 6, column 1`}},
+		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, lax: "placeholder", says: []string{"objectVersion", `"#{version}#" is a placeholder`, "comment"}},
 		{row: "duplicate_path", objects: "[{objectName: my-secret, objectType: secret}, {objectName: second, objectType: secret, objectAlias: my-secret}]", lax: "duplicate_path",
 			files: map[string]string{"my-secret": "last"}, ids: []string{"secret/my-secret", "secret/second"}, says: []string{"objects[0]"},
 			prepare: func(_ *testing.T, w *world) { w.vault.SetSecret("second", azuretest.Secret{Value: "last"}) }},
