@@ -26,16 +26,17 @@ const (
 // instance is a cloud with what only the box needs to know about it.
 type instance struct {
 	Cloud
-	aliases []string // hosts of the same Entra, the preferred one first
-	issuer  string   // prefix of the issuer of access tokens
-	known   bool     // Entra's instance discovery lists it
+	aliases       []string // hosts of the same Entra, the preferred one first
+	issuer        string   // prefix of the issuer of access tokens
+	known         bool     // Entra's instance discovery lists it
+	challengeHost string   // in the challenges of vaults; "" is AuthorityHost
 }
 
 func builtinClouds() []*instance {
 	return []*instance{{
 		Cloud:   Cloud{"login.microsoftonline.com", publicSuffix, "https://vault.azure.net"},
 		aliases: []string{"login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net"},
-		issuer:  publicIssuer, known: true,
+		issuer:  publicIssuer, known: true, challengeHost: "login.windows.net",
 	}, {
 		Cloud:   Cloud{"login.microsoftonline.us", "vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net"},
 		aliases: []string{"login.microsoftonline.us", "login.usgovcloudapi.net"},

@@ -101,16 +101,19 @@ func (b *Box) answerVault(x *exchange) reply {
 
 func (v *Vault) answerCaller(x *exchange, who *caller) reply {
 	v.mu.RLock()
-	firewall := v.firewall
+	firewall, refusal := v.firewall, v.refusal
 	allowed := v.granted[strings.ToLower(who.AppID)]
 	p := parseObjectPath(x.URL.Path)
 	may := allowed[p.permission()]
 	v.mu.RUnlock()
+	answer, refused := v.apiVersion(x)
 	switch {
+	case refusal != nil:
+		return v.fail(x, http.StatusForbidden, "Forbidden", refusal.message, refusal.inner)
 	case firewall != "":
 		return v.forbidden(x, who, firewall)
-	case x.URL.Query().Get("api-version") == "":
-		return v.fail(x, http.StatusBadRequest, "BadParameter", "api-version must be specified", "")
+	case refused:
+		return answer
 	case p.collection == "":
 		return v.fail(x, http.StatusNotFound, "NotFound", "The requested resource does not exist.", "")
 	case x.Method != http.MethodGet:
@@ -127,8 +130,8 @@ func (v *Vault) answerCaller(x *exchange, who *caller) reply {
 	switch {
 	case one == nil:
 		return v.notFound(x, p)
-	case one.disabled:
-		return v.forbidden(x, who, disabledCode(p.collection))
+	case one.disabled && p.collection == secrets:
+		return v.forbidden(x, who, secretDisabled)
 	}
 	return jsonReply(http.StatusOK, v.header(x), one.body)
 }
@@ -139,7 +142,7 @@ func (v *Vault) verify(token string) (*caller, string) {
 	now := v.box.clock()
 	switch issuer := v.cloud.issuer + v.tenant.id + "/"; {
 	case unknown:
-		return nil, "AKV10046: Unable to resolve the key used for signature validation."
+		return nil, unknownSigningKey
 	case err != nil:
 		return nil, "Error validating token: 'S2S12086'."
 	case who.ExpiresAt == nil || !now.Before(who.ExpiresAt.Time):

@@ -15,7 +15,8 @@ type Fault struct {
 	Status int
 	// RetryAfter is the value of that header; "" sends none.
 	RetryAfter string
-	// InnerCode is Key Vault's inner code, or at Entra the AADSTS number in digits.
+	// InnerCode is Key Vault's inner code, with Status 401 AKV10046, or at Entra the AADSTS number in
+	// digits.
 	InnerCode string
 	// Reset cuts the TCP connection, and with it all other requests on an HTTP/2 connection. A Go
 	// client quietly repeats a GET once when the connection was not new.

@@ -1,7 +1,9 @@
 package azuretest
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +14,12 @@ const (
 	accessDenied          = "AccessDenied" // what vaults with access policies said before ForbiddenByPolicy
 	forbiddenByFirewall   = "ForbiddenByFirewall"
 	forbiddenByConnection = "ForbiddenByConnection"
+	secretDisabled        = "SecretDisabled" // disabled keys and certificates are served
+	forbiddenByPerimeter  = "ForbiddenByNetworkSecurityPerimeter"
 )
+
+// unknownSigningKey is what a vault says of a token that was signed with a key it does not know.
+const unknownSigningKey = "AKV10046: Unable to resolve the key used for signature validation."
 
 // testAddress is the client's address in the firewall's words: one reserved for documentation.
 const testAddress = "203.0.113.7"
@@ -60,10 +67,32 @@ func (v *Vault) header(x *exchange) http.Header {
 
 // unauthorized is a 401 with the challenge that says where to get a token, and for what.
 func (v *Vault) unauthorized(x *exchange, message string) reply {
+	v.mu.RLock()
+	host := v.challenge
+	v.mu.RUnlock()
+	if host == "" {
+		host = cmp.Or(v.cloud.challengeHost, v.cloud.AuthorityHost)
+	}
 	answer := v.fail(x, http.StatusUnauthorized, "Unauthorized", message, "")
-	answer.header.Set("WWW-Authenticate", `Bearer authorization="https://`+v.cloud.AuthorityHost+"/"+v.tenant.id+
+	answer.header.Set("WWW-Authenticate", `Bearer authorization="https://`+host+"/"+v.tenant.id+
 		`", resource="`+v.cloud.Resource+`"`)
 	return answer
+}
+
+// apiVersion refuses a request without a version of the API that the vault has.
+func (v *Vault) apiVersion(x *exchange) (answer reply, refused bool) {
+	v.mu.RLock()
+	latest := cmp.Or(v.latestAPI, APIVersions[len(APIVersions)-1])
+	v.mu.RUnlock()
+	version := x.URL.Query().Get("api-version")
+	switch n := slices.Index(APIVersions, version); {
+	case version == "":
+		return v.fail(x, http.StatusBadRequest, "BadParameter", "api-version must be specified", ""), true
+	case n < 0, n > slices.Index(APIVersions, latest):
+		return v.fail(x, http.StatusBadRequest, "BadParameter", "The specified version ("+version+
+			") is not recognized. Consider using the latest supported version ("+latest+").", ""), true
+	}
+	return reply{}, false
 }
 
 func (v *Vault) notFound(x *exchange, p objectPath) reply {
@@ -90,8 +119,6 @@ func codeNoun(c collection) string {
 	one := c.singular()
 	return strings.ToUpper(one[:1]) + one[1:]
 }
-
-func disabledCode(c collection) string { return codeNoun(c) + "Disabled" }
 
 // forbidden is a 403 in the words that go with its inner code. Key Vault separates the facts by CRLF.
 func (v *Vault) forbidden(x *exchange, who *caller, inner string) reply {
@@ -127,8 +154,10 @@ func (v *Vault) forbidden(x *exchange, who *caller, inner string) reply {
 			"Public network access is disabled and request is not from a trusted service nor via an approved private link.",
 			"Caller: " + caller, "Vault: " + where,
 		}
-	case disabledCode(p.collection):
-		lines = []string{"Operation get is not allowed on a disabled " + p.collection.singular() + "."}
+	case forbiddenByPerimeter:
+		lines = []string{"Access to the resource was denied by the network security perimeter configuration."}
+	case secretDisabled:
+		lines = []string{"Operation get is not allowed on a disabled secret."}
 	default:
 		lines = []string{"The operation is not allowed."}
 	}
@@ -165,7 +194,10 @@ func (v *Vault) fault(x *exchange, f Fault) reply {
 	case http.StatusBadRequest:
 		return v.fail(x, f.Status, "BadParameter", "The request is malformed.", f.InnerCode)
 	case http.StatusUnauthorized:
-		return v.unauthorized(x, "AKV10046: Unable to resolve the key used for signature validation.")
+		if f.InnerCode == "AKV10046" {
+			return v.unauthorized(x, unknownSigningKey)
+		}
+		return v.unauthorized(x, "Error validating token: 'S2S12086'.")
 	case http.StatusForbidden:
 		return v.forbidden(x, nobody, f.InnerCode)
 	case http.StatusNotFound:

@@ -1,6 +1,7 @@
 package azuretest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -29,6 +30,9 @@ type Secret struct {
 	KID         string // the key's ID if a certificate is behind the secret
 	Version     string
 	Created     time.Time
+	Tags        map[string]string
+	// Token makes it the token of a managed storage account: its ID has no version.
+	Token bool
 }
 
 // Key is a version of a key.
@@ -41,12 +45,14 @@ type Key struct {
 	Expires   *time.Time
 	Version   string
 	Created   time.Time
+	Tags      map[string]string
 }
 
 // Certificate is a version of a certificate, with the value of the secret that Key Vault keeps under
 // the same name and version.
 type Certificate struct {
 	DER         []byte // the certificate; if it cannot be parsed there is no key behind it
+	NotIssued   bool   // it was requested, but its issuer has not issued it: there is no DER, and it is disabled
 	ContentType string // of the secret: application/x-pkcs12 (default) or application/x-pem-file
 	SecretValue string // base64 of a PFX, or PEM
 	Disabled    bool
@@ -54,6 +60,7 @@ type Certificate struct {
 	Expires     *time.Time
 	Version     string
 	Created     time.Time
+	Tags        map[string]string
 }
 
 // recovery is what every vault with soft delete says of its objects.
@@ -94,6 +101,11 @@ func (v *Vault) SetSecret(name string, s Secret) (version string) {
 	if s.KID != "" {
 		body.KID, body.Managed, item.Managed = ptr(azsecrets.ID(s.KID)), ptr(true), ptr(true)
 	}
+	body.Tags, item.Tags = tags(s.Tags), tags(s.Tags)
+	if s.Token {
+		body.ID, body.Managed, item.Managed = ptr(azsecrets.ID(without)), ptr(true), ptr(true)
+		attributes.Created, attributes.Updated = nil, nil
+	}
 	summary := item
 	summary.ID = ptr(azsecrets.ID(without))
 	v.store(secrets, name, s.Version, s.Created, s.Disabled, body, item, summary)
@@ -116,13 +128,15 @@ func (v *Vault) setKey(name string, k Key, managed bool) string {
 	if managed {
 		body.Managed, item.Managed = ptr(true), ptr(true)
 	}
+	body.Tags, item.Tags = tags(k.Tags), tags(k.Tags)
 	summary := item
 	summary.KID = ptr(azkeys.ID(without))
 	v.store(keys, name, k.Version, k.Created, k.Disabled, body, item, summary)
 	return k.Version
 }
 
-// jsonWebKey writes a public key as Key Vault does: coordinates in the full length of the curve.
+// jsonWebKey writes a public key as Key Vault does: the exponent of an RSA-HSM key has a leading zero,
+// coordinates have the full length of the curve, but for P-521, where leading zeros are missing.
 func jsonWebKey(k Key) *azkeys.JSONWebKey {
 	web := &azkeys.JSONWebKey{KeyOps: []*azkeys.KeyOperation{ptr(azkeys.KeyOperationVerify)}}
 	var kty string
@@ -130,6 +144,9 @@ func jsonWebKey(k Key) *azkeys.JSONWebKey {
 	case *rsa.PublicKey:
 		kty = "RSA"
 		web.N, web.E = public.N.Bytes(), big.NewInt(int64(public.E)).Bytes()
+		if k.HSM {
+			web.E = append([]byte{0}, web.E...)
+		}
 	case *ecdsa.PublicKey:
 		kty = "EC"
 		point, err := public.Bytes()
@@ -138,6 +155,9 @@ func jsonWebKey(k Key) *azkeys.JSONWebKey {
 		}
 		half := (len(point) - 1) / 2
 		web.X, web.Y = point[1:1+half], point[1+half:]
+		if public.Curve == elliptic.P521() {
+			web.X, web.Y = bytes.TrimLeft(web.X, "\x00"), bytes.TrimLeft(web.Y, "\x00")
+		}
 		web.Crv = ptr(curveName(public.Curve))
 	case nil:
 		if k.Kty == "" {
@@ -175,16 +195,19 @@ func (v *Vault) SetCertificate(name string, c Certificate) (version string) {
 	if c.ContentType == "" {
 		c.ContentType = "application/x-pkcs12"
 	}
+	if c.NotIssued {
+		c.Disabled, c.DER = true, nil
+	}
 	kid := v.URL() + "/keys/" + name + "/" + c.Version
 	if parsed, err := x509.ParseCertificate(c.DER); err == nil {
 		v.setKey(name, Key{
 			Public: parsed.PublicKey, Disabled: c.Disabled, NotBefore: c.NotBefore, Expires: c.Expires,
-			Version: c.Version, Created: c.Created,
+			Version: c.Version, Created: c.Created, Tags: c.Tags,
 		}, true)
 	}
 	v.SetSecret(name, Secret{
 		Value: c.SecretValue, ContentType: c.ContentType, KID: kid, Disabled: c.Disabled,
-		NotBefore: c.NotBefore, Expires: c.Expires, Version: c.Version, Created: c.Created,
+		NotBefore: c.NotBefore, Expires: c.Expires, Version: c.Version, Created: c.Created, Tags: c.Tags,
 	})
 	attributes := &azcertificates.CertificateAttributes{
 		Enabled: ptr(!c.Disabled), NotBefore: c.NotBefore, Expires: c.Expires, Created: &c.Created, Updated: &c.Created,
@@ -200,7 +223,11 @@ func (v *Vault) SetCertificate(name string, c Certificate) (version string) {
 			ID: &policy, SecretProperties: &azcertificates.SecretProperties{ContentType: &c.ContentType},
 		},
 	}
-	item := azcertificates.CertificateProperties{ID: body.ID, Attributes: attributes, X509Thumbprint: thumbprint[:]}
+	if c.NotIssued {
+		body.KID, body.SID, body.X509Thumbprint = nil, nil, nil
+	}
+	body.Tags = tags(c.Tags)
+	item := azcertificates.CertificateProperties{ID: body.ID, Attributes: attributes, X509Thumbprint: body.X509Thumbprint, Tags: body.Tags}
 	summary := item
 	summary.ID = ptr(azcertificates.ID(without))
 	v.store(certificates, name, c.Version, c.Created, c.Disabled, body, item, summary)
@@ -213,6 +240,18 @@ func (v *Vault) store(c collection, name, id string, created time.Time, disabled
 		id: id, created: created, disabled: disabled,
 		body: mustJSON(body), item: mustJSON(item), summary: mustJSON(summary),
 	})
+}
+
+// tags are in the form of the SDK's models; nil for none.
+func tags(all map[string]string) map[string]*string {
+	var out map[string]*string
+	for name, value := range all {
+		if out == nil {
+			out = make(map[string]*string, len(all))
+		}
+		out[name] = &value
+	}
+	return out
 }
 
 func ptr[T any](v T) *T { return &v }

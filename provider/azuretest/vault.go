@@ -2,6 +2,7 @@ package azuretest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -28,12 +29,15 @@ type Vault struct {
 	cloud  *instance
 	knobs  knobs
 
-	mu       sync.RWMutex // guards what follows
-	granted  map[string]map[Permission]bool
-	policies bool
-	firewall string
-	objects  map[collection]map[string][]*version // by lower-case name, in the order they were set
-	sequence int
+	mu        sync.RWMutex // guards what follows
+	granted   map[string]map[Permission]bool
+	policies  bool
+	firewall  string
+	refusal   *refusal
+	latestAPI string                               // "" is the newest
+	challenge string                               // host of the authority in challenges; "" is the cloud's
+	objects   map[collection]map[string][]*version // by lower-case name, in the order they were set
+	sequence  int
 }
 
 // Vault returns the vault <name>.vault.azure.net of the public cloud, created if there was none. It
@@ -93,16 +97,52 @@ func (v *Vault) UseAccessPolicies(on bool) {
 }
 
 // SetFirewall refuses everybody with the inner code ForbiddenByFirewall (the caller's address is not
-// on the list) or ForbiddenByConnection (the public network is off); "" lets everybody in.
+// on the list), ForbiddenByConnection (the public network is off) or
+// ForbiddenByNetworkSecurityPerimeter; "" lets everybody in.
 func (v *Vault) SetFirewall(innerCode string) {
 	switch innerCode {
-	case "", forbiddenByFirewall, forbiddenByConnection:
+	case "", forbiddenByFirewall, forbiddenByConnection, forbiddenByPerimeter:
 	default:
 		panic(fmt.Sprintf("azuretest: no firewall answers %q", innerCode))
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.firewall = innerCode
+}
+
+// refusal is a 403 in words of a test's choosing.
+type refusal struct{ inner, message string }
+
+// SetForbidden refuses everybody with 403, with these words and this inner code; "" sends none. Without
+// words it ends that.
+func (v *Vault) SetForbidden(innerCode, message string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.refusal = &refusal{innerCode, message}
+	if message == "" {
+		v.refusal = nil
+	}
+}
+
+// APIVersions are the versions of Key Vault's API that a box knows, oldest first.
+var APIVersions = []string{"2015-06-01", "2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"}
+
+// SetLatestAPIVersion makes the vault refuse all newer versions, as in clouds that are behind.
+func (v *Vault) SetLatestAPIVersion(version string) {
+	if !slices.Contains(APIVersions, version) {
+		panic(fmt.Sprintf("azuretest: no version %q of Key Vault's API", version))
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.latestAPI = version
+}
+
+// SetChallengeHost sets the host of Entra that challenges name, such as login.microsoftonline.com.
+// The default is the cloud's authority, in the public cloud login.windows.net.
+func (v *Vault) SetChallengeHost(host string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.challenge = host
 }
 
 // Delete removes an object with all its versions: "secret", "key" or "cert" (also "certificate"). A

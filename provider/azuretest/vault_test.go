@@ -60,6 +60,16 @@ func TestVaultRefusals(t *testing.T) {
 		{name: "private only", status: 403, code: "Forbidden", inner: "ForbiddenByConnection",
 			says:  []string{"Public network access is disabled and request is not from a trusted service nor via an approved private link.\r\n"},
 			setup: func(w *world) { w.vault.SetFirewall("ForbiddenByConnection") }},
+		{name: "outside the perimeter", status: 403, code: "Forbidden", inner: "ForbiddenByNetworkSecurityPerimeter",
+			says:  []string{"network security perimeter"},
+			setup: func(w *world) { w.vault.SetFirewall("ForbiddenByNetworkSecurityPerimeter") }},
+		{name: "words of its own", status: 403, code: "Forbidden", says: []string{"vault subscription is disabled"},
+			setup: func(w *world) {
+				w.vault.SetForbidden("", "Access denied because vault subscription is disabled or deleted.")
+			}},
+		{name: "older cloud", status: 400, code: "BadParameter",
+			says:  []string{"The specified version (2026-04-01) is not recognized. Consider using the latest supported version (7.1)."},
+			setup: func(w *world) { w.vault.SetLatestAPIVersion("7.1") }},
 		{name: "no such secret", status: 404, code: "SecretNotFound", object: "other",
 			says: []string{"A secret with (name/id) other was not found in this key vault."}},
 		{name: "deleted", status: 404, code: "SecretNotFound",
@@ -164,7 +174,7 @@ func TestVaultRefusesTokens(t *testing.T) {
 			if response.StatusCode != 401 || e.Error.Code != "Unauthorized" || e.Error.Message != c.says {
 				t.Errorf("got %d %s, want %s", response.StatusCode, body, c.says)
 			}
-			want := `Bearer authorization="https://login.microsoftonline.com/` + tenantID + `", resource="https://vault.azure.net"`
+			want := `Bearer authorization="https://login.windows.net/` + tenantID + `", resource="https://vault.azure.net"`
 			if got := response.Header.Get("WWW-Authenticate"); got != want {
 				t.Errorf("challenge: got %s", got)
 			}
@@ -188,6 +198,9 @@ func TestMalformedVaultRequests(t *testing.T) {
 		{"GET", "/elsewhere?api-version=7.5", 404, "NotFound"},
 		{"GET", "/secrets?api-version=7.5&maxresults=26", 400, "BadParameter"},
 		{"GET", "/secrets?api-version=7.5&$skiptoken=x", 400, "BadParameter"},
+		{"GET", "/secrets?api-version=7.5&$skiptoken=e30", 400, "BadParameter"},
+		{"GET", "/secrets?api-version=7.5&$skiptoken=25", 400, "BadParameter"},
+		{"GET", "/secrets/my-secret?api-version=8.0", 400, "BadParameter"},
 		{"GET", "/secrets/my-secret/0123?api-version=7.5", 404, "SecretNotFound"},
 	} {
 		response, body := send(t, transport(t, w.Box), c.method, w.vault.URL()+c.path, token, nil)
@@ -256,10 +269,11 @@ func TestKeys(t *testing.T) {
 		}
 		return got.Key
 	}
-	for hsm, kty := range map[bool]azkeys.KeyType{false: azkeys.KeyTypeRSA, true: azkeys.KeyTypeRSAHSM} {
-		w.vault.SetKey("rsa", azuretest.Key{Public: &rsaKey.PublicKey, HSM: hsm})
+	exponents := map[azkeys.KeyType][]byte{azkeys.KeyTypeRSA: {1, 0, 1}, azkeys.KeyTypeRSAHSM: {0, 1, 0, 1}}
+	for kty, exponent := range exponents {
+		w.vault.SetKey("rsa", azuretest.Key{Public: &rsaKey.PublicKey, HSM: kty == azkeys.KeyTypeRSAHSM})
 		got := read("rsa")
-		if *got.Kty != kty || !slices.Equal(got.N, rsaKey.N.Bytes()) || !slices.Equal(got.E, []byte{1, 0, 1}) {
+		if *got.Kty != kty || !slices.Equal(got.N, rsaKey.N.Bytes()) || !slices.Equal(got.E, exponent) {
 			t.Errorf("RSA key: got %s with %d bytes of modulus, exponent %x", *got.Kty, len(got.N), got.E)
 		}
 	}
@@ -272,7 +286,14 @@ func TestKeys(t *testing.T) {
 		}
 		w.vault.SetKey("ec", azuretest.Key{Public: &key.PublicKey, HSM: true})
 		got := read("ec")
-		public, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, got.X, got.Y))
+		size := (curve.Params().BitSize + 7) / 8
+		if curve == elliptic.P521() && (len(got.X) > 0 && got.X[0] == 0 || len(got.Y) > 0 && got.Y[0] == 0) {
+			t.Errorf("%s: a leading zero in %x, %x", name, got.X, got.Y)
+		} else if curve != elliptic.P521() && (len(got.X) != size || len(got.Y) != size) {
+			t.Errorf("%s: coordinates of %d and %d bytes", name, len(got.X), len(got.Y))
+		}
+		pad := func(b []byte) []byte { return append(make([]byte, size-len(b)), b...) }
+		public, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, pad(got.X), pad(got.Y)))
 		if err != nil || !public.Equal(&key.PublicKey) || *got.Crv != name || *got.Kty != azkeys.KeyTypeECHSM {
 			t.Errorf("%s: got %s %s, %v", name, *got.Kty, *got.Crv, err)
 		}
@@ -282,8 +303,9 @@ func TestKeys(t *testing.T) {
 		t.Errorf("odd key: got %+v", got)
 	}
 	w.vault.SetKey("odd", azuretest.Key{Kty: "oct-HSM", Disabled: true})
-	_, err = client.GetKey(t.Context(), "odd", "", nil)
-	checkVaultError(t, err, 403, "Forbidden", "KeyDisabled", "Operation get is not allowed on a disabled key.")
+	if got, err := client.GetKey(t.Context(), "odd", "", nil); err != nil || *got.Attributes.Enabled {
+		t.Errorf("disabled key: %+v, %v", got.Attributes, err)
+	}
 	_, err = client.GetKey(t.Context(), "none", "", nil)
 	checkVaultError(t, err, 404, "KeyNotFound", "", "A key with (name/id) none was not found")
 	w.vault.Revoke(clientID)
@@ -322,8 +344,17 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("secret: got %s %s", *secret.ContentType, *secret.KID)
 	}
 	w.vault.SetCertificate("tls", azuretest.Certificate{DER: der, Version: version, Disabled: true})
-	_, err = certificatesClient(t, w.vault.URL(), c, o).GetCertificate(t.Context(), "tls", version, nil)
-	checkVaultError(t, err, 403, "Forbidden", "CertificateDisabled", "disabled certificate")
+	got, err = certificatesClient(t, w.vault.URL(), c, o).GetCertificate(t.Context(), "tls", version, nil)
+	if err != nil || *got.Attributes.Enabled || !slices.Equal(got.CER, der) {
+		t.Errorf("disabled certificate: %+v, %v", got.Attributes, err)
+	}
+	w.vault.SetCertificate("tls", azuretest.Certificate{NotIssued: true, Version: version})
+	got, err = certificatesClient(t, w.vault.URL(), c, o).GetCertificate(t.Context(), "tls", version, nil)
+	if err != nil || *got.Attributes.Enabled || got.CER != nil || got.KID != nil || got.SID != nil || got.X509Thumbprint != nil || got.Policy == nil {
+		t.Errorf("certificate that is not issued: %+v, %v", got.Certificate, err)
+	}
+	_, err = secretsClient(t, w.vault.URL(), c, o).GetSecret(t.Context(), "tls", version, nil)
+	checkVaultError(t, err, 403, "Forbidden", "SecretDisabled", "Operation get is not allowed on a disabled secret.")
 	w.vault.Delete("cert", "tls")
 	_, err = certificatesClient(t, w.vault.URL(), c, o).GetCertificate(t.Context(), "tls", "", nil)
 	checkVaultError(t, err, 404, "CertificateNotFound", "")

@@ -1,7 +1,9 @@
 package azuretest
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"sort"
 	"strconv"
@@ -117,13 +119,12 @@ func (v *Vault) page(x *exchange, items []json.RawMessage) reply {
 		}
 		size = n
 	}
-	start := 0
-	if text := query.Get("$skiptoken"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > len(items) {
-			return v.fail(x, http.StatusBadRequest, "BadParameter", "The skip token is invalid.", "")
-		}
-		start = n
+	start, ok := 0, true
+	if token := query.Get("$skiptoken"); token != "" {
+		start, ok = readSkipToken(token)
+	}
+	if !ok || start > len(items) {
+		return v.fail(x, http.StatusBadRequest, "BadParameter", "The skip token is invalid.", "")
 	}
 	end := min(start+size, len(items))
 	list := struct {
@@ -132,11 +133,35 @@ func (v *Vault) page(x *exchange, items []json.RawMessage) reply {
 	}{Value: append([]json.RawMessage{}, items[start:end]...)}
 	if end < len(items) {
 		link := "https://" + v.host + ":443" + x.URL.Path + "?api-version=" + query.Get("api-version") +
-			"&$skiptoken=" + strconv.Itoa(end)
+			"&$skiptoken=" + skipToken(x.URL.Path, end)
 		if text := query.Get("maxresults"); text != "" {
 			link += "&maxresults=" + text
 		}
 		list.NextLink = &link
 	}
 	return jsonReply(http.StatusOK, v.header(x), list)
+}
+
+// skipToken makes the token of a page in the form of Key Vault's, which clients must not look into: 150
+// to 400 characters.
+func skipToken(path string, start int) string {
+	marker := fmt.Sprintf("%06d!%-64.192s!000028!9999-12-31T23:59:59.9999999Z!", start, strings.ToUpper(path))
+	return base64.RawURLEncoding.EncodeToString(mustJSON(map[string]any{
+		"NextMarker": fmt.Sprintf("2!%d!%s", len(marker), base64.StdEncoding.EncodeToString([]byte(marker))), "TargetLocation": 0,
+	}))
+}
+
+func readSkipToken(token string) (start int, ok bool) {
+	var body struct{ NextMarker string }
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || json.Unmarshal(text, &body) != nil {
+		return 0, false
+	}
+	parts := strings.SplitN(body.NextMarker, "!", 3)
+	marker, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
+	if err != nil || len(marker) < 6 {
+		return 0, false
+	}
+	start, err = strconv.Atoi(string(marker[:6]))
+	return start, err == nil && start >= 0
 }
