@@ -21,7 +21,7 @@ type Outcome int
 const (
 	OK          Outcome = iota // it answered
 	Throttled                  // it answered that it limits requests: 429, or 503 with Retry-After
-	Unavailable                // it gave no answer, or a 5xx
+	Unavailable                // it gave no answer, or a 408 or 5xx
 	Unknown                    // nothing: the caller left, or the answer is not the service's
 )
 
@@ -54,7 +54,7 @@ func Classify(resp *http.Response, err error) Result {
 	switch status := resp.StatusCode; {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && after > 0:
 		return Result{Outcome: Throttled, RetryAfter: after}
-	case status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
+	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
 		return Result{Outcome: Unavailable}
 	}
 	return Result{Outcome: OK}

@@ -147,6 +147,7 @@ func TestClassifyByStatus(t *testing.T) {
 		{304, nil, nil, throttle.Result{}},
 		{401, nil, nil, throttle.Result{}},
 		{404, wait, nil, throttle.Result{}},
+		{408, nil, nil, throttle.Result{Outcome: throttle.Unavailable}},
 		{429, nil, nil, throttle.Result{Outcome: throttle.Throttled}},
 		{429, wait, nil, throttle.Result{Outcome: throttle.Throttled, RetryAfter: 7 * time.Second}},
 		{500, wait, nil, throttle.Result{Outcome: throttle.Unavailable}},
