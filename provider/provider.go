@@ -116,9 +116,10 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount, lastEnd time.Ti
 	if err != nil {
 		return nil, err
 	}
-	volume, err := m.mountAs(ctx, id, scope, host, req.Objects, fresh)
+	s := session{Mounter: m, host: host, fresh: fresh, caller: keyvault.Caller{APIVersion: env.APIVersion}}
+	volume, err := s.mountAs(ctx, id, scope, req.Objects)
 	if fault.Is(err, fault.TokenRejected) { // the token may have been revoked while it was cached
-		volume, err = m.mountAs(ctx, id, scope, host, req.Objects, fresh)
+		volume, err = s.mountAs(ctx, id, scope, req.Objects)
 	}
 	return volume, err
 }
@@ -157,21 +158,19 @@ func (m *Mounter) scope(ctx context.Context, env cloud.Cloud, host string) (stri
 
 // mountAs signs in and reads. A token that the vault rejects is forgotten; so is one that may
 // not read, since rights can be in it.
-func (m *Mounter) mountAs(ctx context.Context, id entra.Identity, scope, host string, objects []request.Object, fresh keyvault.Freshness) (*Volume, error) {
-	token, err := m.SignIn.Token(ctx, id, scope)
+func (s session) mountAs(ctx context.Context, id entra.Identity, scope string, objects []request.Object) (*Volume, error) {
+	token, err := s.SignIn.Token(ctx, id, scope)
 	if err != nil {
 		return nil, err
 	}
-	s := session{Mounter: m, host: host, fresh: fresh, caller: keyvault.Caller{
-		Principal: keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID},
-		Token:     token.Value, Expires: token.ExpiresOn,
-	}}
+	s.caller.Principal = keyvault.Principal{Authority: id.Authority, TenantID: id.TenantID, ClientID: id.ClientID}
+	s.caller.Token, s.caller.Expires = token.Value, token.ExpiresOn
 	if id.Mode == entra.ManagedIdentity {
 		s.caller.Authority = keyvault.Node
 	}
 	volume, err := s.volume(ctx, objects)
 	if fault.Is(err, fault.TokenRejected, fault.AccessDenied, fault.WrongTenant) {
-		m.SignIn.Forget(id, scope, token)
+		s.SignIn.Forget(id, scope, token)
 	}
 	return volume, err
 }

@@ -213,12 +213,14 @@ func (s session) object(o request.Object) keyvault.Object {
 	return keyvault.Object{Host: s.host, Type: o.Type, Name: o.Name, Version: o.Version}
 }
 
-// valueWarning is about an object that is stale, or outside its dates, which Key Vault serves all
-// the same: they are informational.
+// valueWarning is about an object that is stale, disabled or outside its dates. Key Vault serves
+// all of these but disabled secrets.
 func (s session) valueWarning(o request.Object, v keyvault.Value) string {
 	switch t := s.now(); {
 	case v.Stale:
 		return o.String() + " is what the vault answered before; it is away now"
+	case v.Disabled:
+		return o.String() + " is disabled"
 	case v.Expires != nil && t.After(*v.Expires):
 		return o.String() + " has expired"
 	case v.NotBefore != nil && t.Before(*v.NotBefore):

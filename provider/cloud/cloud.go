@@ -19,7 +19,9 @@ type Cloud struct {
 	// Resource is the audience of tokens for the cloud's vaults. In a custom cloud the
 	// challenge of the vault takes precedence.
 	Resource string
-	Custom   bool // the cloud comes from a file
+	// APIVersion is the version of Key Vault's API with which to begin; "" for the newest.
+	APIVersion string
+	Custom     bool // the cloud comes from a file
 }
 
 // stackCloud is the name of every cloud that comes from a file.

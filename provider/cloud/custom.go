@@ -132,6 +132,7 @@ func parse(r io.Reader) (Cloud, error) {
 		Authority:   strings.TrimRight(strings.TrimSpace(env.Authority), "/"),
 		VaultSuffix: strings.ToLower(strings.TrimPrefix(strings.TrimSpace(env.VaultSuffix), ".")),
 		Resource:    strings.TrimRight(strings.TrimSpace(env.Resource), "/"),
+		APIVersion:  "7.1", // the newest that Azure Stack Hub has
 		Custom:      true,
 	}
 	// With AD FS the endpoint is often written with the tenant, which is "adfs".

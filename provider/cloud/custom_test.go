@@ -43,7 +43,7 @@ func TestCustom(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := cloud.Cloud{Name: "AzureStackCloud", Authority: "https://adfs.local.azurestack.external",
-			VaultSuffix: "vault.local.azurestack.external", Resource: "https://vault.local.azurestack.external", Custom: true}
+			VaultSuffix: "vault.local.azurestack.external", Resource: "https://vault.local.azurestack.external", APIVersion: "7.1", Custom: true}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}

@@ -8,19 +8,22 @@ import (
 	"net/http"
 	"strings"
 
-	"akv-csi-provider/provider/request"
-
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-type tokenKey struct{}
+type callerKey struct{}
 
-// withToken returns the context of requests with that token. The SDK's clients have no
-// other parameter in which it could travel.
-func withToken(ctx context.Context, token request.Secret) context.Context {
-	return context.WithValue(ctx, tokenKey{}, token)
+// withCaller returns the context of requests for the caller. The SDK's clients have no other
+// parameter in which its token and its API version could travel.
+func withCaller(ctx context.Context, caller Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+func callerOf(ctx context.Context) Caller {
+	caller, _ := ctx.Value(callerKey{}).(Caller)
+	return caller
 }
 
 // authorize is a policy that puts the caller's own token on each request. One client serves all
@@ -37,7 +40,7 @@ type authorize struct {
 }
 
 func (a authorize) Do(req *policy.Request) (*http.Response, error) {
-	token, _ := req.Raw().Context().Value(tokenKey{}).(request.Secret)
+	token := callerOf(req.Raw().Context()).Token
 	if token == "" {
 		return nil, errNoToken
 	}
@@ -94,6 +97,7 @@ var (
 	errForeign    = foreign{errors.New("an answer for something else")}
 	errElsewhere  = foreign{errors.New("the next page of a list is not at the vault")}
 	errTooMany    = foreign{errors.New("a list without an end")}
+	errNotIssued  = errors.New("a certificate that is not issued")
 	errCredential = bug{errors.New("the SDK asked for a token of its own")}
 )
 

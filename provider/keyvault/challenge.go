@@ -50,7 +50,7 @@ func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, e
 
 // challenge sends a request without a token, which a vault refuses before anything else.
 func (v *vault) challenge(ctx context.Context, host string) (string, error) {
-	req, err := runtime.NewRequest(ctx, http.MethodGet, "https://"+host+"/secrets?api-version=7.4")
+	req, err := runtime.NewRequest(ctx, http.MethodGet, "https://"+host+"/secrets?api-version=7.1")
 	if err != nil {
 		return "", bug{fmt.Errorf("ask %s: %w", host, err)}
 	}

@@ -62,6 +62,8 @@ func (q question) explain(err error) error {
 		return networkError(network, q.Object)
 	case errors.Is(err, context.DeadlineExceeded):
 		return networkError(transport.Timeout(q.Host, transport.PhaseRead), q.Object)
+	case errors.Is(err, errNotIssued):
+		return q.notIssued("{objects} in %s is not issued yet")
 	case errors.Is(err, errTooMany):
 		return q.fault(fault.VaultRefused,
 			fmt.Sprintf("{objects} in %s has more versions than the %d that are looked at for its newest", q.Host, maxPages*pageSize),
@@ -90,34 +92,69 @@ func networkError(network *fault.Error, o Object) error {
 	return &e
 }
 
+// notIssued is the error of a certificate that its issuer has not issued, or of what Key Vault
+// stores with it.
+func (q question) notIssued(cause string) error {
+	return q.fault(fault.ContentInvalid, fmt.Sprintf(cause, q.Host),
+		fmt.Sprintf("see what it waits for, or why its issuance failed: az keyvault certificate pending show --vault-name %s --name %s", q.vaultName(), q.Name))
+}
+
+// vaultName is the vault's own name, for commands.
+func (q question) vaultName() string {
+	name, _, _ := strings.Cut(q.Host, ".")
+	return name
+}
+
 // refused explains a response that is not an object.
 func (q question) refused(r *azcore.ResponseError) error {
-	var body errorBody
+	var (
+		body   errorBody
+		header http.Header
+	)
 	if r.RawResponse != nil {
+		header = r.RawResponse.Header
 		if text, err := runtime.Payload(r.RawResponse); err == nil {
 			_ = json.Unmarshal(text, &body) // an HTML page leaves it empty
 		}
 	}
-	switch status := r.StatusCode; {
-	case status == http.StatusNotFound && body.Error.Code != "":
-		return q.fault(fault.ObjectNotFound, q.Host+" has no {objects}",
-			"check objectName, objectType and objectVersion; a deleted object can be recovered")
-	case status == http.StatusForbidden && body.Error.Code == "":
-		return q.foreignAnswer(fault.AccessDenied, status)
-	case status == http.StatusForbidden:
-		return q.forbidden(body)
+	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s answers %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
+		"it is tried again with the next mount; check the Azure status page if it stays")
+	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:
 		return q.fault(fault.Throttled, q.Host+" limits requests and did not give {objects} in time",
 			"it is tried again with the next mount; spread restarts or use more vaults")
-	case status == http.StatusBadRequest && body.Error.Code != "":
-		return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} as %s", q.Host, safeCode(body.Error.Inner.Code, body.Error.Code)),
-			"check objectName and objectVersion")
-	case status >= http.StatusInternalServerError:
-		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s answers %d %s for {objects}", q.Host, status, http.StatusText(status)),
-			"it is tried again with the next mount; check the Azure status page if it stays")
-	default:
+	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && (status != http.StatusNotImplemented || !known):
+		return unavailable
+	case !known && status == http.StatusForbidden:
+		return q.foreignAnswer(fault.AccessDenied, status)
+	case !known:
 		return q.foreignAnswer(fault.ServiceUnavailable, status)
+	case status == http.StatusNotFound:
+		return q.fault(fault.ObjectNotFound, q.Host+" has no {objects}",
+			"check objectName, objectType and objectVersion; a deleted object can be recovered")
+	case status == http.StatusForbidden:
+		return q.forbidden(header, body)
+	case status == http.StatusBadRequest:
+		return q.badRequest(body)
+	case status == http.StatusConflict:
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} with 409 as %s", q.Host, body.code()),
+			"wait until the object is deleted or recovered: kubelet retries automatically")
+	default:
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} with %d as %s", q.Host, status, body.code()),
+			"check that keyvaultName and cloudName name a key vault, and what proxies change in requests")
 	}
+}
+
+// badRequest explains a 400.
+func (q question) badRequest(body errorBody) error {
+	if named, refused := body.refusedVersion(); refused {
+		cause := q.Host + " supports no API version that this provider sends for {objects}"
+		if named != "" {
+			cause += ", not even " + named + ", which it names itself"
+		}
+		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; cluster operator: update the cloud, or this provider")
+	}
+	return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} as %s", q.Host, body.code()), "check objectName and objectVersion")
 }
 
 // foreignAnswer is the error of a response that is not from Key Vault, such as a proxy's page.
@@ -135,8 +172,12 @@ var (
 )
 
 // tokenRejected explains a 401. Each request has a token, so it is one for another tenant,
-// audience or cloud.
+// audience or cloud, or the vault cannot check it.
 func (q question) tokenRejected(u *unauthorized) error {
+	if u.unknownKey {
+		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the access token of %s for {objects}: it does not know Entra's signing key (AKV10046)", q.Host, q.principal),
+			"kubelet retries automatically; check the Azure status page if it persists")
+	}
 	if strings.Contains(u.body.Error.Message, "AKV10032") {
 		vaultTenant := "another tenant"
 		if m := tenant.FindStringSubmatch(u.challenge); m != nil {
@@ -162,11 +203,11 @@ func (q question) tokenRejected(u *unauthorized) error {
 
 var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
 
-// safeCode returns the first text that is a code and so safe to show.
-func safeCode(texts ...string) string {
-	for _, t := range texts {
-		if codeWord.MatchString(t) {
-			return t
+// code returns the inner code, or else the outer one, if it is a word and so safe to show.
+func (b errorBody) code() string {
+	for _, text := range []string{b.Error.Inner.Code, b.Error.Code} {
+		if codeWord.MatchString(text) {
+			return text
 		}
 	}
 	return "a bad request"

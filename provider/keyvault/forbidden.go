@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -19,21 +20,58 @@ var rights = map[request.Type]struct{ role, option string }{
 	request.TypeKey:    {"Key Vault Crypto User", "--key-permissions"},
 }
 
-// forbidden distinguishes the kinds of a 403 by the inner code.
-func (q question) forbidden(body errorBody) error {
-	switch inner := body.Error.Inner.Code; {
-	case strings.HasSuffix(inner, "Disabled"):
-		return q.fault(fault.ObjectDisabled, q.Host+" has {objects} disabled", "enable it, or name another version")
-	case inner == "ForbiddenByFirewall", inner == "ForbiddenByConnection":
-		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" does not let this node"+clientAddress(body.Error.Message)+" read {objects}",
-			"add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint")
+// The kinds of a 403. Key Vault's inner codes are not documented and may be missing, so each kind
+// is recognized by code or message. Codes of missing rights come first: the message of such a 403
+// contains names that users choose.
+var (
+	byRole       = regexp.MustCompile(`(?i)^ForbiddenByRbac\b|is not authorized to perform action`)
+	byPolicy     = regexp.MustCompile(`(?i)^(?:AccessDenied|ForbiddenByPolicy)\b|does not have \w+ \w+ permission`)
+	disabled     = regexp.MustCompile(`(?i)^(?:Secret|Key|Certificate)Disabled\b|not allowed on a disabled`)
+	byConnection = regexp.MustCompile(`(?i)^ForbiddenByConnection\b|public ?network ?access is (?:disabled|set to '?disabled)|not an approved private link`)
+	byFirewall   = regexp.MustCompile(`(?i)^ForbiddenByFirewall\b|client (?:ip |subnet |vnet )?(?:address |subnet )?is not authorized|caller is not a trusted service`)
+	byPerimeter  = regexp.MustCompile(`(?i)^\w*(?:Perimeter|Nsp)\b|network security perimeter|\bnsp rules?\b`)
+
+	notRegistered = regexp.MustCompile(`(?i)subscription[^.;\r\n]{0,80}(?:not ?|un)registered|MissingSubscriptionRegistration`)
+	noContract    = regexp.MustCompile(`(?i)subscription[^.;\r\n]{0,80}(?:disabled|deleted|suspended|expired|canceled|cancelled)|DisabledSubscription`)
+)
+
+// forbidden distinguishes the kinds of a 403.
+func (q question) forbidden(header http.Header, body errorBody) error {
+	text := body.Error.Inner.Code + " " + body.Error.Message
+	node := "this node" + clientAddress(header, body.Error.Message)
+	switch {
+	case byRole.MatchString(text), byPolicy.MatchString(text):
+		return q.accessDenied(body)
+	case disabled.MatchString(text):
+		fix := "enable it, or name another version"
+		if q.Type == request.TypeSecret {
+			fix += "; the secret of a certificate is disabled until the certificate is issued"
+		}
+		return q.fault(fault.ObjectDisabled, q.Host+" has {objects} disabled", fix)
+	case byConnection.MatchString(text):
+		return q.fault(fault.VaultFirewall, "public network access to "+q.Host+" is disabled, and "+node+" does not read {objects} through a private endpoint",
+			"reach the vault through a private endpoint, with its private DNS zone linked to the node's network")
+	case byFirewall.MatchString(text):
+		fix := "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
+		if byPerimeter.MatchString(text) {
+			fix = "add the address the node is seen with to the vault's network rules, or, if it is in a network security perimeter, to an inbound access rule of that; or reach the vault through a private endpoint"
+		}
+		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" does not let "+node+" read {objects}", fix)
+	case byPerimeter.MatchString(text):
+		return q.fault(fault.VaultFirewall, "the network security perimeter of "+q.Host+" does not let "+node+" read {objects}",
+			"add the address the node is seen with to an inbound access rule of the perimeter, or reach the vault through a private endpoint")
+	case notRegistered.MatchString(body.Error.Code + " " + text):
+		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is not registered for Key Vault, which refuses {objects}",
+			"in that subscription, run az provider register --namespace Microsoft.KeyVault")
+	case noContract.MatchString(body.Error.Code + " " + text):
+		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is disabled or deleted, so Key Vault refuses {objects}",
+			"enable the subscription, or name a vault of another one in keyvaultName")
 	}
 	return q.accessDenied(body)
 }
 
 func (q question) accessDenied(body errorBody) error {
 	right := rights[q.Type]
-	vault, _, _ := strings.Cut(q.Host, ".")
 	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", q.principal, q.Host)
 	if q.access == listing {
 		permissions = "get list"
@@ -43,13 +81,13 @@ func (q question) accessDenied(body errorBody) error {
 	if id == "" { // of the node: only the vault knows it
 		id = callerID(body.Error.Message)
 	}
-	role := fmt.Sprintf(`az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)"`, id, right.role, vault)
-	policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s %s %s", vault, id, right.option, permissions)
+	role := fmt.Sprintf(`az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)"`, id, right.role, q.vaultName())
+	policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s %s %s", q.vaultName(), id, right.option, permissions)
 	fix := "run " + role + ", or, for a vault with access policies, " + policy
-	switch body.Error.Inner.Code {
-	case "ForbiddenByRbac":
+	switch text := body.Error.Inner.Code + " " + body.Error.Message; {
+	case byRole.MatchString(text):
 		fix = "run " + role + " and allow it some minutes to spread"
-	case "AccessDenied", "ForbiddenByPolicy":
+	case byPolicy.MatchString(text):
 		fix = "run " + policy
 	}
 	return q.fault(fault.AccessDenied, cause, fix)
@@ -65,13 +103,19 @@ func callerID(message string) string {
 	return "CLIENT_ID"
 }
 
-var addressText = regexp.MustCompile(`[Cc]lient address:? '?([0-9a-fA-F.:]+)`)
+var (
+	addressText  = regexp.MustCompile(`[Cc]lient address:? '?([0-9a-fA-F.:]+)`)
+	addressField = regexp.MustCompile(`\baddr=([0-9a-fA-F.:]+)`)
+)
 
-// clientAddress finds the caller's address in the vault's message, to be put into
-// a sentence.
-func clientAddress(message string) string {
-	if m := addressText.FindStringSubmatch(message); m != nil {
-		if a, err := netip.ParseAddr(strings.Trim(m[1], ".:")); err == nil {
+// clientAddress finds the caller's address in the vault's message, or in the header that has it on
+// all answers, to be put into a sentence.
+func clientAddress(header http.Header, message string) string {
+	for _, m := range [][]string{addressText.FindStringSubmatch(message), addressField.FindStringSubmatch(header.Get("x-ms-keyvault-network-info"))} {
+		if m == nil {
+			continue
+		}
+		if a, err := netip.ParseAddr(strings.TrimRight(m[1], ".")); err == nil {
 			return fmt.Sprintf(" (seen as %s)", a)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/throttle"
@@ -249,4 +250,32 @@ func TestListGoesOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A vault that knows nobody's signing key is unavailable: the circuit opens, and who waits for it
+// gets the cause, with the name of its own object.
+func TestSigningKeyNotKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var opened, requests atomic.Int32
+		r := configured(t, func(*http.Request) (*http.Response, error) {
+			requests.Add(1)
+			return answer(http.StatusUnauthorized, `{"error":{"code":"Unauthorized","message":"AKV10046: Unable to resolve the key used for signature validation."}}`)
+		}, func(c *keyvault.Config) {
+			c.Throttle = throttle.Config{Max: 32, OnOpen: func(time.Duration) { opened.Add(1) }}
+		})
+		for i := range 8 {
+			name := fmt.Sprintf("s%d", i)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, name), fresh())()
+			cancel()
+			wantReason(t, err, fault.ServiceUnavailable)
+			if err == nil || !strings.Contains(err.Error(), `secret "`+name+`"`) || !strings.Contains(err.Error(), "AKV10046") {
+				t.Errorf("got %v", err)
+			}
+		}
+		if opened.Load() != 1 || requests.Load() != 5 {
+			t.Errorf("the circuit opened %d times after %d requests", opened.Load(), requests.Load())
+		}
+		time.Sleep(time.Hour)
+	})
 }

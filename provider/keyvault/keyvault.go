@@ -133,7 +133,7 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 	k := r.key(caller, o)
 	pending := r.values.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
 		q := question{o, caller.Principal, getting}
-		value, err := v.get(q.context(ctx, caller.Token, call), o)
+		value, err := v.get(q.context(ctx, caller, call), o)
 		return value, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	})
 	return func() (Value, error) {
@@ -187,7 +187,7 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	k := r.key(caller, o)
 	pending := r.listings.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) ([]version, coalesce.Life, error) {
 		q := question{o, caller.Principal, listing}
-		all, err := v.versions(q.context(ctx, caller.Token, call), o)
+		all, err := v.versions(q.context(ctx, caller, call), o)
 		return all, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	})
 	return func() ([]string, error) {
@@ -222,9 +222,9 @@ func (r *Reader) life(call *coalesce.Call, caller Caller) coalesce.Life {
 }
 
 // context returns the context of the question's requests. It carries what the SDK's methods have
-// no parameter for: the token, for policy authorize, and the call, for the throttle.
-func (q question) context(ctx context.Context, token request.Secret, call *coalesce.Call) context.Context {
-	return throttle.WithTrace(withToken(ctx, token), call, q.explain)
+// no parameter for: the caller, for policies apiVersion and authorize, and the call, for the throttle.
+func (q question) context(ctx context.Context, caller Caller, call *coalesce.Call) context.Context {
+	return throttle.WithTrace(withCaller(ctx, caller), call, q.explain)
 }
 
 func (r *Reader) report(ctx context.Context, s Source) {
@@ -236,7 +236,7 @@ func (r *Reader) report(ctx context.Context, s Source) {
 // isFinal reports whether the error means that what was read before must no longer be used.
 func isFinal(err error) bool {
 	return fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected,
-		fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound)
+		fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused)
 }
 
 // asTimeout names the vault and the object in the error of a caller whose own time was up.

@@ -31,6 +31,9 @@ type Caller struct {
 	Principal
 	Token   request.Secret // access token for the vault's audience
 	Expires time.Time      // of the token
+	// APIVersion is the version of Key Vault's API to begin with; "" is the SDK's, which is the
+	// newest. It does not change what is read.
+	APIVersion string
 }
 
 // Node is the Authority of the node's managed identity, which belongs to no cloud's
@@ -58,8 +61,9 @@ func (p Principal) String() string {
 
 // Value is one version of an object. Do not change its slices: callers may share them.
 type Value struct {
-	Version   string
-	NotBefore *time.Time // informational: Key Vault serves the object all the same
+	Version   string     // "" for the tokens of a managed storage account, which have none
+	Disabled  bool       // informational: Key Vault serves disabled keys and certificates all the same
+	NotBefore *time.Time // likewise
 	Expires   *time.Time // likewise
 
 	// Of a secret.

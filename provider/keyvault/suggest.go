@@ -22,24 +22,36 @@ const (
 // typeWords are the words for the types in messages.
 var typeWords = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
 
-// suggest adds to the error of a missing object the other type under which its name exists, if
-// the caller may read that one: what one principal may see is not revealed to another. Other
-// errors stay as they are.
+// suggest improves the error of a missing object by the other type under which its name exists,
+// and that of a disabled secret by whether it waits for its certificate. Both only if the caller
+// may read that object: what one principal may see is not revealed to another. Other errors stay
+// as they are.
 func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object, err error) error {
-	missing, ok := errors.AsType[*fault.Error](err)
-	if !ok || missing.Reason != fault.ObjectNotFound {
+	failed, ok := errors.AsType[*fault.Error](err)
+	if !ok {
 		return err
 	}
-	name := Object{Host: o.Host, Type: o.Type, Name: o.Name}
-	found, _, failed := r.suggestions.Do(ctx, key{Principal: caller.Principal, Object: name}, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
+	missing := failed.Reason == fault.ObjectNotFound
+	search, name := v.otherType, Object{Host: o.Host, Type: o.Type, Name: o.Name}
+	if !missing {
+		search, name = v.notIssued, o
+	}
+	if !missing && (failed.Reason != fault.ObjectDisabled || o.Type != request.TypeSecret) {
+		return err
+	}
+	found, _, searchErr := r.suggestions.Do(ctx, key{Principal: caller.Principal, Object: name}, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
 		start := r.cfg.Now()
-		found := v.otherType(throttle.WithTrace(withToken(ctx, caller.Token), call, nil), name)
+		found := search(throttle.WithTrace(withCaller(ctx, caller), call, nil), name)
 		return found, coalesce.Life{Until: start.Add(suggestEvery)}, ctx.Err()
 	})
-	if failed != nil || found == "" {
+	switch {
+	case searchErr != nil || found == "":
 		return err
+	case !missing:
+		q := question{o, caller.Principal, getting}
+		return q.notIssued("{objects} in %s is disabled, since its certificate is not issued yet")
 	}
-	better := *missing // which may be shared
+	better := *failed // which may be shared
 	better.Fix = fmt.Sprintf("a %s of that name is there: set objectType to %s, or check objectName", typeWords[found], found)
 	if o.Version != "" {
 		better.Fix += " and objectVersion"
@@ -60,4 +72,13 @@ func (v *vault) otherType(ctx context.Context, o Object) request.Type {
 		}
 	}
 	return ""
+}
+
+// notIssued is TypeCert if the secret is of a certificate that is not issued, else "".
+func (v *vault) notIssued(ctx context.Context, o Object) request.Type {
+	o.Type = request.TypeCert
+	if _, err := v.get(ctx, o); !errors.Is(err, errNotIssued) {
+		return ""
+	}
+	return o.Type
 }

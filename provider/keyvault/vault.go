@@ -45,7 +45,7 @@ func (r *Reader) vault(host string) (*vault, error) {
 }
 
 // newVault makes the clients of a vault. A request passes the throttle, the SDK's own policies,
-// authorize, and then the transport.
+// apiVersion, authorize, and then the transport.
 func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
 	options := azcore.ClientOptions{
 		Transport:       r.cfg.Transport,
@@ -54,7 +54,7 @@ func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
 		PerCallPolicies: []policy.Policy{t},
 	}
 	v := &vault{anonymous: runtime.NewPipeline("akv-csi-provider", "", runtime.PipelineOptions{}, &options)}
-	options.PerRetryPolicies = []policy.Policy{authorize{host: host}}
+	options.PerRetryPolicies = []policy.Policy{new(apiVersion), authorize{host: host}}
 	url := "https://" + host
 	var err error
 	if v.secrets, err = azsecrets.NewClient(url, refuseToSignIn{}, &azsecrets.ClientOptions{ClientOptions: options}); err != nil {
@@ -67,11 +67,15 @@ func (r *Reader) newVault(host string, t *throttle.Throttle) (*vault, error) {
 	return v, err
 }
 
-// classify says what an attempt shows about a vault. A vault that does not know the key that
-// signed a token may not have read Entra's newest keys yet, and accepts it seconds later.
+// classify says what an attempt shows about a vault. One that does not know the key that signed
+// a token cannot serve anybody: it may not have read Entra's newest keys yet, and accepts the token
+// seconds later. If it stays so, it is an incident of the service.
 func classify(resp *http.Response, err error) throttle.Result {
-	if rejected, ok := errors.AsType[*unauthorized](err); ok {
-		return throttle.Result{Outcome: throttle.OK, Retry: rejected.unknownKey}
+	switch rejected, ok := errors.AsType[*unauthorized](err); {
+	case ok && rejected.unknownKey:
+		return throttle.Result{Outcome: throttle.Unavailable}
+	case ok:
+		return throttle.Result{Outcome: throttle.OK}
 	}
 	return throttle.Classify(resp, err)
 }

@@ -97,16 +97,13 @@ func (v *vault) list(ctx context.Context, o Object) ([]version, error) {
 		})
 }
 
-// newVersion makes an entry of the list, which is empty if it has no ID of a version. The ID's type differs
-// between the SDK's three modules.
-func newVersion[ID any, P interface {
-	*ID
-	identifier
-}](id P, created *time.Time, enabled *bool) (v version) {
-	if id == nil || !versionID.MatchString(id.Version()) {
+// newVersion makes an entry of the list, which is empty if it has no ID of a version.
+func newVersion[ID ~string](id *ID, created *time.Time, enabled *bool) (v version) {
+	_, text := parseID(id)
+	if !versionID.MatchString(text) {
 		return v
 	}
-	v.id, v.enabled = id.Version(), enabled == nil || *enabled
+	v.id, v.enabled = text, enabled == nil || *enabled
 	if created != nil {
 		v.created = *created
 	}

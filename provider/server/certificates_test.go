@@ -5,12 +5,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
+
+	"akv-csi-provider/provider/azuretest"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -63,6 +68,54 @@ func (c chain) pfx(t *testing.T, encoder *pkcs12.Encoder) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// servicePFX is the chain as Key Vault writes it, in base64.
+func (c chain) servicePFX(old bool) string {
+	return base64.StdEncoding.EncodeToString(azuretest.PFX(c.key, [][]byte{c.leaf.Raw, c.issuer.Raw, c.root.Raw}, old))
+}
+
+// writtenKey is a public key and what becomes of it.
+type writtenKey struct {
+	azuretest.Key
+	name, pem string
+}
+
+// writtenKeys are keys that Key Vault writes in a form of its own: RSA-HSM with a longer exponent, and
+// P-521 with and without the byte that is zero in every second coordinate.
+func writtenKeys(t *testing.T) []writtenKey {
+	t.Helper()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []writtenKey{
+		{azuretest.Key{Public: &rsaKey.PublicKey}, "rsa", ""},
+		{azuretest.Key{Public: &rsaKey.PublicKey, HSM: true}, "rsa-hsm", ""},
+	}
+	seen := map[bool]bool{}
+	for len(seen) < 2 {
+		key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if short := point[1] == 0; !seen[short] {
+			seen[short] = true
+			all = append(all, writtenKey{azuretest.Key{Public: &key.PublicKey, HSM: short}, fmt.Sprintf("p-521-%t", short), ""})
+		}
+	}
+	for i, k := range all {
+		der, err := x509.MarshalPKIXPublicKey(k.Public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i].pem = toPEM("PUBLIC KEY", der)
+	}
+	return all
 }
 
 func (c chain) keyPEM(t *testing.T) string {

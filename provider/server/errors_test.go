@@ -102,7 +102,7 @@ func failures() []failure {
 		all = append(all, failure{name: "parameter/" + p.name, pod: map[string]string{p.parameter: p.value},
 			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"})
 	}
-	return slices.Concat(all, identityFailures(), credentialFailures(), entraFailures(), vaultFailures(), networkFailures())
+	return slices.Concat(all, identityFailures(), credentialFailures(), entraFailures(), vaultFailures(), refusalFailures(), networkFailures())
 }
 
 func identityFailures() []failure {
@@ -250,10 +250,6 @@ func vaultFailures() []failure {
 		{name: "vault/no version, strictly", pod: map[string]string{"objects": "[{objectName: a, objectType: secret}, {objectName: my-secret, objectType: secret, objectVersionHistory: 3, objectVersion: 0123}]"},
 			setup:   setup{mounter: func(m *provider.Mounter) { m.StrictObjects = true }},
 			prepare: func(w *world) { w.vault.Grant(clientID, azuretest.SecretsList) }, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
-		{name: "vault/disabled key", pod: map[string]string{"objects": aKey}, prepare: func(w *world) {
-			w.vault.Grant(clientID, azuretest.KeysGet)
-			w.vault.SetKey("my-key", azuretest.Key{Kty: "oct-HSM", Disabled: true})
-		}, wantCode: codes.FailedPrecondition, wantReason: "ObjectDisabled"},
 		{name: "vault/under another type", pod: map[string]string{"objects": "[{objectName: my-secret, objectType: key}]"},
 			prepare: func(w *world) { w.vault.Grant(clientID, azuretest.KeysGet) }, wantCode: codes.NotFound, wantReason: "ObjectNotFound"},
 		{name: "vault/content not decodable", pod: map[string]string{"objects": fmt.Sprintf(objectOf, "objectEncoding: base64")},

@@ -1,0 +1,146 @@
+package keyvault_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// refuse is the 400 for a version of the API that the vault does not have.
+func refuse(req *http.Request, consider string) (*http.Response, error) {
+	return answer(http.StatusBadRequest, fmt.Sprintf(`{"error":{"code":"BadParameter","message":"The specified version (%s) is not recognized.%s"}}`,
+		req.URL.Query().Get("api-version"), consider))
+}
+
+func latest(version string) string {
+	return " Consider using the latest supported version (" + version + ")."
+}
+
+// What a vault says of its versions, which versions are then sent, and what comes of it.
+func TestAPIVersion(t *testing.T) {
+	newest := "2026-04-01"
+	for name, c := range map[string]struct {
+		begin    string // with this version
+		consider string
+		supports string
+		sent     string
+		works    bool
+	}{
+		"the newest":          {"", "", newest, newest, true},
+		"that of the cloud":   {"7.1", "", "7.1", "7.1", true},
+		"older":               {"", latest("7.1"), "7.1", newest + " 7.1", true},
+		"a date":              {"", latest("2016-10-01"), "2016-10-01", newest + " 2016-10-01", true},
+		"a preview":           {"", latest("7.6-preview.2"), "7.6-preview.2", newest + " 7.6-preview.2", true},
+		"newer than asked":    {"7.1", latest("7.4"), "7.4", "7.1 7.4", true},
+		"a list":              {"", " The supported API-versions are '2016-10-01, 7.0, 7.1'.", "7.1", newest + " 7.1", true},
+		"refused as well":     {"", latest("7.1"), "none", newest + " 7.1", false},
+		"named and refused":   {"7.1", latest("7.1"), "none", "7.1", false},
+		"none named":          {"", "", "none", newest, false},
+		"not a version":       {"", latest("../x&a=b"), "../x&a=b", newest, false},
+		"a version and words": {"", latest("7.1&a=b"), "7.1&a=b", newest + " 7.1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent []string
+			r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+				version := req.URL.Query().Get("api-version")
+				sent = append(sent, version)
+				if len(req.URL.Query()) != 1 || req.Header.Get("Authorization") != "Bearer token of x" {
+					t.Errorf("query %s, token %q", req.URL.RawQuery, req.Header.Get("Authorization"))
+				}
+				if version != c.supports {
+					return refuse(req, c.consider)
+				}
+				return secret(req, "v")
+			})
+			who := caller("a")
+			who.APIVersion = c.begin
+			_, err := r.Get(t.Context(), who, object(request.TypeSecret, "s"), fresh())()
+			if got := strings.Join(sent, " "); got != c.sent || c.works != (err == nil) {
+				t.Fatalf("sent %s, want %s; %v", got, c.sent, err)
+			}
+			if !c.works {
+				wantReason(t, err, fault.VaultRefused)
+				if err == nil || !strings.Contains(err.Error(), "API version") || strings.Contains(err.Error(), "objectName") {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if _, err = r.Get(t.Context(), who, object(request.TypeSecret, "s"), fresh())(); err != nil || len(sent) != len(strings.Fields(c.sent))+1 {
+				t.Errorf("then sent %q, %v", sent, err)
+			}
+		})
+	}
+}
+
+// A version is remembered for one vault, for all that is read from it, and by the pages of lists.
+func TestAPIVersionOfAVault(t *testing.T) {
+	var mu sync.Mutex
+	sent := map[string][]string{} // by host
+	r := reader(t, 8, func(req *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		version := req.URL.Query().Get("api-version")
+		sent[req.URL.Hostname()] = append(sent[req.URL.Hostname()], version)
+		switch {
+		case req.URL.Hostname() == host && version != "7.1":
+			return refuse(req, latest("7.1"))
+		case !strings.HasSuffix(req.URL.Path, "/versions"):
+			return secret(req, "v")
+		case req.URL.Query().Get("$skiptoken") == "":
+			return answer(http.StatusOK, `{"value":[`+listed("secret", "a", 1, "")+`],"nextLink":"https://`+host+`:443`+req.URL.Path+`?api-version=9.9&$skiptoken=a+b%2Fc"}`)
+		case req.URL.Query().Get("$skiptoken") != "a b/c":
+			t.Errorf("the token became %q", req.URL.RawQuery)
+		}
+		return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
+	})
+	get := func(o keyvault.Object) {
+		t.Helper()
+		if _, err := r.Get(t.Context(), caller("a"), o, fresh())(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := object(request.TypeSecret, "s")
+	other.Host = "other.vault.azure.net"
+	get(object(request.TypeSecret, "s"))
+	get(other)
+	if got, err := r.Versions(t.Context(), caller("b"), object(request.TypeSecret, "x"), 9, fresh())(); err != nil || strings.Join(got, " ") != "b a" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	get(other)
+	if got := fmt.Sprint(sent); got != "map["+host+":[2026-04-01 7.1 7.1 7.1] "+other.Host+":[2026-04-01 2026-04-01]]" {
+		t.Errorf("sent %s", got)
+	}
+}
+
+// A vault whose answer to the second version says nothing of versions is asked again, with the newest.
+func TestAPIVersionDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		away := true
+		r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+			version := req.URL.Query().Get("api-version")
+			sent = append(sent, version)
+			switch {
+			case version != "7.1":
+				return refuse(req, latest("7.1"))
+			case away:
+				away = false
+				return answer(http.StatusServiceUnavailable, "")
+			}
+			return secret(req, "v")
+		})
+		if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(sent, " "); got != "2026-04-01 7.1 2026-04-01 7.1" {
+			t.Errorf("sent %s", got)
+		}
+	})
+}
