@@ -69,13 +69,13 @@ var Reasons = []struct {
 	{ServiceAccountLookupForbidden, "The provider cannot read the annotations of the pod's ServiceAccount."},
 
 	{AccessDenied, "The identity lacks the right to read the object."},
-	{VaultFirewall, "The vault's network rules reject the node's address."},
+	{VaultFirewall, "The vault's network rules or perimeter do not admit the node."},
 	{WrongTenant, "The vault belongs to another tenant than the identity."},
 	{TokenRejected, "The vault rejects the access token."},
 	{ObjectNotFound, "The vault has no such object or version."},
-	{ObjectDisabled, "The object or version is disabled."},
+	{ObjectDisabled, "The secret or its version is disabled."},
 	{VaultNotFound, "No vault has this host name."},
-	{VaultRefused, "The vault rejects the request as invalid."},
+	{VaultRefused, "The vault rejects the request."},
 	{ContentInvalid, "The object's value does not have the format that the class asks for."},
 	{TooLarge, "The volume is larger than the limit."},
 
