@@ -29,6 +29,7 @@ type access int
 const (
 	getting access = iota
 	listing        // its versions
+	finding        // the objects of its type; it has no name
 )
 
 // errorBody is Key Vault's error JSON ("Authentication, requests and responses" of
@@ -64,6 +65,9 @@ func (q question) explain(err error) error {
 		return networkError(transport.Timeout(q.Host, transport.PhaseRead), q.Object)
 	case errors.Is(err, errNotIssued):
 		return q.notIssued("{objects} in %s is not issued yet")
+	case errors.Is(err, errTooMany) && q.access == finding:
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find looks at, or more tags", q.Host, typeWords[q.Type], maxPages*pageSize),
+			"name the objects in objectName")
 	case errors.Is(err, errTooMany):
 		return q.fault(fault.VaultRefused,
 			fmt.Sprintf("{objects} in %s has more versions than the %d that are looked at for its newest", q.Host, maxPages*pageSize),

@@ -73,7 +73,11 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 func (q question) accessDenied(body errorBody) error {
 	right := rights[q.Type]
 	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", q.principal, q.Host)
-	if q.access == listing {
+	switch q.access {
+	case finding:
+		permissions = "get list"
+		cause = fmt.Sprintf("%s may not list the %ss of %s, as find needs", q.principal, typeWords[q.Type], q.Host)
+	case listing:
 		permissions = "get list"
 		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, as objectVersionHistory needs", q.principal, q.Host)
 	}

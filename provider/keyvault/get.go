@@ -66,6 +66,7 @@ func newValue[ID ~string](id *ID, o Object, enabled *bool, notBefore, expires *t
 }
 
 func isFalse(b *bool) bool { return b != nil && !*b }
+func isTrue(b *bool) bool  { return b != nil && *b }
 
 func newSecret(s azsecrets.Secret, o Object) (Value, error) {
 	var a azsecrets.SecretAttributes
@@ -74,7 +75,7 @@ func newSecret(s azsecrets.Secret, o Object) (Value, error) {
 	}
 	out, ok := newValue(s.ID, o, a.Enabled, a.NotBefore, a.Expires)
 	out.Managed = s.KID != nil && *s.KID != ""
-	if name, version := parseID(s.ID); version == "" && o.Version == "" && s.Managed != nil && *s.Managed && !out.Managed {
+	if name, version := parseID(s.ID); version == "" && o.Version == "" && isTrue(s.Managed) && !out.Managed {
 		ok = strings.EqualFold(name, o.Name) // a token of a managed storage account
 	}
 	if !ok || s.Value == nil {

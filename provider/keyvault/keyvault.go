@@ -77,7 +77,7 @@ const (
 type Reader struct {
 	cfg         Config
 	values      *coalesce.Group[key, Value]
-	listings    *coalesce.Group[key, []version]
+	listings    *coalesce.Group[key, []Item] // of versions, or without a name of objects
 	suggestions *coalesce.Group[key, request.Type]
 	resources   *coalesce.Group[string, string]
 
@@ -109,7 +109,7 @@ func NewReader(cfg Config) (*Reader, error) {
 	r := &Reader{
 		cfg:         cfg,
 		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Evict: isFinal, Now: cfg.Now}),
-		listings:    coalesce.New[key](coalesce.Config[[]version]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Evict: isFinal, Now: cfg.Now}),
+		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Evict: isFinal, Now: cfg.Now}),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxSuggestions), Now: cfg.Now}),
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),
 	}
@@ -184,19 +184,41 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	}
 	start := o.Version
 	o.Version = "" // callers share one list, whichever part of it they need
-	k := r.key(caller, o)
-	pending := r.listings.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) ([]version, coalesce.Life, error) {
-		q := question{o, caller.Principal, listing}
-		all, err := v.versions(q.context(ctx, caller, call), o)
+	wait := r.startList(ctx, caller, question{o, caller.Principal, listing}, fresh, v.versions)
+	return func() ([]string, error) {
+		all, err := wait()
+		if err != nil {
+			return nil, err
+		}
+		return latestFrom(all, start, n), nil
+	}
+}
+
+// List starts to list the objects of a type in a vault, by name. It needs the right to list. The
+// function that it returns waits for the answer; call it exactly once. Its error is a *fault.Error
+// or the context's own.
+func (r *Reader) List(ctx context.Context, caller Caller, host string, t request.Type, fresh Freshness) func() ([]Item, error) {
+	v, err := r.vault(host)
+	if err != nil {
+		return func() ([]Item, error) { return nil, err }
+	}
+	return r.startList(ctx, caller, question{Object{Host: host, Type: t}, caller.Principal, finding}, fresh, v.objects)
+}
+
+// startList starts to read a list, which callers share as they share values.
+func (r *Reader) startList(ctx context.Context, caller Caller, q question, fresh Freshness, read func(context.Context, Object) ([]Item, error)) func() ([]Item, error) {
+	k := r.key(caller, q.Object)
+	pending := r.listings.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) ([]Item, coalesce.Life, error) {
+		all, err := read(q.context(ctx, caller, call), q.Object)
 		return all, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	})
-	return func() ([]string, error) {
+	return func() ([]Item, error) {
 		all, source, err := pending.Wait()
 		if err != nil {
-			return nil, asTimeout(err, o)
+			return nil, asTimeout(err, q.Object)
 		}
 		r.report(ctx, sources[source])
-		return latestFrom(all, start, n), nil
+		return all, nil
 	}
 }
 

@@ -17,8 +17,11 @@ type Object struct {
 
 // String names the object in messages, without the vault.
 func (o Object) String() string {
-	if o.Name == "" { // the question was for the vault itself; see Reader.Resource
+	switch {
+	case o.Name == "" && o.Type == "": // the question was for the vault itself; see Reader.Resource
 		return "its challenge"
+	case o.Name == "": // see Reader.List
+		return fmt.Sprintf("the list of its %ss", typeWords[o.Type])
 	}
 	if o.Version == "" {
 		return fmt.Sprintf("%s %q", o.Type, o.Name)
