@@ -11,12 +11,18 @@ import (
 // MaxExpression bounds the bytes of an expression, and with them its depth.
 const MaxExpression = 1024
 
-// Bounds of the evaluation of one expression. A step is a node of the expression that is
+// Bounds of evaluations. A step is a node of the expression that is
 // evaluated for a value, or a value that it touches, and takes less than a microsecond.
 const (
 	maxSteps  = 1 << 18
 	maxResult = 1 << 20 // bytes of what a file gets
 )
+
+// Budget is the number of steps that several evaluations may take together.
+type Budget int
+
+// NewBudget is that of one object.
+func NewBudget() Budget { return maxSteps }
 
 // Path is a JMESPath expression (https://jmespath.org/specification.html).
 //
@@ -107,9 +113,10 @@ func checkNode(n *parsing.ASTNode) error {
 
 // Find evaluates the expression. Nothing was found if the result is null. The text of its error
 // contains no part of the value.
-func (p *Path) Find(root any) (result any, found bool, err error) {
-	e := evaluation{steps: maxSteps}
+func (p *Path) Find(root any, budget *Budget) (result any, found bool, err error) {
+	e := evaluation{steps: int(*budget)}
 	defer func() {
+		*budget = Budget(e.steps)
 		switch failed := recover().(type) {
 		case nil:
 		case failure:
