@@ -60,6 +60,7 @@ var siblings = map[string][]string{
 	"provider/fault":     {},
 	"provider/fair":      {},
 	"provider/pkcs12":    {},
+	"provider/bundle":    {"tree"},
 	"provider/stats":     {},
 	"provider/document":  {"tree"},
 	"provider/tree":      {},

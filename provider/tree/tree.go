@@ -108,6 +108,11 @@ func Content(value any) []byte {
 	if text, ok := value.(string); ok {
 		return []byte(text)
 	}
+	return JSON(value)
+}
+
+// JSON is a part of a tree as JSON without spaces.
+func JSON(value any) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
