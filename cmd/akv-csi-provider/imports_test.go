@@ -61,6 +61,7 @@ var siblings = map[string][]string{
 	"provider/fair":      {},
 	"provider/pkcs12":    {},
 	"provider/bundle":    {"tree"},
+	"provider/keystore":  {},
 	"provider/stats":     {},
 	"provider/document":  {"tree"},
 	"provider/tree":      {},
