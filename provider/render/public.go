@@ -22,6 +22,9 @@ const (
 	labelCertificate = "CERTIFICATE"
 	labelPrivateKey  = "PRIVATE KEY"
 	labelPublicKey   = "PUBLIC KEY"
+
+	labelRSAPrivateKey = "RSA PRIVATE KEY"
+	labelECPrivateKey  = "EC PRIVATE KEY"
 )
 
 func encodePEM(label string, der []byte) []byte {
@@ -48,8 +51,25 @@ var curves = map[string]elliptic.Curve{
 
 // key returns a public key as PEM of its SubjectPublicKeyInfo (RFC 5280).
 func key(o request.Object, v keyvault.Value) ([]byte, error) {
+	public, err := publicKeyOf(o, v)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, malformed(o, v)
+	}
+	return encodePEM(labelPublicKey, der), nil
+}
+
+func malformed(o request.Object, v keyvault.Value) error {
+	return invalid(fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, v.Key.Type),
+		"create or import the key again")
+}
+
+// publicKeyOf returns an *rsa.PublicKey or an *ecdsa.PublicKey.
+func publicKeyOf(o request.Object, v keyvault.Value) (public any, _ error) {
 	k := cmp.Or(v.Key, &keyvault.Key{})
-	var public any
 	switch k.Type {
 	case "RSA", "RSA-HSM":
 		public = rsaKey(k)
@@ -64,16 +84,10 @@ func key(o request.Object, v keyvault.Value) ([]byte, error) {
 		return nil, invalid(fmt.Sprintf("%s is of type %.64q", o, k.Type),
 			"the types that can be mounted are RSA, RSA-HSM, EC and EC-HSM")
 	}
-	malformed := invalid(fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, k.Type),
-		"create or import the key again")
 	if public == nil {
-		return nil, malformed
+		return nil, malformed(o, v)
 	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return nil, malformed
-	}
-	return encodePEM(labelPublicKey, der), nil
+	return public, nil
 }
 
 // rsaKey returns an *rsa.PublicKey, or nil if the numbers are not valid: the modulus must
