@@ -22,8 +22,8 @@ const (
 // maxPFXText bounds the base64 text of a PFX. Key Vault stores 25 KB at most.
 const maxPFXText = pkcs12.MaxSize / 3 * 4
 
-// bundle is a certificate with its private key as PEM: the content of .crt and .key.
-type bundle struct {
+// pair is a certificate with its private key as PEM: the content of .crt and .key.
+type pair struct {
 	certs, keys []byte
 }
 
@@ -46,7 +46,7 @@ func managed(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 	}
 	var (
 		content []byte
-		parts   bundle // of a PFX that is written as PEM, or with SeparateFiles
+		parts   pair // of a PFX that is written as PEM, or with SeparateFiles
 		err     error
 	)
 	if !toPEM {
@@ -85,8 +85,8 @@ func mediaType(contentType string) string {
 
 // splitPEM separates the blocks of a PEM text. A block that is not a certificate goes
 // with the keys, because the parameters of a key are in a block of their own.
-func splitPEM(text []byte) bundle {
-	var b bundle
+func splitPEM(text []byte) pair {
+	var b pair
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == labelCertificate {
 			b.certs = append(b.certs, pem.EncodeToMemory(block)...)
@@ -99,17 +99,17 @@ func splitPEM(text []byte) bundle {
 
 // pfxToPEM returns the private keys of a PFX, and its certificates as a chain if they
 // are one.
-func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (bundle, error) {
+func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (pair, error) {
 	contents, err := decodePFX(v.Text)
 	if err != nil {
-		return bundle{}, invalid(fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCauses[err]),
+		return pair{}, invalid(fmt.Sprintf("%s (content type %.64q) %s", o, v.ContentType, pfxCauses[err]),
 			"import the certificate into the vault again")
 	}
 	certs := contents.Certificates
 	if !opts.StoredOrder {
 		certs = ordered(certs, contents.PrivateKeys)
 	}
-	var out bundle
+	var out pair
 	for _, key := range contents.PrivateKeys {
 		out.keys = append(out.keys, encodePEM(labelPrivateKey, key.PKCS8)...)
 	}

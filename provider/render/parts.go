@@ -1,0 +1,150 @@
+package render
+
+import (
+	"cmp"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"akv-csi-provider/provider/keystore"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// Part is a part of a certificate with its private key.
+type Part string
+
+// The parts.
+const (
+	PartLeaf             Part = "leaf"
+	PartChain            Part = "chain"     // the intermediates
+	PartFullChain        Part = "fullchain" // leaf and intermediates, without a self-signed root
+	PartCA               Part = "ca"        // the root, or the topmost issuer there is
+	PartBundle           Part = "bundle"    // private key and all certificates
+	PartKey              Part = "key"       // PKCS#8
+	PartKeyPKCS1         Part = "key-pkcs1"
+	PartPKCS12           Part = "pkcs12"
+	PartJKS              Part = "jks"
+	PartTrustStorePKCS12 Part = "truststore-pkcs12" // intermediates and root
+	PartTrustStoreJKS    Part = "truststore-jks"
+)
+
+// Parts are all of them.
+var Parts = []Part{PartLeaf, PartChain, PartFullChain, PartCA, PartBundle, PartKey, PartKeyPKCS1,
+	PartPKCS12, PartJKS, PartTrustStorePKCS12, PartTrustStoreJKS}
+
+// HasPassword reports whether the part is a keystore or a truststore, which have passwords.
+func (p Part) HasPassword() bool { return slices.Index(Parts, p) >= slices.Index(Parts, PartPKCS12) }
+
+// PartFile is a file with one part.
+type PartFile struct {
+	Part       Part
+	Path       string
+	Mode       fs.FileMode
+	Password   []byte // of a keystore or truststore
+	Algorithms keystore.Algorithms
+}
+
+// PartFiles renders parts of a secret that is a certificate with its private key. Equal input has
+// equal bytes. Its error is a *fault.Error.
+func PartFiles(o request.Object, v keyvault.Value, parts []PartFile) ([]File, error) {
+	id, err := partsOf(o, v)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, len(parts))
+	for i, p := range parts {
+		content, err := id.part(p)
+		if err != nil {
+			return nil, invalid(fmt.Sprintf("%s has no part %s: %v", o, p.Part, err), cmp.Or(partFixes[err], "remove this part"))
+		}
+		files[i] = File{Path: p.Path, Mode: p.Mode, Content: content}
+	}
+	return files, nil
+}
+
+const (
+	fixKey      = "remove this part, or set the certificate's policy to an exportable key and issue it again"
+	fixIssuer   = "remove this part, or import the certificate with its chain"
+	fixPassword = "store a password of 1 to 1024 characters, of ASCII for JKS, without a NUL"
+)
+
+var (
+	errNoIssuer = errors.New("the certificate came without an issuer")
+	errNotRSA   = errors.New("the private key is not RSA")
+
+	partFixes = map[error]string{
+		keystore.ErrNoKey:    fixKey,
+		keystore.ErrNoCerts:  fixIssuer,
+		errNoIssuer:          fixIssuer,
+		errNotRSA:            "use part key",
+		keystore.ErrKey:      "use part key, or a key of RSA, P-256, P-384, P-521 or Ed25519",
+		keystore.ErrPassword: fixPassword,
+	}
+)
+
+// part returns one part. Its error has a fix in partFixes.
+func (id identity) part(p PartFile) ([]byte, error) {
+	full := slices.Concat(id.leaf, id.intermediates)
+	switch p.Part {
+	case PartLeaf:
+		return certificates(id.leaf, keystore.ErrNoCerts)
+	case PartChain: // empty where the root signed the leaf
+		return certificates(id.intermediates, nil)
+	case PartFullChain:
+		return certificates(full, keystore.ErrNoCerts)
+	case PartCA:
+		return certificates(id.top, errNoIssuer)
+	case PartBundle:
+		certs, err := certificates(id.all, keystore.ErrNoCerts)
+		if err != nil || id.key == nil {
+			return certs, err
+		}
+		return slices.Concat(encodePEM(labelPrivateKey, id.key), certs), nil
+	case PartKey:
+		if id.key == nil {
+			return nil, keystore.ErrNoKey
+		}
+		return encodePEM(labelPrivateKey, id.key), nil
+	case PartKeyPKCS1:
+		return id.pkcs1()
+	case PartPKCS12:
+		return keystore.PKCS12(keystore.Identity{Key: id.key, Certificates: full}, p.Password, p.Algorithms)
+	case PartJKS:
+		return keystore.JKS(keystore.Identity{Key: id.key, Certificates: full}, p.Password)
+	case PartTrustStorePKCS12:
+		return keystore.TrustStorePKCS12(id.trusted(), p.Password, p.Algorithms)
+	default: // PartTrustStoreJKS
+		return keystore.TrustStoreJKS(id.trusted(), p.Password)
+	}
+}
+
+// certificates returns PEM, or an error if there are none and there must be.
+func certificates(certs []*x509.Certificate, none error) (out []byte, err error) {
+	if len(certs) == 0 {
+		return []byte{}, none
+	}
+	for _, cert := range certs {
+		out = append(out, encodePEM(labelCertificate, cert.Raw)...)
+	}
+	return out, nil
+}
+
+// pkcs1 returns the private key in the form of RFC 8017, appendix A.1.2.
+func (id identity) pkcs1() ([]byte, error) {
+	if id.key == nil {
+		return nil, keystore.ErrNoKey
+	}
+	key, err := x509.ParsePKCS8PrivateKey(id.key)
+	if err != nil { // P-256K
+		return nil, errNotRSA
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errNotRSA
+	}
+	return encodePEM(labelRSAPrivateKey, x509.MarshalPKCS1PrivateKey(private)), nil
+}
