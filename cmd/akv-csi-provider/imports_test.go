@@ -47,7 +47,7 @@ var siblings = map[string][]string{
 		"tracing", "transport"},
 	"provider/server":   {"", "fair", "fault", "request", "stats"},
 	"provider":          {"cloud", "entra", "fair", "fault", "keyvault", "kube", "render", "request"},
-	"provider/render":   {"fault", "keyvault", "pkcs12", "request"},
+	"provider/render":   {"bundle", "fault", "keystore", "keyvault", "pkcs12", "request", "tree"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
 	"provider/entra":    {"coalesce", "fault", "kube", "request", "throttle", "transport"},
 	"provider/kube":     {"coalesce", "fault", "transport"},
