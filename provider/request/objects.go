@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"akv-csi-provider/provider/bundle"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -39,16 +41,28 @@ const (
 	EncodingHex    Encoding = "hex"
 )
 
-// Object is one entry of the class's objects parameter, with defaults filled in.
+// Object is one entry of the class's objects parameter, with defaults filled in: an object of a
+// vault, a search for some (Find) or a document (Document). It is comparable.
 type Object struct {
-	Type     Type
-	Name     string      // of the object in the vault
+	Vault    string      // lower case; "" for that of the class
+	Failover string      // vault to read from when Vault is unavailable; "" for none
+	Type     Type        // "" of a document
+	Name     string      // of the object in the vault; "" of a search or document
 	Version  string      // "" for the latest
 	History  int         // how many versions; 1 without objectVersionHistory
-	Path     string      // of its file below the mount point: clean, relative
+	Path     string      // of its file below the mount point: clean, relative; see below
 	Format   Format      // FormatPEM unless a secret asks for FormatPFX
 	Encoding Encoding    // EncodingUTF8 unless a secret asks for another
 	Mode     fs.FileMode // 0 to 0777
+
+	// Optional leaves out what the vault does not have.
+	Optional bool
+	Find     *Find
+	Document *Document
+	// Pieces are written of the value; the whole of it only if Path is not "". With Expand, and
+	// for a search, Path is the folder of the files, "" the mount point; with Bundle it is the one file.
+	Pieces *Pieces
+	Bundle bundle.Format
 }
 
 // Nth returns version i of the object's history, counted from 0, as an object: its file is
@@ -64,8 +78,13 @@ func (o Object) Nth(i int, version string) Object {
 }
 
 // ID is the name under which the object's version is reported to the driver. For version i
-// of a history, "/" and i follow.
-func (o Object) ID() string { return string(o.Type) + "/" + o.Name }
+// of a history, "/" and i follow. In another vault than the class's, that comes first.
+func (o Object) ID() string {
+	if o.Vault != "" {
+		return o.Vault + "/" + string(o.Type) + "/" + o.Name
+	}
+	return string(o.Type) + "/" + o.Name
+}
 
 // String names the object in messages: its type and name.
 func (o Object) String() string { return fmt.Sprintf("%s %q", o.Type, o.Name) }

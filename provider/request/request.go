@@ -21,7 +21,7 @@ import (
 type Mount struct {
 	Pod      Pod
 	Class    string // name of the SecretProviderClass; "" if the driver did not say
-	Vault    string // name of the key vault, lower case
+	Vault    string // name of the key vault, lower case; "" if every object names its own
 	Cloud    Cloud
 	Identity Identity
 	Objects  []Object  // in the order of the class; never empty

@@ -1,0 +1,71 @@
+package request
+
+import (
+	"io/fs"
+	"regexp"
+
+	template "akv-csi-provider/provider/document"
+	"akv-csi-provider/provider/tree"
+)
+
+// Find is a search: every enabled object of the vault that matches is an object of the class.
+type Find struct {
+	Name    *regexp.Regexp    // nil for every name
+	Tags    map[string]string // which an object has all; nil for any
+	Max     int               // more matches are an error
+	Managed bool              // secrets behind certificates are among the matches
+}
+
+// Pieces are files that are parts of a secret. One of its fields is set.
+type Pieces struct {
+	Paths  []Piece
+	Expand Expand
+	Parts  []Part
+}
+
+// Piece is a file with what a JMESPath expression selects of a secret.
+type Piece struct {
+	Query    *tree.Path
+	Path     string
+	Mode     fs.FileMode
+	Optional bool // there is no file if it selects nothing
+}
+
+// Expand is the format of a secret of which every top-level key becomes a file; "" for none.
+type Expand string
+
+// The formats, as written in expand.
+const (
+	ExpandJSON Expand = "json"
+	ExpandYAML Expand = "yaml"
+)
+
+// PartName is a part of a certificate with its private key.
+type PartName string
+
+// The parts, as written in files.
+const (
+	PartLeaf             PartName = "leaf"
+	PartChain            PartName = "chain"     // the intermediates
+	PartFullChain        PartName = "fullchain" // leaf and intermediates, without a self-signed root
+	PartCA               PartName = "ca"        // the root, or the topmost issuer there is
+	PartBundle           PartName = "bundle"    // private key and all certificates
+	PartKey              PartName = "key"       // PKCS#8
+	PartKeyPKCS1         PartName = "key-pkcs1"
+	PartPKCS12           PartName = "pkcs12"
+	PartJKS              PartName = "jks"
+	PartTrustStorePKCS12 PartName = "truststore-pkcs12" // intermediates and root
+	PartTrustStoreJKS    PartName = "truststore-jks"
+)
+
+// Part is a file with a part of a certificate.
+type Part struct {
+	Name         PartName
+	Path         string
+	Mode         fs.FileMode
+	PasswordFrom string // name of the secret with the password of a keystore; "" without
+	Legacy       bool   // PKCS#12 for readers that know neither AES nor SHA-256
+}
+
+// Document is a file that a template writes.
+type Document = template.Template
