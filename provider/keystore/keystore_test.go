@@ -123,14 +123,19 @@ func TestKeystore(t *testing.T) {
 
 // What is encrypted decides on the salts: a stream of JKS that is used for two keys reveals both.
 func TestSalts(t *testing.T) {
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	one := newIdentity(key)
-	renewed := newIdentity(key)
-	shorter := keystore.Identity{Key: one.Key, Certificates: one.Certificates[:1]}
+	key := keys()["Ed25519"] // whose signatures, and so these certificates, have one length
+	self := func(name string) keystore.Identity {
+		return keystore.Identity{Key: must(x509.MarshalPKCS8PrivateKey(key)), Certificates: []*x509.Certificate{issue(name, key, nil, nil)}}
+	}
+	one, renewed := self("1"), self("2")
+	if len(one.Certificates[0].Raw) != len(renewed.Certificates[0].Raw) {
+		t.Fatal("the certificates differ in length")
+	}
+	longer := keystore.Identity{Key: one.Key, Certificates: append(one.Certificates[:1:1], renewed.Certificates...)}
 	other := keystore.Identity{Key: must(x509.MarshalPKCS8PrivateKey(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))), Certificates: one.Certificates}
 	for format, f := range formats {
 		seen := make(map[string]string)
-		for name, id := range map[string]keystore.Identity{"one": one, "renewed": renewed, "shorter": shorter, "other": other} {
+		for name, id := range map[string]keystore.Identity{"one": one, "renewed": renewed, "longer": longer, "other": other} {
 			salt := saltOf(t, format, must(f.write(id, []byte(password))))
 			if seen[salt] != "" {
 				t.Errorf("%s: %s has the salt of %s", format, name, seen[salt])

@@ -34,7 +34,7 @@ func TestFind(t *testing.T) {
 		"hosts[*].name": `["b","a","c"]`, "hosts[*].port": "[2,10]", "hosts[].tags[]": `["x","y","z"]`, "hosts[*].tags[0]": `["x","z"]`,
 		"hosts[*].missing": "[]", "user[*]": nothing, "m.*": `["3","2","1"]`, "hosts.*": nothing,
 		"hosts[1:].name": `["a","c"]`, "hosts[::-1].name": `["c","a","b"]`, "hosts[:-5]": "[]", "ids[9:0:-2]": "[9]",
-		"ids[::9223372036854775807]": "[12345678901234567891]", "ids[::-9223372036854775808]": "[9]", "user[0:2]": nothing,
+		"ids[::9223372036854775807]": "[12345678901234567891]", "ids[::-9223372036854775808]": "[9]", "ids[1::9223372036854775807]": "[12345678901234567890]", "user[0:2]": nothing,
 		"hosts[?port > `2`].name | [0]": "a", "hosts[?name == 'c'].port": "[]", "hosts[?!port].name": `["c"]`,
 		"hosts[?port >= `2` && name != 'a'].name": `["b"]`, "hosts[?port < `10.5`].name": `["b","a"]`, "hosts[?port <= `1e1`].name": `["b","a"]`,
 		"hosts[?name == 'a' || name == 'b'].name": `["b","a"]`, "user < `1`": nothing, "user == `1`": "false", "on != `true`": "false",
