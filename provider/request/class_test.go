@@ -65,6 +65,11 @@ func TestBreaks(t *testing.T) {
 	if len(problems) > 0 || len(m.Objects) != 4096 {
 		t.Errorf("%d objects, %.500v", len(m.Objects), problems)
 	}
+	indented := strings.Repeat("    - objectName: a\n      objectType: secret\n      objectAlias: "+strings.Repeat("x", 90)+"\n", 3000)
+	m, problems = new(request.Parser).ParseClass(map[string]string{"keyvaultName": "contoso", "objects": indented}, 0o644)
+	if len(problems) > 0 || len(m.Objects) != 3000 {
+		t.Errorf("a long list that is indented: %d objects, %.500v", len(m.Objects), problems)
+	}
 	for _, short := range []string{"- #\n", "-\n", "-\r", "- {}\r\n"} {
 		_, problems := new(request.Parser).ParseClass(map[string]string{"keyvaultName": "contoso", "objects": strings.Repeat(short, 50_000)}, 0o644)
 		if len(problems) != 1 || !strings.Contains(problems[0].Cause, "lines and commas") {

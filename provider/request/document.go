@@ -60,6 +60,9 @@ func (w *work) parse(preferred, other document, fits func(*document) bool) (*doc
 	if preferred.text == other.text || errors.Is(err, errTooMuch) || err == nil && fits(&preferred) {
 		return &preferred, true, err
 	}
+	if preferred.outer == nil {
+		w.parsed = maxParsed // the parameter is read at most twice, also if it is long
+	}
 	_, template := preferred.placeholder()
 	if w.read(&other) == nil && fits(&other) && (other.rest == (position{}) || template == "") {
 		return &other, false, nil
