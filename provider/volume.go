@@ -70,10 +70,10 @@ func (s session) reserve(ctx context.Context, size int) (release func(), err err
 
 // part is what one object adds to the volume.
 type part struct {
-	files   []render.File
-	version Version
-	warning string
-	size    int // bytes of the files' content
+	files    []render.File
+	version  Version
+	warnings []string
+	size     int // bytes of the files' content
 }
 
 // readAll reads all objects in parallel and renders them, with results by index. If one fails,
@@ -176,16 +176,20 @@ type rendering struct {
 
 // newPart renders the files of an object.
 func (s session) newPart(ctx context.Context, o item, value keyvault.Value, known renderings) (part, error) {
-	p := part{version: Version{ID: o.id, Version: value.Version}, warning: s.valueWarning(o.Object, value)}
+	p := part{version: Version{ID: o.id, Version: value.Version}, warnings: s.valueWarnings(o.Object, value)}
 	key := rendering{o.Object, value.Version}
 	key.object.Path, key.object.Mode = "", 0
 	files, ok := known[key]
 	if !ok {
-		var err error
-		if files, err = s.render(ctx, key.object, value); err != nil {
+		var (
+			warnings []string
+			err      error
+		)
+		if files, warnings, err = s.render(ctx, key.object, value); err != nil {
 			return part{}, err
 		}
 		known[key] = files
+		p.warnings = append(p.warnings, warnings...)
 	}
 	p.files = make([]render.File, len(files))
 	for i, f := range files {
@@ -197,11 +201,11 @@ func (s session) newPart(ctx context.Context, o item, value keyvault.Value, know
 
 // render renders a value. What takes the processor for long waits for its turn, so that the
 // mounts of one namespace do not take it from all others.
-func (s session) render(ctx context.Context, o request.Object, value keyvault.Value) ([]render.File, error) {
+func (s session) render(ctx context.Context, o request.Object, value keyvault.Value) ([]render.File, []string, error) {
 	if s.Processors != nil && value.Managed {
 		release, err := s.Processors.Acquire(ctx, fair.Tenant(ctx), 1)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer release()
 	}
@@ -213,20 +217,20 @@ func (s session) object(o request.Object) keyvault.Object {
 	return keyvault.Object{Host: s.host, Type: o.Type, Name: o.Name, Version: o.Version}
 }
 
-// valueWarning is about an object that is stale, disabled or outside its dates. Key Vault serves
+// valueWarnings are about an object that is stale, disabled or outside its dates. Key Vault serves
 // all of these but disabled secrets.
-func (s session) valueWarning(o request.Object, v keyvault.Value) string {
+func (s session) valueWarnings(o request.Object, v keyvault.Value) []string {
 	switch t := s.now(); {
 	case v.Stale:
-		return o.String() + " is what the vault answered before; it is away now"
+		return []string{o.String() + " is what the vault answered before; it is unavailable now"}
 	case v.Disabled:
-		return o.String() + " is disabled"
+		return []string{o.String() + " is disabled"}
 	case v.Expires != nil && t.After(*v.Expires):
-		return o.String() + " has expired"
+		return []string{o.String() + " has expired"}
 	case v.NotBefore != nil && t.Before(*v.NotBefore):
-		return o.String() + " is not valid yet"
+		return []string{o.String() + " is not valid yet"}
 	}
-	return ""
+	return nil
 }
 
 // assemble puts the volume together. Of files with equal paths, the
@@ -241,9 +245,7 @@ func assemble(parts []part) *Volume {
 	v := &Volume{Versions: make([]Version, 0, len(parts))}
 	for i, p := range parts {
 		v.Versions = append(v.Versions, p.version)
-		if p.warning != "" {
-			v.ValueWarnings = append(v.ValueWarnings, p.warning)
-		}
+		v.ValueWarnings = append(v.ValueWarnings, p.warnings...)
 		for _, f := range p.files {
 			if last[f.Path] == i {
 				v.Files = append(v.Files, f)

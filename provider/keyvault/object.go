@@ -74,6 +74,9 @@ type Value struct {
 	ContentType string
 	Managed     bool // it is the private side of a certificate
 
+	// PEM is the same secret after the vault has converted it, if a caller asked for that.
+	PEM string
+
 	// Of a certificate: DER (RFC 5280), which Key Vault calls CER.
 	CER []byte
 

@@ -24,9 +24,14 @@ func DerivePKCS12(newHash func() hash.Hash, id byte, password, salt []byte, iter
 	return b.derivePKCS12(newHash, id, password, salt, iterations, size)
 }
 
-// Charged returns the rounds that a PFX was charged for, which are all that it costs.
-func Charged(der []byte) (int, error) {
+// Charged returns the rounds that a PFX was charged for, which are all that it costs, if it
+// may cost that many.
+func Charged(der []byte, rounds int) (int, error) {
 	d := decoder{decrypter: newDecrypter()}
+	d.decrypter.budget = budget(rounds)
 	err := d.decode(der)
-	return MaxRounds - int(d.decrypter.budget), err
+	return rounds - int(d.decrypter.budget), err
 }
+
+// Budget is that of Decode.
+func Budget() int { return int(newDecrypter().budget) }

@@ -37,14 +37,14 @@ func FuzzDecode(f *testing.F) {
 	for _, der := range seeds() {
 		f.Add(der)
 	}
-	known := []error{pkcs12.ErrTooLarge, pkcs12.ErrMalformed, pkcs12.ErrPassword, pkcs12.ErrAlgorithm, pkcs12.ErrRounds}
+	known := []error{pkcs12.ErrTooLarge, pkcs12.ErrMalformed, pkcs12.ErrPassword, pkcs12.ErrAlgorithm, pkcs12.ErrRounds, pkcs12.ErrContents, pkcs12.ErrFIPS}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		stored := bytes.Clone(der)
 		got, err := pkcs12.Decode(der)
 		if !bytes.Equal(der, stored) {
 			t.Error("the file was written to")
 		}
-		if charged, _ := pkcs12.Charged(der); charged < 0 || charged > pkcs12.MaxRounds {
+		if charged, _ := pkcs12.Charged(der, pkcs12.MaxRounds); charged < 0 || charged > pkcs12.MaxRounds {
 			t.Errorf("charged %d", charged)
 		}
 		if err != nil {

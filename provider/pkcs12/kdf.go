@@ -5,8 +5,10 @@ import (
 	"crypto/pbkdf2"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"hash"
 )
 
@@ -20,7 +22,7 @@ func (b *budget) charge(iterations, blocks, hashes int, h hash.Hash) error {
 		return ErrMalformed
 	}
 	const smallBlock = 64 // of SHA-1 and SHA-256; SHA-512 takes twice the bytes and time
-	each := hashes * h.BlockSize() / smallBlock
+	each := hashes * ((h.BlockSize() + smallBlock - 1) / smallBlock)
 	if blocks > MaxRounds || iterations > int(*b)/(blocks*each) {
 		return ErrRounds
 	}
@@ -89,11 +91,15 @@ const oidPBKDF2 = "1.2.840.113549.1.5.12"
 
 // prfs are the hashes of the HMACs that PBKDF2 and PBMAC1 may use (RFC 8018 appendix B).
 var prfs = map[string]func() hash.Hash{
-	"1.2.840.113549.2.7":  sha1.New,
-	"1.2.840.113549.2.8":  sha256.New224,
-	"1.2.840.113549.2.9":  sha256.New,
-	"1.2.840.113549.2.10": sha512.New384,
-	"1.2.840.113549.2.11": sha512.New,
+	oidHMACSHA1:               sha1.New,
+	"1.2.840.113549.2.8":      sha256.New224,
+	"1.2.840.113549.2.9":      sha256.New,
+	"1.2.840.113549.2.10":     sha512.New384,
+	"1.2.840.113549.2.11":     sha512.New,
+	"2.16.840.1.101.3.4.2.13": func() hash.Hash { return sha3.New224() },
+	"2.16.840.1.101.3.4.2.14": func() hash.Hash { return sha3.New256() },
+	"2.16.840.1.101.3.4.2.15": func() hash.Hash { return sha3.New384() },
+	"2.16.840.1.101.3.4.2.16": func() hash.Hash { return sha3.New512() },
 }
 
 // pbkdf2Params are the PBKDF2-params of RFC 8018 appendix A.2.
@@ -113,14 +119,11 @@ func parsePBKDF2(algorithm pkix.AlgorithmIdentifier) (pbkdf2Params, func() hash.
 	if !unmarshal(algorithm.Parameters.FullBytes, &params) {
 		return params, nil, ErrMalformed
 	}
-	prf := sha1.New // the default
-	if len(params.PRF.Algorithm) > 0 {
-		prf = prfs[params.PRF.Algorithm.String()]
+	if len(params.PRF.Algorithm) == 0 {
+		params.PRF.Algorithm = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7} // the default
 	}
-	if prf == nil {
-		return params, nil, ErrAlgorithm
-	}
-	return params, prf, nil
+	prf, err := findHash(prfs, params.PRF.Algorithm)
+	return params, prf, err
 }
 
 // derivePBKDF2 derives a key from the empty password, which is no bytes in UTF-8.
@@ -131,8 +134,8 @@ func (b *budget) derivePBKDF2(prf func() hash.Hash, params pbkdf2Params, size in
 		return nil, err
 	}
 	key, err := pbkdf2.Key(prf, "", params.Salt, params.Iterations, size)
-	if err != nil { // only a build for FIPS 140 rejects a hash
-		return nil, ErrAlgorithm
+	if err != nil { // FIPS 140-only mode rejects a salt of less than 16 bytes
+		return nil, ErrFIPS
 	}
 	return key, nil
 }

@@ -98,6 +98,6 @@ func (want contents) check(t *testing.T, der []byte) {
 		keys = append(keys, key.PKCS8)
 	}
 	if !slices.EqualFunc(keys, want.keys, bytes.Equal) || !slices.EqualFunc(got.Certificates, want.certs, bytes.Equal) {
-		t.Errorf("got %x, want keys %x and certificates %x", got, want.keys, want.certs)
+		t.Errorf("got keys %x and certificates %x, want %x and %x", keys, got.Certificates, want.keys, want.certs)
 	}
 }

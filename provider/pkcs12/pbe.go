@@ -5,11 +5,15 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
+	"crypto/fips140"
 	"crypto/hmac"
+	"crypto/rc4"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"hash"
 )
@@ -25,28 +29,49 @@ type macData struct {
 }
 
 const (
-	oidPBES2  = "1.2.840.113549.1.5.13"
-	oidPBMAC1 = "1.2.840.113549.1.5.14"
+	oidPBES2    = "1.2.840.113549.1.5.13"
+	oidPBMAC1   = "1.2.840.113549.1.5.14"
+	oidSHA1     = "1.3.14.3.2.26"
+	oidHMACSHA1 = "1.2.840.113549.2.7"
 )
 
-// macHashes are the hashes of a MAC (RFC 7292 appendix A, RFC 9879).
+// macHashes are the hashes of a MAC (RFC 7292 appendix A, RFC 9879, and SHA-3, which OpenSSL
+// can use as well).
 var macHashes = map[string]func() hash.Hash{
-	"1.3.14.3.2.26":          sha1.New,
-	"2.16.840.1.101.3.4.2.4": sha256.New224,
-	"2.16.840.1.101.3.4.2.1": sha256.New,
-	"2.16.840.1.101.3.4.2.2": sha512.New384,
-	"2.16.840.1.101.3.4.2.3": sha512.New,
+	oidSHA1:                   sha1.New,
+	"2.16.840.1.101.3.4.2.4":  sha256.New224,
+	"2.16.840.1.101.3.4.2.1":  sha256.New,
+	"2.16.840.1.101.3.4.2.2":  sha512.New384,
+	"2.16.840.1.101.3.4.2.3":  sha512.New,
+	"2.16.840.1.101.3.4.2.7":  func() hash.Hash { return sha3.New224() },
+	"2.16.840.1.101.3.4.2.8":  func() hash.Hash { return sha3.New256() },
+	"2.16.840.1.101.3.4.2.9":  func() hash.Hash { return sha3.New384() },
+	"2.16.840.1.101.3.4.2.10": func() hash.Hash { return sha3.New512() },
 }
 
-// cbcCipher is a block cipher in CBC mode.
-type cbcCipher struct {
+// findHash returns a hash of a table. In FIPS 140-only mode the standard library panics on
+// SHA-1, so it is never called there.
+func findHash(hashes map[string]func() hash.Hash, id asn1.ObjectIdentifier) (func() hash.Hash, error) {
+	newHash, ok := hashes[id.String()]
+	switch {
+	case !ok:
+		return nil, ErrAlgorithm
+	case fips140.Enforced() && (id.String() == oidSHA1 || id.String() == oidHMACSHA1):
+		return nil, ErrFIPS
+	}
+	return newHash, nil
+}
+
+// encryption is a block cipher in CBC mode or, without one, RC4.
+type encryption struct {
 	keySize  int
 	newBlock func(key []byte) (cipher.Block, error)
 }
 
-// pbeCiphers are the ciphers of RFC 7292 appendix C, without the two that use RC4: a
-// stream cipher does not reveal a wrong password, and no known software writes them.
-var pbeCiphers = map[string]cbcCipher{
+// pbeCiphers are the ciphers of RFC 7292 appendix C.
+var pbeCiphers = map[string]encryption{
+	"1.2.840.113549.1.12.1.1": {16, nil},
+	"1.2.840.113549.1.12.1.2": {5, nil},
 	"1.2.840.113549.1.12.1.3": {24, des.NewTripleDESCipher},
 	"1.2.840.113549.1.12.1.4": {16, newTwoKeyTripleDES},
 	"1.2.840.113549.1.12.1.5": {16, newRC2},
@@ -54,7 +79,7 @@ var pbeCiphers = map[string]cbcCipher{
 }
 
 // pbes2Ciphers are the ciphers of RFC 8018 appendix B.2.
-var pbes2Ciphers = map[string]cbcCipher{
+var pbes2Ciphers = map[string]encryption{
 	"2.16.840.1.101.3.4.1.2":  {16, aes.NewCipher},
 	"2.16.840.1.101.3.4.1.22": {24, aes.NewCipher},
 	"2.16.840.1.101.3.4.1.42": {32, aes.NewCipher},
@@ -88,9 +113,9 @@ func (d *decrypter) verify(mac macData, message []byte) error {
 	if algorithm.Algorithm.String() == oidPBMAC1 {
 		return d.verifyPBMAC1(mac, message)
 	}
-	newHash := macHashes[algorithm.Algorithm.String()]
-	if newHash == nil {
-		return ErrAlgorithm
+	newHash, err := findHash(macHashes, algorithm.Algorithm)
+	if err != nil {
+		return err
 	}
 	for _, password := range d.passwords {
 		key, err := d.budget.derivePKCS12(newHash, idMAC, password, mac.Salt, mac.Iterations, newHash().Size())
@@ -118,9 +143,9 @@ func (d *decrypter) verifyPBMAC1(mac macData, message []byte) error {
 	if !unmarshal(mac.Mac.Algorithm.Parameters.FullBytes, &params) {
 		return ErrMalformed
 	}
-	newHash := prfs[params.MessageAuthScheme.Algorithm.String()]
-	if newHash == nil {
-		return ErrAlgorithm
+	newHash, err := findHash(prfs, params.MessageAuthScheme.Algorithm)
+	if err != nil {
+		return err
 	}
 	kdf, prf, err := parsePBKDF2(params.KeyDerivationFunc)
 	if err != nil {
@@ -148,8 +173,11 @@ func (d *decrypter) decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) ([]
 		return d.decryptPBES2(algorithm, data)
 	}
 	scheme, ok := pbeCiphers[algorithm.Algorithm.String()]
-	if !ok {
+	switch {
+	case !ok:
 		return nil, ErrAlgorithm
+	case fips140.Enforced(): // all of them derive their keys with SHA-1
+		return nil, ErrFIPS
 	}
 	var params struct { // pkcs-12PbeParams
 		Salt       []byte
@@ -163,9 +191,11 @@ func (d *decrypter) decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) ([]
 		if err != nil {
 			return nil, err
 		}
-		iv, err := d.budget.derivePKCS12(sha1.New, idIV, password, params.Salt, params.Iterations, des.BlockSize)
-		if err != nil {
-			return nil, err
+		var iv []byte
+		if scheme.newBlock != nil {
+			if iv, err = d.budget.derivePKCS12(sha1.New, idIV, password, params.Salt, params.Iterations, des.BlockSize); err != nil {
+				return nil, err
+			}
 		}
 		plain, err := scheme.decrypt(key, iv, data)
 		if err == nil {
@@ -203,23 +233,34 @@ func (d *decrypter) decryptPBES2(algorithm pkix.AlgorithmIdentifier, data []byte
 	return scheme.decrypt(key, iv, data)
 }
 
-// decrypt decrypts in CBC mode and removes the padding of RFC 8018 section 6.1.1. It
-// returns ErrPassword if the padding or the data, which is no SEQUENCE, shows that the key
-// is wrong.
-func (c cbcCipher) decrypt(key, iv, data []byte) ([]byte, error) {
-	block, err := c.newBlock(key)
-	if err != nil { // only a build for FIPS 140 rejects a cipher
-		return nil, ErrAlgorithm
-	}
-	size := block.BlockSize()
-	if len(iv) != size || len(data) == 0 || len(data)%size != 0 {
-		return nil, ErrMalformed
-	}
+// decrypt decrypts and, in CBC mode, removes the padding of RFC 8018 section 6.1.1. It returns
+// ErrPassword if the padding or the data, which is no SEQUENCE, shows that the key is wrong.
+func (e encryption) decrypt(key, iv, data []byte) ([]byte, error) {
 	out := make([]byte, len(data))
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, data)
-	n := int(out[len(out)-1])
-	if n < 1 || n > size || !bytes.Equal(out[len(out)-n:], bytes.Repeat([]byte{byte(n)}, n)) || !IsSequence(out[:len(out)-n]) {
+	if e.newBlock == nil {
+		stream, err := rc4.NewCipher(key)
+		if err != nil {
+			return nil, ErrFIPS
+		}
+		stream.XORKeyStream(out, data)
+	} else {
+		block, err := e.newBlock(key)
+		if err != nil { // 3DES in FIPS 140-only mode: no key has a wrong length
+			return nil, ErrFIPS
+		}
+		size := block.BlockSize()
+		if len(iv) != size || len(data) == 0 || len(data)%size != 0 {
+			return nil, ErrMalformed
+		}
+		cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, data)
+		n := int(out[len(out)-1])
+		if n < 1 || n > size || !bytes.Equal(out[len(out)-n:], bytes.Repeat([]byte{byte(n)}, n)) {
+			return nil, ErrPassword
+		}
+		out = out[:len(out)-n]
+	}
+	if !IsSequence(out) {
 		return nil, ErrPassword
 	}
-	return out[:len(out)-n], nil
+	return out, nil
 }

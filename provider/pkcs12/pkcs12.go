@@ -14,7 +14,6 @@
 package pkcs12
 
 import (
-	"crypto"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
@@ -27,15 +26,16 @@ const (
 	MaxSize = 48 << 10
 
 	// MaxRounds is the number of hash rounds that all key derivations may cost together:
-	// half a second at most. A round is one hash over a block of 64 bytes (SHA-1,
-	// SHA-256); one of SHA-384 or SHA-512 counts twice, and PBKDF2 takes two for each
-	// iteration. OpenSSL writes 2,048 iterations for each key, Java 10,000; a PFX can ask
-	// for 2⁶².
-	MaxRounds = 1_000_000
+	// two seconds at most. A round is one hash over a block of 64 bytes (SHA-1, SHA-256);
+	// one of SHA-384 or SHA-512 counts twice, and PBKDF2 takes two for each iteration.
+	// OpenSSL writes 2,048 iterations for each key, Java 10,000; a PFX can ask for 2⁶².
+	// The 600,000 that OWASP recommends for SHA-256 take 3,000,000 rounds: for a MAC, the
+	// certificates and a private key.
+	MaxRounds = 4_000_000
 
-	// MaxPrivateKeySize is the number of bytes of one private key, whose check takes time
-	// by the square of its length. RSA with 16,384 bits, more than Key Vault supports,
-	// takes 9 KB.
+	// MaxPrivateKeySize is the number of bytes of a private key that crypto/x509 checks,
+	// which takes time by the square of its length. RSA with 16,384 bits, more than Key
+	// Vault supports, takes 9 KB.
 	MaxPrivateKeySize = 16 << 10
 
 	// MaxNesting is the depth of safe bags within safe bags.
@@ -48,6 +48,8 @@ var (
 	ErrMalformed = errors.New("pkcs12: not PKCS#12 with private keys or certificates")
 	ErrPassword  = errors.New("pkcs12: damaged, or protected by a password")
 	ErrAlgorithm = errors.New("pkcs12: unsupported algorithm")
+	ErrFIPS      = errors.New("pkcs12: algorithm, or length of a salt, that FIPS 140-only mode does not allow")
+	ErrContents  = errors.New("pkcs12: private key that is not PKCS#8, or certificate that is not DER")
 	ErrRounds    = errors.New("pkcs12: key derivations cost more than MaxRounds")
 )
 
@@ -59,16 +61,6 @@ type Contents struct {
 	// Certificates are in DER. Decode checks only that each is one SEQUENCE: crypto/x509
 	// rejects curves and serial numbers that Key Vault accepts.
 	Certificates [][]byte
-}
-
-// PrivateKey is one private key of a PFX.
-type PrivateKey struct {
-	// PKCS8 is the PrivateKeyInfo of RFC 5958 in DER, without attributes. A key on P-256K,
-	// which crypto/x509 does not support, is returned as stored.
-	PKCS8 []byte
-	// Public is the public key of a key that can sign, or nil for any other key and for
-	// one on P-256K.
-	Public crypto.PublicKey
 }
 
 // Decode reads a PFX in DER that has no password. Its error is one of the errors of this
@@ -225,7 +217,7 @@ func (d *decoder) certificate(der []byte) error {
 		return nil
 	}
 	if !IsSequence(bag.Value) {
-		return ErrMalformed
+		return ErrContents
 	}
 	d.contents.Certificates = append(d.contents.Certificates, bag.Value)
 	return nil
@@ -241,4 +233,24 @@ func unmarshal(der []byte, into any) bool {
 func IsSequence(der []byte) bool {
 	var v asn1.RawValue
 	return unmarshal(der, &v) && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
+}
+
+// Elements returns the elements of a SEQUENCE or SET, and none if the bytes are no such thing. It
+// reads what crypto/x509 rejects, such as curves and serial numbers that Key Vault accepts.
+func Elements(der []byte) (out []asn1.RawValue) {
+	var v asn1.RawValue
+	if !unmarshal(der, &v) || v.Class != asn1.ClassUniversal || v.Tag != asn1.TagSequence && v.Tag != asn1.TagSet {
+		return nil
+	}
+	for rest := v.Bytes; len(rest) > 0; {
+		var (
+			e   asn1.RawValue
+			err error
+		)
+		if rest, err = asn1.Unmarshal(rest, &e); err != nil {
+			return nil
+		}
+		out = append(out, e)
+	}
+	return out
 }

@@ -2,7 +2,6 @@ package render
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -45,7 +44,7 @@ func partsOf(o request.Object, v keyvault.Value) (identity, error) {
 	if strings.Contains(v.Text, "-----BEGIN ") { // which base64 has no characters for
 		read = pemIdentity
 	}
-	id, err := read(v.Text)
+	id, err := read(v)
 	if err == nil {
 		return id, nil
 	}
@@ -57,23 +56,23 @@ func partsOf(o request.Object, v keyvault.Value) (identity, error) {
 		"files goes with a certificate: a PFX in base64 without a password, or PEM with at most one private key")
 }
 
-func pfxIdentity(text string) (identity, error) {
-	contents, err := decodePFX(text)
+func pfxIdentity(v keyvault.Value) (identity, error) {
+	contents, err := decodePFX(v)
 	if err != nil {
 		return identity{}, err
 	}
 	return newIdentity(contents.PrivateKeys, contents.Certificates)
 }
 
-func pemIdentity(text string) (identity, error) {
-	if len(text) > maxPFXText {
+func pemIdentity(v keyvault.Value) (identity, error) {
+	if len(v.Text) > maxPFXText {
 		return identity{}, pkcs12.ErrTooLarge
 	}
 	var (
 		keys  []pkcs12.PrivateKey
 		certs [][]byte
 	)
-	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+	for block, rest := pem.Decode([]byte(v.Text)); block != nil; block, rest = pem.Decode(rest) {
 		switch {
 		case block.Type == labelCertificate:
 			certs = append(certs, block.Bytes)
@@ -112,15 +111,18 @@ func privateKey(block *pem.Block) (pkcs12.PrivateKey, error) {
 	default:
 		return pkcs12.PrivateKey{}, errPEM
 	}
-	signer, ok := key.(crypto.Signer)
-	if err != nil || !ok { // the error may quote the key
+	if err != nil { // its text may quote the key
 		return pkcs12.PrivateKey{}, errPEM
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return pkcs12.PrivateKey{}, errPEM
 	}
-	return pkcs12.PrivateKey{PKCS8: der, Public: signer.Public()}, nil
+	out, ok := pkcs12.NewPrivateKey(der)
+	if !ok {
+		return pkcs12.PrivateKey{}, errPEM
+	}
+	return out, nil
 }
 
 func newIdentity(keys []pkcs12.PrivateKey, stored [][]byte) (id identity, err error) {
@@ -136,9 +138,9 @@ func newIdentity(keys []pkcs12.PrivateKey, stored [][]byte) (id identity, err er
 			return identity{}, errCert
 		}
 	}
-	path := chain(certs, keys)
-	isChain := path != nil
-	if !isChain { // cross-signed, or a list of authorities: the leaf first, then as they are stored
+	path, joined := order(stored, keys)
+	isChain := joined == len(slices.CompactFunc(slices.SortedFunc(slices.Values(stored), bytes.Compare), bytes.Equal))
+	if !isChain && len(keys) == 0 { // a list of authorities
 		path = stored
 	}
 	for _, der := range path {
@@ -147,23 +149,48 @@ func newIdentity(keys []pkcs12.PrivateKey, stored [][]byte) (id identity, err er
 			id.all = append(id.all, cert)
 		}
 	}
+	members := id.all
 	if len(keys) > 0 {
 		id.key = keys[0].PKCS8
-		if public, ok := keys[0].Public.(publicKey); ok && len(certs) > 0 {
-			at := slices.IndexFunc(id.all, func(c *x509.Certificate) bool { return public.Equal(c.PublicKey) })
-			if at < 0 {
+		if len(certs) > 0 {
+			if match, _ := keys[0].Matches(id.all[0].RawSubjectPublicKeyInfo); !match {
 				return identity{}, errMatch
 			}
-			id.all = slices.Concat(id.all[at:at+1], id.all[:at], id.all[at+1:])
+			members = id.issuers()
 		}
 	}
-	id.sort(isChain || id.key != nil)
+	id.sort(members, isChain || id.key != nil)
 	return id, nil
 }
 
+// issuers returns the first certificate and those above it, also by cross-signing. Others belong to
+// no part but the bundle.
+func (id *identity) issuers() []*x509.Certificate {
+	stored := make([][]byte, len(id.all))
+	for i, cert := range id.all {
+		stored[i] = cert.Raw
+	}
+	g := newGraph(stored)
+	above := map[int]bool{0: true}
+	for queue := []int{0}; len(queue) > 0; queue = queue[1:] {
+		for _, at := range g.issuers(queue[0]) {
+			if !above[at] {
+				above[at] = true
+				queue = append(queue, at)
+			}
+		}
+	}
+	var members []*x509.Certificate
+	for i, cert := range id.all { // each once, so that a node has the same index
+		if above[i] {
+			members = append(members, cert)
+		}
+	}
+	return members
+}
+
 // sort finds the role of each certificate.
-func (id *identity) sort(hasLeaf bool) {
-	rest := id.all
+func (id *identity) sort(rest []*x509.Certificate, hasLeaf bool) {
 	if hasLeaf && len(rest) > 0 {
 		id.leaf, rest = rest[:1], rest[1:]
 	}
@@ -195,4 +222,7 @@ func (id *identity) trusted() (certs []*x509.Certificate) {
 	return certs
 }
 
-func selfSigned(cert *x509.Certificate) bool { return mayIssue(cert, cert) && signed(cert, cert) }
+func selfSigned(cert *x509.Certificate) bool {
+	n := newNode(cert.Raw)
+	return n.selfIssued() == 1 && (&graph{checks: 1}).check(n, n.spki) != notSigned
+}

@@ -76,16 +76,20 @@ func line(names ...string) []*entity {
 	return out
 }
 
+func toPEM(label string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
+}
+
 func certPEM(entities ...*entity) (out string) {
 	for _, e := range entities {
-		out += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: e.cert.Raw}))
+		out += toPEM("CERTIFICATE", e.cert.Raw)
 	}
 	return out
 }
 
 func keyPEM(keys ...crypto.Signer) (out string) {
 	for _, k := range keys {
-		out += string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(k))}))
+		out += toPEM("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(k)))
 	}
 	return out
 }
@@ -110,14 +114,21 @@ func secretPFX(der []byte) keyvault.Value {
 // rendered returns the one file of a secret.
 func rendered(t testing.TB, v keyvault.Value, opts render.Options) string {
 	t.Helper()
-	files, err := render.Files(object(request.EncodingUTF8), v, opts)
+	text, _ := renderedWith(t, v, opts)
+	return text
+}
+
+// renderedWith also returns the warnings.
+func renderedWith(t testing.TB, v keyvault.Value, opts render.Options) (string, []string) {
+	t.Helper()
+	files, warnings, err := render.Files(object(request.EncodingUTF8), v, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(files) != 1 {
 		t.Fatalf("%d files", len(files))
 	}
-	return string(files[0].Content)
+	return string(files[0].Content), warnings
 }
 
 // The following functions write PKCS#12 (RFC 7292) without encryption and with any
@@ -147,6 +158,13 @@ func bag(n int, value []byte) []byte {
 }
 
 func keyBag(k crypto.Signer) []byte { return bag(1, must(x509.MarshalPKCS8PrivateKey(k))) }
+
+// encryptedKeyBag claims to be encrypted with AES-256 and PBKDF2.
+func encryptedKeyBag(iterations int) []byte {
+	kdf := seq(oid(1, 2, 840, 113549, 1, 5, 12), seq(octets(make([]byte, 16)), integer(iterations), seq(oid(1, 2, 840, 113549, 2, 9))))
+	cipher := seq(oid(2, 16, 840, 1, 101, 3, 4, 1, 42), octets(make([]byte, 16)))
+	return bag(2, seq(seq(oid(1, 2, 840, 113549, 1, 5, 13), seq(kdf, cipher)), octets(make([]byte, 64))))
+}
 
 func certBag(der []byte) []byte {
 	return bag(3, seq(oid(1, 2, 840, 113549, 1, 9, 22, 1), explicit(octets(der))))

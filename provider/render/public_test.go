@@ -56,7 +56,7 @@ func TestKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := [][]byte{bytes.Clone(c.key.X), bytes.Clone(c.key.N)}
-			files, err := render.Files(publicObject(request.TypeKey), keyvault.Value{Key: c.key}, render.Options{SeparateFiles: true})
+			files, _, err := render.Files(publicObject(request.TypeKey), keyvault.Value{Key: c.key}, render.Options{SeparateFiles: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestKeyRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := publicObject(request.TypeKey)
-			files, err := render.Files(o, keyvault.Value{Key: c.key}, render.Options{})
+			files, _, err := render.Files(o, keyvault.Value{Key: c.key}, render.Options{})
 			if err == nil || files != nil {
 				t.Fatalf("got %q %v", files, err)
 			}
@@ -123,7 +123,7 @@ func TestCertificate(t *testing.T) {
 		{cer, certPEM(leaf)},
 		{strange, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: strange}))},
 	} {
-		files, err := render.Files(publicObject(request.TypeCert), keyvault.Value{CER: c.cer}, render.Options{SeparateFiles: true})
+		files, _, err := render.Files(publicObject(request.TypeCert), keyvault.Value{CER: c.cer}, render.Options{SeparateFiles: true})
 		if err != nil || len(files) != 1 || files[0].Path != "p/pub" || string(files[0].Content) != c.want {
 			t.Errorf("got %q %v", files, err)
 		}
@@ -132,7 +132,7 @@ func TestCertificate(t *testing.T) {
 		t.Error("the value was written to")
 	}
 	for _, bad := range [][]byte{nil, {}, {0x30}, []byte("canary"), append(bytes.Clone(cer), 0), cer[:len(cer)-1]} {
-		files, err := render.Files(publicObject(request.TypeCert), keyvault.Value{CER: bad}, render.Options{})
+		files, _, err := render.Files(publicObject(request.TypeCert), keyvault.Value{CER: bad}, render.Options{})
 		if err == nil || files != nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%.20x: got %q %v", bad, files, err)
 		}

@@ -36,12 +36,10 @@ type Options struct {
 }
 
 // Files renders a value as its object requests: one file at the object's path, or three
-// with Options.SeparateFiles. Its error is a *fault.Error.
-func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
-	var (
-		content []byte
-		err     error
-	)
+// with Options.SeparateFiles. It also returns warnings about the value, which is written all
+// the same. Its error is a *fault.Error.
+func Files(o request.Object, v keyvault.Value, opts Options) (files []File, warnings []string, err error) {
+	var content []byte
 	switch {
 	case o.Type == request.TypeCert:
 		content, err = certificate(o, v)
@@ -51,11 +49,14 @@ func Files(o request.Object, v keyvault.Value, opts Options) ([]File, error) {
 		return managed(o, v, opts)
 	default: // objectFormat is for certificates: the provider that this one replaces ignores it here
 		content, err = decode(o, v)
+		if (o.FormatSet || o.Format == request.FormatPFX) && holdsPFX(v.Text) {
+			warnings = []string{fmt.Sprintf("objectFormat of %s is ignored: it is a plain secret that contains a PFX, not that of a certificate", o)}
+		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, nil
+	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, warnings, nil
 }
 
 // decode decodes the text of a secret by its objectEncoding.

@@ -51,7 +51,7 @@ func TestSecret(t *testing.T) {
 		{"content type in another case", utf8, keyvault.Value{Text: block, ContentType: "Application/X-PEM-File", Managed: true}, block},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files, err := render.Files(object(c.encoding), c.secret, render.Options{})
+			files, _, err := render.Files(object(c.encoding), c.secret, render.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestSecretRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := object(c.encoding)
-			files, err := render.Files(o, c.secret, render.Options{})
+			files, _, err := render.Files(o, c.secret, render.Options{})
 			refused(t, o, files, err)
 			for _, s := range c.says {
 				if !strings.Contains(err.Error(), s) {
@@ -133,7 +133,7 @@ func FuzzSecret(f *testing.F) {
 			return // see FuzzFiles and FuzzPKCS12
 		}
 		o := object(encodings[int(encoding)%len(encodings)])
-		files, err := render.Files(o, keyvault.Value{Text: value, Version: "v", ContentType: contentType, Managed: managed}, render.Options{})
+		files, _, err := render.Files(o, keyvault.Value{Text: value, Version: "v", ContentType: contentType, Managed: managed}, render.Options{})
 		if err != nil {
 			refused(t, o, files, err)
 			// A text that is the same for another value contains nothing of this one.
@@ -141,7 +141,7 @@ func FuzzSecret(f *testing.F) {
 			if value == other {
 				other = "\x00?"
 			}
-			if _, same := render.Files(o, keyvault.Value{Text: other, ContentType: contentType, Managed: managed}, render.Options{}); same == nil || same.Error() != err.Error() {
+			if _, _, same := render.Files(o, keyvault.Value{Text: other, ContentType: contentType, Managed: managed}, render.Options{}); same == nil || same.Error() != err.Error() {
 				t.Errorf("the text depends on the value: %v and %v", err, same)
 			}
 			return
@@ -186,7 +186,7 @@ func FuzzRoundTrip(f *testing.F) {
 			request.EncodingBase64: base64.StdEncoding.EncodeToString(content),
 			request.EncodingHex:    hex.EncodeToString(content),
 		} {
-			files, err := render.Files(object(encoding), keyvault.Value{Text: value}, render.Options{})
+			files, _, err := render.Files(object(encoding), keyvault.Value{Text: value}, render.Options{})
 			if err != nil || len(files) != 1 || string(files[0].Content) != string(content) {
 				t.Errorf("%s of %q: %q %v", encoding, content, files, err)
 			}

@@ -146,7 +146,7 @@ func (r *fieldReader) object() Object {
 	} else if cause := aliasProblem(&o); cause != "" {
 		r.wrong("objectAlias", quote(o.Path)+" "+cause, "use a relative path in its shortest form")
 	}
-	o.Format = r.format(f["objectFormat"], o.Type)
+	o.Format, o.FormatSet = r.format(f["objectFormat"], o.Type), f["objectFormat"] != ""
 	if text := f["objectEncoding"]; text != "" {
 		o.Encoding = r.encoding(text, o.Type)
 	}

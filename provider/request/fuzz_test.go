@@ -161,7 +161,10 @@ func checkRoundTrip(t *testing.T, m *request.Mount) {
 	for i, o := range m.Objects {
 		list[i] = map[string]any{
 			"objectName": o.Name, "objectType": string(o.Type), "objectVersion": o.Version, "objectVersionHistory": o.History,
-			"objectAlias": o.Path, "objectFormat": string(o.Format), "filePermission": "0" + strconv.FormatUint(uint64(o.Mode), 8),
+			"objectAlias": o.Path, "filePermission": "0" + strconv.FormatUint(uint64(o.Mode), 8),
+		}
+		if o.FormatSet {
+			list[i]["objectFormat"] = string(o.Format)
 		}
 		if o.Type == request.TypeSecret {
 			list[i]["objectEncoding"] = string(o.Encoding)

@@ -44,16 +44,18 @@ const (
 // Object is one entry of the class's objects parameter, with defaults filled in: an object of a
 // vault, a search for some (Find) or a document (Document). It is comparable.
 type Object struct {
-	Vault    string      // lower case; "" for that of the class
-	Failover string      // vault to read from when Vault is unavailable; "" for none
-	Type     Type        // "" of a document
-	Name     string      // of the object in the vault; "" of a search or document
-	Version  string      // "" for the latest
-	History  int         // how many versions; 1 without objectVersionHistory
-	Path     string      // of its file below the mount point: clean, relative; see below
-	Format   Format      // FormatPEM unless a secret asks for FormatPFX
-	Encoding Encoding    // EncodingUTF8 unless a secret asks for another
-	Mode     fs.FileMode // 0 to 0777
+	Vault    string // lower case; "" for that of the class
+	Failover string // vault to read from when Vault is unavailable; "" for none
+	Type     Type   // "" of a document
+	Name     string // of the object in the vault; "" of a search or document
+	Version  string // "" for the latest
+	History  int    // how many versions; 1 without objectVersionHistory
+	Path     string // of its file below the mount point: clean, relative; see below
+	Format   Format // FormatPEM unless a secret asks for FormatPFX
+	// FormatSet reports that objectFormat is set: it is ignored for what is not of a certificate.
+	FormatSet bool
+	Encoding  Encoding    // EncodingUTF8 unless a secret asks for another
+	Mode      fs.FileMode // 0 to 0777
 
 	// Optional leaves out what the vault does not have.
 	Optional bool

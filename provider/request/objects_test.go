@@ -85,8 +85,8 @@ func TestObjectForms(t *testing.T) {
 		{"no bits", text + "    filePermission: 0000\n", mode(0)},
 		{"all bits", text + "    filePermission: 0777\n", mode(0o777)},
 
-		{"format", text + "    objectFormat: PEM\n", same},
-		{"pfx", text + "    objectFormat: Pfx\n", one(func(o *request.Object) { o.Format = request.FormatPFX })},
+		{"format", text + "    objectFormat: PEM\n", one(func(o *request.Object) { o.FormatSet = true })},
+		{"pfx", text + "    objectFormat: Pfx\n", one(func(o *request.Object) { o.Format, o.FormatSet = request.FormatPFX, true })},
 		{"utf-8", text + "    objectEncoding: UTF-8\n", same},
 		{"base64", text + "    objectEncoding: Base64\n", one(func(o *request.Object) { o.Encoding = request.EncodingBase64 })},
 		{"hex", text + "    objectEncoding: HEX\n", one(func(o *request.Object) { o.Encoding = request.EncodingHex })},

@@ -102,7 +102,7 @@ func (o replacedObject) allowed() bool {
 func (o replacedObject) means(got request.Object) bool {
 	want := request.Object{
 		Type: request.Type(o.ObjectType), Name: o.ObjectName, Version: o.ObjectVersion, Path: o.ObjectAlias,
-		History: max(1, int(o.ObjectVersionHistory)), Format: request.FormatPEM, Encoding: request.EncodingUTF8, Mode: got.Mode,
+		History: max(1, int(o.ObjectVersionHistory)), Format: request.FormatPEM, FormatSet: o.ObjectFormat != "", Encoding: request.EncodingUTF8, Mode: got.Mode,
 	}
 	if want.Path == "" {
 		want.Path = o.ObjectName

@@ -187,7 +187,7 @@ func TestParseClasses(t *testing.T) {
 		}, nil},
 		{"yaml-marshalled.yaml", "contoso", workload, []request.Object{
 			secret("secret1"),
-			with(secret("secret1"), func(o *request.Object) { o.Path, o.Mode = "SECRET_1", 0o640 }),
+			with(secret("secret1"), func(o *request.Object) { o.Path, o.Mode, o.FormatSet = "SECRET_1", 0o640, true }),
 		}, nil},
 		{"crlf-anchors.yaml", "contoso", workload, []request.Object{
 			with(secret("one"), func(o *request.Object) { o.Mode = 0o600 }),
@@ -195,12 +195,12 @@ func TestParseClasses(t *testing.T) {
 		}, nil},
 		{"warnings.yaml", "contoso", workload, []request.Object{
 			secret("one"),
-			with(secret("two"), func(o *request.Object) { o.Type = request.TypeCert }),
+			with(secret("two"), func(o *request.Object) { o.Type, o.FormatSet = request.TypeCert, true }),
 			with(secret("three"), func(o *request.Object) { o.Type, o.Path = request.TypeKey, "one" }),
 		}, []request.WarningKind{request.WarnUnknownField, request.WarnIgnoredFormat, request.WarnDuplicatePath}},
 		{"managed-identity.yaml", "contoso", request.Identity{UseVMManagedIdentity: true, UserAssignedIdentityID: clientID}, []request.Object{
 			with(secret("tls"), func(o *request.Object) {
-				o.Path, o.Format, o.Encoding = "https.pfx", request.FormatPFX, request.EncodingBase64
+				o.Path, o.Format, o.FormatSet, o.Encoding = "https.pfx", request.FormatPFX, true, request.EncodingBase64
 			}),
 			with(secret("ci-key"), func(o *request.Object) { o.Type, o.History = request.TypeKey, 5 }),
 		}, nil},

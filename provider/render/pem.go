@@ -1,0 +1,86 @@
+package render
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"akv-csi-provider/provider/pkcs12"
+	"akv-csi-provider/provider/request"
+)
+
+// pemText is what a PEM text contains.
+type pemText struct {
+	pair
+	contents pkcs12.Contents // without private keys of another form than PKCS#8
+	begins   int             // BEGIN lines
+	blocks   int             // of them those of a block that others can read as well
+	hasKey   bool
+	allKeys  bool // all private keys are in contents
+}
+
+// lineBreaks are those of all systems.
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
+// readPEM reads the blocks of a PEM text as OpenSSL does, and also where lines are indented or
+// follow a byte order mark. A block that is not a certificate goes with the keys, because the
+// parameters of a key are in a block of their own.
+func readPEM(text []byte) pemText {
+	out := pemText{begins: bytes.Count(bytes.ToUpper(text), []byte("-----BEGIN ")), allKeys: true}
+	lines := strings.Split(lineBreaks.Replace(string(text)), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+	}
+	rest := []byte(strings.Join(lines, "\n"))
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return out
+		}
+		if label := strings.ToUpper(block.Type); label == block.Type {
+			out.blocks++
+		} else { // which OpenSSL does not know
+			block.Type = label
+		}
+		switch {
+		case block.Type == "TRUSTED CERTIFICATE": // of OpenSSL: what it is trusted for follows
+			var cert asn1.RawValue
+			if _, err := asn1.Unmarshal(block.Bytes, &cert); err == nil {
+				block.Bytes = cert.FullBytes
+			}
+			fallthrough
+		case block.Type == "X509 CERTIFICATE", block.Type == labelCertificate:
+			block.Type = labelCertificate
+			out.certs = append(out.certs, pem.EncodeToMemory(block)...)
+			out.contents.Certificates = append(out.contents.Certificates, block.Bytes)
+			continue
+		}
+		out.keys = append(out.keys, pem.EncodeToMemory(block)...)
+		if strings.HasSuffix(block.Type, labelPrivateKey) {
+			out.hasKey = true
+			key, ok := pkcs12.NewPrivateKey(block.Bytes)
+			if ok = ok && block.Type == labelPrivateKey; ok {
+				out.contents.PrivateKeys = append(out.contents.PrivateKeys, key)
+			}
+			out.allKeys = out.allKeys && ok
+		}
+	}
+}
+
+// splitPEM separates the certificates of a PEM text from the rest, and warns if something is
+// missing that the text should contain.
+func splitPEM(o request.Object, text []byte) (pair, []string) {
+	p := readPEM(text)
+	switch {
+	case p.begins != p.blocks:
+		return p.pair, []string{fmt.Sprintf("%s has %d BEGIN lines, but only %d of them begin a PEM block that can be read", o, p.begins, p.blocks)}
+	case len(p.certs) == 0:
+		return p.pair, []string{o.String() + " has no certificate in PEM"}
+	case p.hasKey && !p.allKeys:
+		return p.pair, nil
+	}
+	return p.pair, counterparts(o, &p.contents)
+}
