@@ -5,10 +5,12 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"slices"
 	"sync"
@@ -16,6 +18,8 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/pkcs12"
+
+	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // An RSA key takes long to generate.
@@ -87,8 +91,30 @@ func pkcs8(keys ...crypto.Signer) (out [][]byte) {
 // contents are what a file is expected to contain, in DER and in stored order.
 type contents struct{ keys, certs [][]byte }
 
-func (want contents) check(t *testing.T, der []byte) {
+// age says whether a file is protected in a way that FIPS 140-only mode rejects.
+type age bool
+
+const legacy age = true
+
+func ageOf(isLegacy bool) age { return age(isLegacy) }
+
+// or returns the error for a file that is rejected in that mode, or else this one.
+func (a age) or(err error) error {
+	if a == legacy && fips140.Enforced() {
+		return pkcs12.ErrFIPS
+	}
+	return err
+}
+
+func (want contents) check(t *testing.T, der []byte, ages ...age) {
 	t.Helper()
+	if slices.Contains(ages, legacy) && fips140.Enforced() {
+		if got, err := pkcs12.Decode(der); got != nil || !errors.Is(err, pkcs12.ErrFIPS) {
+			t.Errorf("in FIPS 140-only mode: got %v %v", got, err)
+		}
+		fips140.WithoutEnforcement(func() { want.check(t, der) })
+		return
+	}
 	got, err := pkcs12.Decode(der)
 	if err != nil {
 		t.Fatal(err)
@@ -100,4 +126,29 @@ func (want contents) check(t *testing.T, der []byte) {
 	if !slices.EqualFunc(keys, want.keys, bytes.Equal) || !slices.EqualFunc(got.Certificates, want.certs, bytes.Equal) {
 		t.Errorf("got keys %x and certificates %x, want %x and %x", keys, got.Certificates, want.keys, want.certs)
 	}
+}
+
+// encode writes a file with another encoder, which uses what FIPS 140-only mode rejects.
+func encode(encoder *gopkcs12.Encoder, password string, leaf *entity, cas ...*entity) (der []byte) {
+	fips140.WithoutEnforcement(func() { der = must(encoder.Encode(leaf.key, leaf.cert, certs(cas...), password)) })
+	return der
+}
+
+// decodeAll reads a file with the decoder of that library.
+func decodeAll(der []byte) (out contents, err error) {
+	fips140.WithoutEnforcement(func() {
+		var (
+			key  any
+			cert *x509.Certificate
+			cas  []*x509.Certificate
+		)
+		if key, cert, cas, err = gopkcs12.DecodeChain(der, ""); err != nil {
+			return
+		}
+		out = contents{keys: pkcs8(key.(crypto.Signer)), certs: [][]byte{cert.Raw}}
+		for _, c := range cas {
+			out.certs = append(out.certs, c.Raw)
+		}
+	})
+	return out, err
 }

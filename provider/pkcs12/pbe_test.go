@@ -4,9 +4,12 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des"
+	"crypto/fips140"
 	"crypto/pbkdf2"
+	"crypto/rc4"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509"
 	"errors"
@@ -14,11 +17,10 @@ import (
 	"hash"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"akv-csi-provider/provider/pkcs12"
-
-	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // passwords are the encodings of the empty password.
@@ -35,6 +37,45 @@ var hashes = []struct {
 	{"SHA-256", []int{2, 16, 840, 1, 101, 3, 4, 2, 1}, oidSHA256MAC, sha256.New},
 	{"SHA-384", []int{2, 16, 840, 1, 101, 3, 4, 2, 2}, []int{1, 2, 840, 113549, 2, 10}, sha512.New384},
 	{"SHA-512", []int{2, 16, 840, 1, 101, 3, 4, 2, 3}, []int{1, 2, 840, 113549, 2, 11}, sha512.New},
+	{"SHA3-224", []int{2, 16, 840, 1, 101, 3, 4, 2, 7}, []int{2, 16, 840, 1, 101, 3, 4, 2, 13}, func() hash.Hash { return sha3.New224() }},
+	{"SHA3-256", []int{2, 16, 840, 1, 101, 3, 4, 2, 8}, []int{2, 16, 840, 1, 101, 3, 4, 2, 14}, func() hash.Hash { return sha3.New256() }},
+	{"SHA3-384", []int{2, 16, 840, 1, 101, 3, 4, 2, 9}, []int{2, 16, 840, 1, 101, 3, 4, 2, 15}, func() hash.Hash { return sha3.New384() }},
+	{"SHA3-512", []int{2, 16, 840, 1, 101, 3, 4, 2, 10}, []int{2, 16, 840, 1, 101, 3, 4, 2, 16}, func() hash.Hash { return sha3.New512() }},
+}
+
+// RC4 is a stream cipher: only the SEQUENCE shows that the key is right.
+func TestRC4(t *testing.T) {
+	leaf := line("leaf")[0]
+	key := must(x509.MarshalPKCS8PrivateKey(leaf.key))
+	for n, size := range map[int]int{1: 16, 2: 5} {
+		for way, password := range passwords {
+			encrypt := func(plain []byte) (algorithm, data []byte) {
+				data = make([]byte, len(plain))
+				fips140.WithoutEnforcement(func() {
+					key := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDKey, password, salt, 10, size))
+					must(rc4.NewCipher(key)).XORKeyStream(data, plain)
+				})
+				return claimPBE1(n, integer(10)), data
+			}
+			algorithm, data := encrypt(key)
+			safe := seq(encryptedPart(encrypt(seq(certBags(leaf)...))), plainPart(bag(oidShrouded, seq(algorithm, octets(data)))))
+			for name, mac := range map[string][]byte{"no MAC": nil, "MAC": macFor(oidSHA1, sha1.New, password, safe)} {
+				t.Run(fmt.Sprintf("%d/%s/%s", size, way, name), func(t *testing.T) {
+					contents{keys: [][]byte{key}, certs: raw(leaf)}.check(t, pfxWithMAC(mac, safe), legacy)
+				})
+			}
+		}
+	}
+}
+
+// The iterations that OWASP recommends for PBKDF2 are within the budget, in each place.
+func TestManyIterations(t *testing.T) {
+	const iterations = 600_000
+	mac, _ := pkcs12.Charged(pfxWithMAC(macOf(integer(1)), seq()), 100) // wrong, so for two passwords
+	part := must(pkcs12.Charged(pfxFile(encryptedPart(pbes2(1, seq(certBags(line("leaf")...)...)))), 100))
+	if cost := iterations * (mac + 2*part); cost > pkcs12.MaxRounds {
+		t.Errorf("%d rounds", cost)
+	}
 }
 
 func newTwoKeyDES(key []byte) (cipher.Block, error) {
@@ -59,9 +100,9 @@ func TestPBE1(t *testing.T) {
 			for name, mac := range map[string][]byte{"no MAC": nil, "MAC": macFor(oidSHA1, sha1.New, password, safe)} {
 				t.Run(r.name+"/"+way+"/"+name, func(t *testing.T) {
 					der := pfxWithMAC(mac, safe)
-					want.check(t, der)
+					want.check(t, der, legacy)
 					// The library does not support 3DES of two keys, and needs a MAC for the second encoding.
-					if _, _, err := gopkcs12.Decode(der, ""); err != nil && r.n != 4 && (mac != nil || password != nil) {
+					if _, err := decodeAll(der); err != nil && r.n != 4 && (mac != nil || password != nil) {
 						t.Errorf("the library does not read it: %v", err)
 					}
 				})
@@ -93,15 +134,30 @@ func TestPBES2(t *testing.T) {
 				"/key length": seq(octets(salt), integer(10), integer(r.size), prf),
 			} {
 				t.Run(r.name+"/"+h.name+name, func(t *testing.T) {
-					block := must(r.make(must(pbkdf2.Key(h.make, "", salt, 10, r.size))))
-					iv := make([]byte, block.BlockSize())
+					iv, data := []byte(nil), []byte(nil)
+					fips140.WithoutEnforcement(func() {
+						block := must(r.make(must(pbkdf2.Key(h.make, "", salt, 10, r.size))))
+						iv = make([]byte, block.BlockSize())
+						data = encryptCBC(block, iv, seq(certBags(leaf)...))
+					})
 					algorithm := seq(oid(oidPBES2), seq(seq(oid(oidPBKDF2), parameters), seq(oid(r.id), octets(iv))))
-					der := pfxFile(encryptedPart(algorithm, encryptCBC(block, iv, seq(certBags(leaf)...))))
-					contents{certs: raw(leaf)}.check(t, der)
+					contents{certs: raw(leaf)}.check(t, pfxFile(encryptedPart(algorithm, data)), ageOf(r.name == "3DES" || h.name == "SHA-1"))
 				})
 			}
 		}
 	}
+}
+
+// OpenSSL wrote salts of 8 bytes for long, which FIPS 140-only mode rejects.
+func TestShortSalt(t *testing.T) {
+	leaf := line("leaf")[0]
+	var data []byte
+	fips140.WithoutEnforcement(func() {
+		key := must(pbkdf2.Key(sha256.New, "", salt[:8], 10, 32))
+		data = encryptCBC(must(aes.NewCipher(key)), make([]byte, aes.BlockSize), seq(certBags(leaf)...))
+	})
+	algorithm := claimKDF(seq(oid(oidPBKDF2), seq(octets(salt[:8]), integer(10), seq(oid(oidSHA256MAC), null))))
+	contents{certs: raw(leaf)}.check(t, pfxFile(encryptedPart(algorithm, data)), legacy)
 }
 
 func TestMAC(t *testing.T) {
@@ -117,9 +173,10 @@ func TestMAC(t *testing.T) {
 	}
 	for name, mac := range macs {
 		t.Run(name, func(t *testing.T) {
-			contents{certs: raw(leaf)}.check(t, pfxWithMAC(mac, safe))
+			age := ageOf(strings.HasPrefix(name, "SHA-1/"))
+			contents{certs: raw(leaf)}.check(t, pfxWithMAC(mac, safe), age)
 			other := seq(plainPart(certBags(leaf, leaf)...))
-			if _, err := pkcs12.Decode(pfxWithMAC(mac, other)); !errors.Is(err, pkcs12.ErrPassword) {
+			if _, err := pkcs12.Decode(pfxWithMAC(mac, other)); !errors.Is(err, age.or(pkcs12.ErrPassword)) {
 				t.Errorf("of another file: %v", err)
 			}
 		})
@@ -199,9 +256,15 @@ func TestCountsRejected(t *testing.T) {
 	}
 }
 
+// checkCharge checks a file that may be protected in a way that FIPS 140-only mode rejects: the
+// charges are the same without it.
 func checkCharge(t *testing.T, der []byte, want error, charge int) {
 	t.Helper()
-	charged, err := pkcs12.Charged(der, fewRounds)
+	var (
+		charged int
+		err     error
+	)
+	fips140.WithoutEnforcement(func() { charged, err = pkcs12.Charged(der, fewRounds) })
 	if charged != charge || !errors.Is(err, want) {
 		t.Errorf("charged %d, got %v, want %d and %v", charged, err, charge, want)
 	}
@@ -248,12 +311,16 @@ func TestAlgorithmRefused(t *testing.T) {
 		{"no parameters of PBMAC1", pkcs12.ErrMalformed, pbmac()},
 		{"KDF of PBMAC1", pkcs12.ErrAlgorithm, pbmac(seq(unknown, seq()), seq(oid(oidSHA256MAC), null))},
 		{"HMAC of PBMAC1", pkcs12.ErrAlgorithm, pbmac(ten, seq(unknown, null))},
-		{"short vector", pkcs12.ErrMalformed, part(oid(oidPBES2), seq(ten, seq(oid(oidAES256), octets(salt))))},
+		{"short vector", pkcs12.ErrMalformed, part(oid(oidPBES2), seq(ten, seq(oid(oidAES256), octets(salt[:8]))))},
 		{"cut block", pkcs12.ErrMalformed, pfxFile(encryptedPart(claim(10), make([]byte, 17)))},
 		{"no data", pkcs12.ErrMalformed, pfxFile(encryptedPart(claim(10), nil))},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			charged, err := pkcs12.Charged(r.der, fewRounds)
+			var (
+				charged int
+				err     error
+			)
+			fips140.WithoutEnforcement(func() { charged, err = pkcs12.Charged(r.der, fewRounds) })
 			if !errors.Is(err, r.want) || charged > 20 {
 				t.Errorf("charged %d, got %v, want %v", charged, err, r.want)
 			}

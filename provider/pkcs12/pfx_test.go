@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha1"
@@ -53,7 +54,7 @@ func pad(b []byte, size int) []byte {
 }
 
 var (
-	salt = []byte("salt and")
+	salt = []byte("salt of 16 bytes")
 	null = []byte{asn1.TagNull, 0}
 	huge = []byte{asn1.TagInteger, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0} // 2⁶⁴
 )
@@ -84,9 +85,12 @@ func encryptCBC(block cipher.Block, iv, plain []byte) []byte {
 
 // pbe1 encrypts by RFC 7292 appendix C, under one encoding of the empty password.
 func pbe1(n, keySize int, newCipher func([]byte) (cipher.Block, error), password []byte, iterations int, plain []byte) (algorithm, data []byte) {
-	key := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDKey, password, salt, iterations, keySize))
-	iv := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDIV, password, salt, iterations, 8))
-	return claimPBE1(n, integer(iterations)), encryptCBC(must(newCipher(key)), iv, plain)
+	fips140.WithoutEnforcement(func() {
+		key := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDKey, password, salt, iterations, keySize))
+		iv := must(pkcs12.DerivePKCS12(sha1.New, pkcs12.IDIV, password, salt, iterations, 8))
+		data = encryptCBC(must(newCipher(key)), iv, plain)
+	})
+	return claimPBE1(n, integer(iterations)), data
 }
 
 func claimPBE1(n int, count []byte) []byte {
@@ -167,8 +171,12 @@ func macOf(count []byte) []byte {
 
 // macFor is the right MAC.
 func macFor(digest []int, newHash func() hash.Hash, password, safe []byte) []byte {
-	key := must(pkcs12.DerivePKCS12(newHash, pkcs12.IDMAC, password, salt, 10, newHash().Size()))
-	return seq(seq(seq(oid(digest), null), octets(hmacSum(newHash, key, safe))), octets(salt), integer(10))
+	var sum []byte
+	fips140.WithoutEnforcement(func() {
+		key := must(pkcs12.DerivePKCS12(newHash, pkcs12.IDMAC, password, salt, 10, newHash().Size()))
+		sum = hmacSum(newHash, key, safe)
+	})
+	return seq(seq(seq(oid(digest), null), octets(sum)), octets(salt), integer(10))
 }
 
 func hmacSum(newHash func() hash.Hash, key, message []byte) []byte {

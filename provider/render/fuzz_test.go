@@ -18,7 +18,7 @@ import (
 func seedPFX() (out [][]byte) {
 	c := line("leaf", "one", "root")
 	for _, encoder := range []*gopkcs12.Encoder{gopkcs12.LegacyRC2, gopkcs12.LegacyDES, gopkcs12.Modern2023, gopkcs12.Modern2026, gopkcs12.Passwordless} {
-		out = append(out, must(encoder.Encode(c[0].key, c[0].cert, certs(c[2], c[1]), "")))
+		out = append(out, encode(encoder, "", c[0], c[2], c[1]))
 	}
 	p256K, _ := p256KBag()
 	return append(out,

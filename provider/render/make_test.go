@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -21,6 +22,8 @@ import (
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
+
+	gopkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // An RSA key takes long to generate.
@@ -61,7 +64,8 @@ func issue(name string, parent *entity, key crypto.Signer, edit ...func(*x509.Ce
 	if parent != nil {
 		issuer, signer = parent.cert, parent.key
 	}
-	der := must(x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), signer))
+	var der []byte
+	fips140.WithoutEnforcement(func() { der = must(x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), signer)) })
 	return &entity{must(x509.ParseCertificate(der)), key}
 }
 
@@ -99,6 +103,12 @@ func certs(entities ...*entity) (out []*x509.Certificate) {
 		out = append(out, e.cert)
 	}
 	return out
+}
+
+// encode writes a PFX with another encoder, which uses what FIPS 140-only mode rejects.
+func encode(encoder *gopkcs12.Encoder, password string, leaf *entity, cas ...*entity) (der []byte) {
+	fips140.WithoutEnforcement(func() { der = must(encoder.Encode(leaf.key, leaf.cert, certs(cas...), password)) })
+	return der
 }
 
 // managed is a secret that Key Vault stores for a certificate.

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/base64"
 	"strings"
@@ -21,7 +22,7 @@ import (
 func TestManaged(t *testing.T) {
 	c := line("leaf", "root")
 	leaf, root := c[0], c[1]
-	der := must(gopkcs12.Modern2023.Encode(leaf.key, leaf.cert, certs(root), ""))
+	der := encode(gopkcs12.Modern2023, "", leaf, root)
 	pfx := base64.StdEncoding.EncodeToString(der)
 	keys, chain := keyPEM(leaf.key), certPEM(leaf, root)
 	both := keys + chain
@@ -94,7 +95,7 @@ func TestPlainIsOneFile(t *testing.T) {
 
 func TestManagedRefused(t *testing.T) {
 	leaf := line("leaf")[0]
-	pfx := base64.StdEncoding.EncodeToString(must(gopkcs12.Modern2023.Encode(leaf.key, leaf.cert, nil, "")))
+	pfx := base64.StdEncoding.EncodeToString(encode(gopkcs12.Modern2023, "", leaf))
 	const canary = "MIIcanary"
 	for _, r := range []struct {
 		name     string
@@ -132,21 +133,28 @@ func TestManagedRefused(t *testing.T) {
 // Each cause for which a PFX is rejected has its text.
 func TestPKCS12Refused(t *testing.T) {
 	leaf := line("canary")[0]
-	encode := func(encoder *gopkcs12.Encoder, password string) string {
-		return base64.StdEncoding.EncodeToString(must(encoder.Encode(leaf.key, leaf.cert, nil, password)))
+	encoded := func(encoder *gopkcs12.Encoder, password string) string {
+		return base64.StdEncoding.EncodeToString(encode(encoder, password, leaf))
 	}
 	signed := seq(integer(3), seq(oid(1, 2, 840, 113549, 1, 7, 2), explicit(octets(seq()))))
-	for _, r := range []struct{ text, cause string }{
+	type refusal struct{ text, cause string }
+	refusals := []refusal{
 		{strings.Repeat("A", 64<<10), "is not PKCS#12 with private keys or certificates"},
 		{strings.Repeat("A", 64<<10+1), "is longer than 65536 bytes"},
 		{"canary!", "is not base64 text"},
 		{"", "is not PKCS#12 with private keys or certificates"},
 		{base64.StdEncoding.EncodeToString(pfxFile()), "is not PKCS#12 with private keys or certificates"},
-		{encode(gopkcs12.Modern2023, "canary"), "is damaged or under a password"},
+		{encoded(gopkcs12.Modern2023, "canary"), "is damaged or under a password"},
 		{base64.StdEncoding.EncodeToString(signed), "is protected by an algorithm that is not supported"},
 		{base64.StdEncoding.EncodeToString(pfxFile(encryptedKeyBag(pkcs12.MaxRounds))), "asks for more than 4000000 hash rounds to derive its keys"},
 		{base64.StdEncoding.EncodeToString(pfxFile(bag(1, seq()))), "is PKCS#12, but one of its private keys or certificates cannot be read"},
-	} {
+	}
+	if fips140.Enforced() {
+		for _, encoder := range []*gopkcs12.Encoder{gopkcs12.LegacyRC2, gopkcs12.LegacyDES} {
+			refusals = append(refusals, refusal{encoded(encoder, ""), "is protected in a way that FIPS 140-only mode does not allow"})
+		}
+	}
+	for _, r := range refusals {
 		o := object(request.EncodingUTF8)
 		files, _, err := render.Files(o, managed(contentTypePKCS12, r.text), render.Options{})
 		refused(t, o, files, err)
@@ -187,7 +195,7 @@ func TestPKCS12Contents(t *testing.T) {
 
 func BenchmarkFiles(b *testing.B) {
 	c := line("leaf", "intermediate", "root")
-	der := must(gopkcs12.Modern2023.Encode(rsaKey(), issue("leaf", c[1], crypto.Signer(rsaKey())).cert, certs(c[2], c[1]), ""))
+	der := encode(gopkcs12.Modern2023, "", issue("leaf", c[1], crypto.Signer(rsaKey())), c[2], c[1])
 	for name, v := range map[string]keyvault.Value{
 		"plain": {Text: strings.Repeat("x", 1000)},
 		"PFX":   secretPFX(der),

@@ -1,10 +1,10 @@
 package render
 
 import (
-	"bytes"
 	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -22,6 +22,10 @@ type pemText struct {
 	allKeys  bool // all private keys are in contents
 }
 
+// beginning is what was meant to be a BEGIN line: in another case, with dashes that are missing
+// or that a text processor has replaced.
+var beginning = regexp.MustCompile(`(?i)[-–—]BEGIN `)
+
 // lineBreaks are those of all systems.
 var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
@@ -29,7 +33,7 @@ var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 // follow a byte order mark. A block that is not a certificate goes with the keys, because the
 // parameters of a key are in a block of their own.
 func readPEM(text []byte) pemText {
-	out := pemText{begins: bytes.Count(bytes.ToUpper(text), []byte("-----BEGIN ")), allKeys: true}
+	out := pemText{begins: len(beginning.FindAllIndex(text, -1)), allKeys: true}
 	lines := strings.Split(lineBreaks.Replace(string(text)), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })

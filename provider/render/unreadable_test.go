@@ -40,7 +40,9 @@ var (
 	brainpool = seq(oid(1, 2, 840, 10045, 2, 1), oid(1, 3, 36, 3, 3, 2, 8, 1, 1, 7))
 )
 
-func bitString(b []byte) []byte { return must(asn1.Marshal(asn1.BitString{Bytes: b, BitLength: 8 * len(b)})) }
+func bitString(b []byte) []byte {
+	return must(asn1.Marshal(asn1.BitString{Bytes: b, BitLength: 8 * len(b)}))
+}
 
 // curveKey is a private key on a curve that crypto/x509 does not support; the numbers are of
 // another one, which nobody looks at.
@@ -65,7 +67,9 @@ func TestUnreadableChain(t *testing.T) {
 	badSAN := rebuilt(leaf, c[1], func(tbs [][]byte) {
 		tbs[7] = tlv(asn1.ClassContextSpecific, 3, seq(seq(oid(2, 5, 29, 17), octets(san))))
 	})
-	negative := func(der []byte, issuer *entity) []byte { return rebuilt(der, issuer, func(tbs [][]byte) { tbs[1] = integer(-5) }) }
+	negative := func(der []byte, issuer *entity) []byte {
+		return rebuilt(der, issuer, func(tbs [][]byte) { tbs[1] = integer(-5) })
+	}
 	point := must(newKey(elliptic.P256()).PublicKey.Bytes())
 	other := must(newKey(elliptic.P256()).PublicKey.Bytes())
 	compressed := append([]byte{2 + point[64]&1}, point[1:33]...)
@@ -143,7 +147,9 @@ func TestUncheckedKeys(t *testing.T) {
 	dp, dq, qi := number(k.Precomputed.Dp), number(k.Precomputed.Dq), number(k.Precomputed.Qinv)
 	rsaAlgorithm := seq(oid(1, 2, 840, 113549, 1, 1, 1), []byte{asn1.TagNull, 0})
 	pss := seq(oid(1, 2, 840, 113549, 1, 1, 10))
-	rsaInfo := func(algorithm []byte, numbers ...[]byte) []byte { return seq(integer(0), algorithm, octets(seq(numbers...))) }
+	rsaInfo := func(algorithm []byte, numbers ...[]byte) []byte {
+		return seq(integer(0), algorithm, octets(seq(numbers...)))
+	}
 	ca := issue("root", nil, nil)
 	rsaCert := issue("leaf", ca, k).cert.Raw
 	bigE := number(int64(1)<<33 + 1)
