@@ -194,7 +194,7 @@ func contentStories() []story {
 		certificateStory(pfx+"pem", "with one certificate more than the chain", tls, func(t *testing.T, w *world, c chain, files map[string]string) {
 			c.root, _ = issue(t, "stranger", nil, nil)
 			store(t, w, c, pkcs12.Modern)
-			files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.root, c.issuer)
+			files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root)
 		}),
 		certificateStory(pfx+"pfx", "", "[{objectName: tls, objectType: secret, objectFormat: PFX}]", func(t *testing.T, w *world, c chain, files map[string]string) {
 			files["tls"] = base64.StdEncoding.EncodeToString(store(t, w, c, pkcs12.Modern))
@@ -391,9 +391,9 @@ func differenceStories() []story {
 					t.Fatal(err)
 				}
 				w.vault.SetCertificate("tls", azuretest.Certificate{DER: c.leaf.Raw, SecretValue: base64.StdEncoding.EncodeToString(raw)})
-				files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root)
+				files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root, c.root)
 			})
-			s.row = "a PFX whose certificates have no key identifiers, or one of them twice"
+			s.row = "a PFX whose certificates are not one chain by their key identifiers"
 			return in(s)
 		}(),
 		func() story {
