@@ -18,7 +18,7 @@ import (
 // identifiers decide, and of very many ways up to a root, one that was found is taken.
 const (
 	maxSignatureChecks = 256
-	maxSteps           = 10_000
+	maxSteps           = 1_000_000
 
 	// RSA keys that crypto/x509 does not check signatures with, or that take too long; the
 	// upper bound is that of crypto/tls.
@@ -46,7 +46,8 @@ func order(stored [][]byte, keys []pkcs12.PrivateKey) (all [][]byte, joined int)
 		rank  int
 	)
 	for _, s := range g.starts(keys) {
-		if len(chain) > 0 && s.rank > rank { // the file starts with the first key: so does the chain
+		// The file starts with the first key: so does the chain.
+		if len(chain) > 0 && (s.rank > rank || g.steps < 0) {
 			break
 		}
 		if path := g.climb(s.at); len(chain) == 0 || g.better(path, chain) {
@@ -156,23 +157,23 @@ func (g *graph) climb(at int) (longest []int) {
 		path []int
 		walk func(at int)
 	)
+	used := make([]bool, len(g.nodes))
 	walk = func(at int) {
-		path = append(path, at)
-		defer func() { path = path[:len(path)-1] }()
+		path, used[at] = append(path, at), true
+		defer func() { path, used[at] = path[:len(path)-1], false }()
 		if len(path) > len(longest) {
 			longest = slices.Clone(path)
 		}
 		var tried [][]int // a renewed certificate leads where the old one does
 		for _, issuer := range g.issuers(at) {
 			next := g.issuers(issuer)
-			if slices.Contains(path, issuer) || slices.ContainsFunc(tried, func(t []int) bool { return slices.Equal(t, next) }) {
-				continue
-			}
-			walk(issuer)
-			if g.steps--; g.steps <= 0 {
+			if g.steps -= 1 + len(next); g.steps < 0 {
 				return
 			}
-			tried = append(tried, next)
+			if !used[issuer] && !slices.ContainsFunc(tried, func(t []int) bool { return slices.Equal(t, next) }) {
+				walk(issuer)
+				tried = append(tried, next)
+			}
 		}
 	}
 	walk(at)

@@ -6,6 +6,7 @@ import (
 	crand "crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -178,6 +179,35 @@ func TestChainKeySize(t *testing.T) {
 	}
 }
 
+// smallCrowd makes certificates as small as they can be. Each one of the first half could have
+// issued all of the second half, and the other way around.
+func smallCrowd(n int) (bags [][]byte) {
+	name := func(i int) []byte {
+		return seq(tlv(asn1.ClassUniversal, asn1.TagSet, seq(oid(2, 5, 4, 3), octets([]byte{'a' + byte(i)}))))
+	}
+	for i := range n {
+		side := i * 2 / n
+		bags = append(bags, certBag(seq(seq(integer(i), seq(), name(side), seq(), name(1-side), seq(seq(), integer(i))))))
+	}
+	return bags
+}
+
+// The work for the order is bounded, and nothing is lost beyond the bound.
+func TestSmallCrowd(t *testing.T) {
+	der := pfxFile(smallCrowd(500)...)
+	if len(der) > pkcs12.MaxSize {
+		t.Fatalf("%d bytes", len(der))
+	}
+	started := time.Now()
+	text := rendered(t, secretPFX(der), render.Options{})
+	if blocks := slices.Compact(blocksOf(t, []byte(text))); len(blocks) != 500 {
+		t.Errorf("%d certificates", len(blocks))
+	}
+	if took := time.Since(started); took > 10*time.Second { // a tenth of a second, on an idle machine
+		t.Errorf("took %v", took)
+	}
+}
+
 // BenchmarkHostile measures the most expensive PFX for the order of certificates, and for
 // all that can be expensive together.
 func BenchmarkHostile(b *testing.B) {
@@ -187,6 +217,7 @@ func BenchmarkHostile(b *testing.B) {
 	encoder := gopkcs12.Modern2023.WithIterations(pkcs12.MaxRounds / 5)
 	for name, der := range map[string][]byte{
 		"signatures":            pfxFile(append(certBags(crowded...), keyBag(leaf.key))...),
+		"names":                 pfxFile(smallCrowd(500)...),
 		"rounds and signatures": encode(encoder, "", leaf, crowded[1:]...),
 	} {
 		b.Run(fmt.Sprintf("%s/%d", name, len(der)), func(b *testing.B) {
