@@ -185,7 +185,10 @@ func (s session) newPart(ctx context.Context, o item, value keyvault.Value, know
 			warnings []string
 			err      error
 		)
-		if files, warnings, err = s.render(ctx, key.object, value); err != nil {
+		if files, warnings, err = s.render(ctx, key.object, value); render.Convertible(err) {
+			files, warnings, err = s.renderConverted(ctx, key.object, value, err)
+		}
+		if err != nil {
 			return part{}, err
 		}
 		known[key] = files
@@ -210,6 +213,22 @@ func (s session) render(ctx context.Context, o request.Object, value keyvault.Va
 		defer release()
 	}
 	return render.Files(o, value, s.Render)
+}
+
+// renderConverted renders a PFX that render cannot decode, for the reason given, after the vault
+// has converted it. That fails with the same reason if the vault cannot do so either.
+func (s session) renderConverted(ctx context.Context, o request.Object, value keyvault.Value, reason error) ([]render.File, []string, error) {
+	object := s.object(o)
+	object.Version, object.AsPEM = value.Version, true
+	converted, err := s.Vaults.Get(ctx, s.caller, object, s.fresh)()
+	switch {
+	case err == nil && converted.Text != value.Text:
+		value.PEM = converted.Text
+		return s.render(ctx, o, value)
+	case ctx.Err() != nil, fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout, fault.TokenRejected):
+		return nil, nil, err // the next attempt may succeed
+	}
+	return nil, nil, reason
 }
 
 // object is the object of the class, as the vault names it.

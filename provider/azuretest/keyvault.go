@@ -133,6 +133,9 @@ func (v *Vault) answerCaller(x *exchange, who *caller) reply {
 	case one.disabled && p.collection == secrets:
 		return v.forbidden(x, who, secretDisabled)
 	}
+	if p.collection == secrets {
+		return v.convert(x, p.name, one)
+	}
 	return jsonReply(http.StatusOK, v.header(x), one.body)
 }
 

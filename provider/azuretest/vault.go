@@ -38,6 +38,8 @@ type Vault struct {
 	challenge string                               // host of the authority in challenges; "" is the cloud's
 	objects   map[collection]map[string][]*version // by lower-case name, in the order they were set
 	sequence  int
+
+	converted map[string]string // PEM by the lower-case name of its secret
 }
 
 // Vault returns the vault <name>.vault.azure.net of the public cloud, created if there was none. It

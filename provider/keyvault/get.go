@@ -31,7 +31,7 @@ func (v *vault) get(ctx context.Context, o Object) (Value, error) {
 		}
 		return newCertificate(resp.Certificate, o)
 	}
-	resp, err := v.secrets.GetSecret(ctx, o.Name, o.Version, nil)
+	resp, err := v.secrets.GetSecret(ctx, o.Name, o.Version, o.conversion())
 	if err != nil {
 		return Value{}, err
 	}

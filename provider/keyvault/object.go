@@ -13,6 +13,9 @@ type Object struct {
 	Type    request.Type
 	Name    string
 	Version string // "" for the latest
+	// AsPEM asks the vault to convert the secret of a certificate from PKCS#12 to PEM, which it can
+	// since API version 2025-07-01. Earlier versions return it as it is.
+	AsPEM bool
 }
 
 // String names the object in messages, without the vault.
@@ -74,7 +77,8 @@ type Value struct {
 	ContentType string
 	Managed     bool // it is the private side of a certificate
 
-	// PEM is the same secret after the vault has converted it, if a caller asked for that.
+	// PEM is the text of the same secret read with Object.AsPEM, or "". A Reader does not set it:
+	// a caller does that where it cannot read the text itself.
 	PEM string
 
 	// Of a certificate: DER (RFC 5280), which Key Vault calls CER.

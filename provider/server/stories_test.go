@@ -23,6 +23,10 @@ var hello = map[string]string{"my-secret": "Hello!"}
 
 const otherTenant = "99999999-8888-7777-6666-555555555555"
 
+// unknownPFX is a PFX (RFC 7292) whose one part is of a type that the decoder does not know.
+var unknownPFX = []byte{0x30, 0x27, 2, 1, 3, 0x30, 0x22, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0xd, 1, 7, 1, 0xa0, 0x15, 4, 0x13,
+	0x30, 0x11, 0x30, 0xf, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0xd, 1, 7, 3, 0xa0, 2, 0x30, 0}
+
 func parameterStories() []story {
 	in := func(s story) story { s.row = "Parameters/" + s.row; return s }
 	return []story{
@@ -394,6 +398,16 @@ func differenceStories() []story {
 				files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root, c.root)
 			})
 			s.row = "a PFX whose certificates are not one chain by their key identifiers"
+			return in(s)
+		}(),
+		func() story {
+			s := certificateStory("", "", "[{objectName: tls, objectType: secret}]", func(t *testing.T, w *world, c chain, files map[string]string) {
+				raw := base64.StdEncoding.EncodeToString(unknownPFX)
+				w.vault.SetCertificate("tls", azuretest.Certificate{DER: c.leaf.Raw, SecretValue: raw})
+				w.vault.SetConverted("tls", certificatesPEM(c.root, c.leaf, c.issuer)+c.keyPEM(t))
+				files["tls"] = c.keyPEM(t) + certificatesPEM(c.leaf, c.issuer, c.root)
+			})
+			s.row = "a PFX with a private key or certificate that Go's crypto/x509 rejects, or with an algorithm that it does not know"
 			return in(s)
 		}(),
 		func() story {

@@ -1,0 +1,12 @@
+package keyvault
+
+import "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+
+// conversion is what the SDK needs to ask for Object.AsPEM, or nil.
+func (o Object) conversion() *azsecrets.GetSecretOptions {
+	if !o.AsPEM {
+		return nil
+	}
+	toPEM := azsecrets.ContentTypePEM
+	return &azsecrets.GetSecretOptions{OutContentType: &toPEM}
+}
