@@ -138,7 +138,7 @@ func TestPhaseOfATimeout(t *testing.T) {
 				return nil, req.Context().Err()
 			}
 		}), "").For(transport.PhaseSignIn)
-		x, err := NewExchange(Config{Transport: dropping, KnownAuthority: func(string) bool { return true }, Throttle: throttle.Config{Max: 8, Retries: 3, AttemptTimeout: 15 * time.Second}})
+		x, err := NewExchange(Config{Transport: dropping, KnownAuthority: func(string) bool { return true }, Throttle: throttle.Config{Max: 8, Retries: 3}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -190,7 +190,7 @@ func (x *Exchange) throttlesOf(s signIn) []policy.Policy {
 		return []policy.Policy{x.throttle(s)}
 	}
 	cfg := x.cfg.Throttle
-	cfg.Max, cfg.AttemptTimeout, cfg.Classify = math.MaxInt32, 0, classifyClient
+	cfg.Max, cfg.Classify = math.MaxInt32, classifyClient
 	return []policy.Policy{x.cached(x.clients, tenantKey(s)+"\n"+strings.ToLower(s.ClientID), cfg), x.throttle(s)}
 }
 

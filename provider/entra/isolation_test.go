@@ -86,7 +86,7 @@ func isolation(t *testing.T, seed uint64) {
 	m := &moody{random: rand.New(rand.NewPCG(seed, 2))}
 	x, err := entra.NewExchange(entra.Config{
 		Transport: transport.New(m, "test").For(transport.PhaseSignIn),
-		Throttle:  throttle.Config{Max: 4, Retries: 2, AttemptTimeout: 2 * time.Second},
+		Throttle:  throttle.Config{Max: 4, Retries: 2},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -86,7 +86,7 @@ func throttledExchange(t testing.TB, first int, status int, after, body string) 
 func exchangeOf(t testing.TB, s *service) *Exchange {
 	t.Helper()
 	client := transport.New(s, "test").For(transport.PhaseSignIn)
-	x, err := NewExchange(Config{Transport: client, IMDS: client, Throttle: throttle.Config{Max: 8, Retries: 3, AttemptTimeout: 15 * time.Second}})
+	x, err := NewExchange(Config{Transport: client, IMDS: client, Throttle: throttle.Config{Max: 8, Retries: 3}})
 	if err != nil {
 		t.Fatal(err)
 	}

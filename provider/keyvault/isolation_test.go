@@ -73,7 +73,7 @@ func isolation(t *testing.T, seed uint64) {
 	m := &moody{random: rand.New(rand.NewPCG(seed, 1))}
 	r := configured(t, m.answer, func(c *keyvault.Config) {
 		c.CacheTTL, c.CacheBytes = ttl, 16<<10
-		c.Throttle.Max, c.Throttle.AttemptTimeout = 4, 2*time.Second
+		c.Throttle.Max = 4
 		if seed%2 == 1 {
 			c.StaleIfError = time.Minute
 		}

@@ -246,7 +246,7 @@ func TestTriesAreBounded(t *testing.T) {
 				return nil, req.Context().Err()
 			}
 			return secret(req, "v")
-		}, func(c *keyvault.Config) { c.Throttle.AttemptTimeout = time.Second })
+		}, func(c *keyvault.Config) { c.Throttle.Retries = 1 })
 		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); err != nil || got.Text != "v" || tries.Load() != 2 {
 			t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
 		}
@@ -259,8 +259,8 @@ func TestEveryTryStalls(t *testing.T) {
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
-		}, func(c *keyvault.Config) { c.Throttle.AttemptTimeout, c.Throttle.Retries = time.Second, 100 })
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		}, func(c *keyvault.Config) { c.Throttle.Retries = 100 })
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 		defer cancel()
 		_, err := r.Get(ctx, caller("a"), object(request.TypeSecret, "my-secret"), fresh())()
 		var typed *fault.Error

@@ -236,9 +236,9 @@ func TestOpenCircuitIsNotWaitedForLong(t *testing.T) {
 	for name, r := range map[string]reply{"fails": {status: 500}, "asks for a minute": {status: 429, retryAfter: "60"}, "asks for six seconds": {status: 429, retryAfter: "6"}, "silent": {err: context.DeadlineExceeded}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				th := throttle.New(throttle.Config{Max: 32, Retries: 3, AttemptTimeout: 15 * time.Second})
+				th := throttle.New(throttle.Config{Max: 32, Retries: 3})
 				s := newService(r)
-				c := newClient(th, transport(func(req *http.Request) (*http.Response, error) {
+				c := newClient(th, bounded(15*time.Second, func(req *http.Request) (*http.Response, error) {
 					if r.err != nil {
 						<-req.Context().Done()
 					}

@@ -118,6 +118,15 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) Do(req *http.Request) (*http.Response, error) { return f(req) }
 
+// bounded ends each attempt after a while, as the plugin's transport does.
+func bounded(most time.Duration, next transport) transport {
+	return func(req *http.Request) (*http.Response, error) {
+		ctx, cancel := context.WithTimeout(req.Context(), most)
+		defer cancel()
+		return next(req.WithContext(ctx))
+	}
+}
+
 // client sends requests as the SDK's clients do.
 type client struct{ pipeline runtime.Pipeline }
 

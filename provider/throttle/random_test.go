@@ -92,8 +92,8 @@ func TestRandomRequests(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := &moody{t: t, max: 1 + int(seed%4), random: rand.New(rand.NewPCG(seed, 0))}
-				th := throttle.New(throttle.Config{Max: m.max, Retries: int(seed % 3), AttemptTimeout: 2 * time.Second, OnOpen: m.onOpen})
-				c := newClient(th, m)
+				th := throttle.New(throttle.Config{Max: m.max, Retries: int(seed % 3), OnOpen: m.onOpen})
+				c := newClient(th, bounded(2*time.Second, m.Do))
 				var group sync.WaitGroup
 				for i := range 60 {
 					group.Go(func() { m.call(c, fmt.Sprint("s", i)) })

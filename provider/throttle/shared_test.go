@@ -99,16 +99,21 @@ func TestResponseOfAnEndedAttemptIsNotShared(t *testing.T) {
 			<-req.Context().Done()
 			return reply{body: "CANARY"}.response(req), nil
 		})
-		c := newClient(throttle.New(throttle.Config{Max: 1, AttemptTimeout: time.Second}), late)
+		c := newClient(throttle.New(throttle.Config{Max: 1}), late)
+		send := func(name string) (*http.Response, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return c.send(ctx, name, "")
+		}
 		for i := range 7 { // the circuit opens at the fifth
-			if status, err := c.get(t.Context(), fmt.Sprint(i)); status != 0 || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%d: got %d, %v", i, status, err)
+			if resp, err := send(fmt.Sprint(i)); resp != nil || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%d: got %v, %v", i, resp, err)
 			}
 		}
 		var group sync.WaitGroup
 		for range 5 {
 			group.Go(func() {
-				resp, err := c.send(t.Context(), "x", "")
+				resp, err := send("x")
 				if resp != nil || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v, %v", resp, err)
 				}

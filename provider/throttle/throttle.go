@@ -26,8 +26,6 @@ type Config struct {
 	Max int
 	// Retries is how often a request that failed is sent again.
 	Retries int
-	// AttemptTimeout bounds one attempt; 0 for none.
-	AttemptTimeout time.Duration
 	// Classify says what an attempt shows about the service; nil is [Classify]. Of the response
 	// and the error, one is nil. The body can be read with azcore's runtime.Payload.
 	Classify func(*http.Response, error) Result
@@ -117,13 +115,7 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 func (t *Throttle) attempt(req *policy.Request, place admission, trace Trace) (last *answer, result Result) {
 	result.Outcome = Unknown // of a panic
 	defer func() { t.leave(result, place, last) }()
-	ctx := req.Raw().Context()
-	if t.cfg.AttemptTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t.cfg.AttemptTimeout)
-		defer cancel() // azcore has read the body by then
-	}
-	clone := req.Clone(ctx)
+	clone := req.Clone(req.Raw().Context())
 	if err := clone.RewindBody(); err != nil {
 		return &answer{err: err}, result
 	}

@@ -200,12 +200,12 @@ func TestPanicGivesThePlaceBack(t *testing.T) {
 }
 
 // A service that does not answer costs the time of its attempts, not of the caller.
-func TestAttemptTimeout(t *testing.T) {
+func TestAttemptsThatTimeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{})
 		attempts := 0
-		th := throttle.New(throttle.Config{Max: 1, Retries: 2, AttemptTimeout: time.Second})
-		c := newClient(th, transport(func(req *http.Request) (*http.Response, error) {
+		th := throttle.New(throttle.Config{Max: 1, Retries: 2})
+		c := newClient(th, bounded(time.Second, func(req *http.Request) (*http.Response, error) {
 			if attempts++; attempts < 3 {
 				<-req.Context().Done()
 				return nil, req.Context().Err()
