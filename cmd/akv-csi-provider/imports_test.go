@@ -49,7 +49,7 @@ var siblings = map[string][]string{
 	"provider":          {"cloud", "entra", "fair", "fault", "keyvault", "kube", "render", "request"},
 	"provider/render":   {"bundle", "fault", "keystore", "keyvault", "pkcs12", "request", "tree"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
-	"provider/entra":    {"coalesce", "fault", "kube", "request", "throttle", "transport"},
+	"provider/entra":    {"coalesce", "fault", "kube", "pkcs12", "request", "throttle", "transport"},
 	"provider/kube":     {"coalesce", "fault", "transport"},
 
 	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass

@@ -133,13 +133,15 @@ func (cacheKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "entra.ca
 
 // keyOf returns the key, unless the identity has no credential that could prove it.
 func keyOf(id Identity, scope string) (cacheKey, bool) {
-	var account string
+	kind, account := string(id.Mode), ""
 	var credential request.Secret
 	switch id.Mode {
 	case WorkloadIdentity, IdentityBinding:
 		account, credential = id.ServiceAccount, id.Assertion
 	case ServicePrincipal:
-		credential = id.ClientSecret
+		if credential = id.ClientSecret; credential == "" {
+			kind, credential = kind+" by certificate", id.ClientCertificate
+		}
 	case ManagedIdentity: // which the node itself proves; see managedIdentityCredential
 	default:
 		return cacheKey{}, false
@@ -149,7 +151,7 @@ func keyOf(id Identity, scope string) (cacheKey, bool) {
 	}
 	text := make([]byte, 0, 2<<10)
 	for _, part := range []string{
-		string(id.Mode), id.Authority, id.TenantID, id.TenantIDFrom, id.ClientID, id.ClientIDFrom, account, scope, string(credential),
+		kind, id.Authority, id.TenantID, id.TenantIDFrom, id.ClientID, id.ClientIDFrom, account, id.Audience, scope, string(credential),
 	} {
 		text = binary.AppendUvarint(text, uint64(len(part)))
 		text = append(text, part...)

@@ -24,7 +24,7 @@ func classify(resp *http.Response, err error) throttle.Result {
 	case slices.Contains(body.ErrorCodes, 50196), limitsClient(resp, body):
 		return throttle.Result{Outcome: throttle.OK}
 	case r.Outcome != throttle.OK:
-	case resp.StatusCode == http.StatusRequestTimeout, slices.Contains(body.ErrorCodes, 90033), slices.Contains(body.ErrorCodes, 90055):
+	case resp.StatusCode == http.StatusRequestTimeout, limitsTenant(body):
 		r.Outcome = throttle.Unavailable
 	case !ok, resp.StatusCode != http.StatusOK && len(body.ErrorCodes) == 0 && !oauthError(body.Error):
 		r.Outcome = throttle.Unknown
@@ -51,7 +51,12 @@ func classifyClient(resp *http.Response, err error) throttle.Result {
 // limitsClient reports whether a response asks one client for fewer requests.
 func limitsClient(resp *http.Response, body errorBody) bool {
 	return resp.StatusCode == http.StatusTooManyRequests &&
-		!slices.ContainsFunc(body.ErrorCodes, func(code int) bool { return code == 50196 || code == 90033 || code == 90055 })
+		!slices.Contains(body.ErrorCodes, 50196) && !limitsTenant(body)
+}
+
+// limitsTenant reports whether a response asks the whole tenant for fewer requests.
+func limitsTenant(body errorBody) bool {
+	return slices.ContainsFunc(body.codes(), func(code int) bool { return code == 90033 || code == 90055 })
 }
 
 // classifyIMDS says what an attempt shows about the node's instance metadata service. Microsoft
@@ -70,6 +75,10 @@ func classifyIMDS(resp *http.Response, err error) throttle.Result {
 		r.Retry = true
 	case http.StatusGone:
 		r.Outcome, r.RetryAfter = throttle.Unavailable, throttle.RetryAfter(resp.Header)
+	case http.StatusBadRequest:
+		if body, _ := readError(resp); limitsTenant(body) { // IMDS passes on what Entra answers
+			r.Outcome = throttle.Unavailable
+		}
 	}
 	return r
 }

@@ -24,7 +24,11 @@ func (x *Exchange) credential(ctx context.Context, s signIn, recorder *errorReco
 	case WorkloadIdentity:
 		return s.assertionCredential(x.options(s, recorder, x.cfg.Transport, authority))
 	case ServicePrincipal:
-		return s.secretCredential(x.options(s, recorder, x.cfg.Transport, authority))
+		options := x.options(s, recorder, x.cfg.Transport, authority)
+		if s.ClientSecret == "" && s.ClientCertificate != "" {
+			return x.certificateCredential(ctx, s, options)
+		}
+		return s.secretCredential(options)
 	case ManagedIdentity:
 		if x.cfg.IMDS == nil {
 			return nil, errors.New("sign in: no transport to the instance metadata service")
@@ -58,7 +62,7 @@ func (s signIn) assertionCredential(o azcore.ClientOptions) (azcore.TokenCredent
 // at /adfs/.well-known/openid-configuration and sends the same grant.
 func (s signIn) secretCredential(o azcore.ClientOptions) (azcore.TokenCredential, error) {
 	if s.ClientSecret == "" {
-		return nil, errors.New("sign in: a service principal without a client secret")
+		return nil, errors.New("sign in: a service principal without a credential")
 	}
 	c, err := azidentity.NewClientSecretCredential(s.TenantID, s.ClientID, string(s.ClientSecret),
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: o, DisableInstanceDiscovery: true})

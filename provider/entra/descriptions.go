@@ -1,16 +1,10 @@
 package entra
 
-import (
-	"fmt"
-
-	"akv-csi-provider/provider/fault"
-)
-
 // description is what a number means for a mount, in short, and what to do.
 type description struct{ text, fix string }
 
-// descriptions are those of numbers that a mount can meet and that need no error of their
-// own. Their sources are those of codes. Entra's own text is never shown: it contains trace
+// descriptions are those of numbers that a mount can meet and that need no reason of their
+// own. Their sources are those of refusals. Entra's own text is never shown: it contains trace
 // IDs and times, and changes.
 var descriptions = map[int]description{
 	50027:   {"the service-account token is no valid JWT", useKubelets},
@@ -64,13 +58,3 @@ const (
 
 	checkRestrictions = "let the proxy that sets Restrict-Access-To-Tenants name this one"
 )
-
-// descriptionError is the error of a number in descriptions.
-func descriptionError(s signIn) *fault.Error {
-	d := descriptions[s.code]
-	return &fault.Error{
-		Reason: fault.SignInFailed,
-		Cause:  fmt.Sprintf("AADSTS%d: %s (sign-in of %s)", s.code, d.text, s),
-		Fix:    d.fix,
-	}
-}

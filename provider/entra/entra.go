@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Audience is the audience of service-account tokens that can be exchanged at Entra (Microsoft Entra workload identity federation).
+// Audience is the audience of service-account tokens that can be exchanged at Entra (Microsoft
+// Entra workload identity federation). Clouds have their own, beside which they accept this one.
 const Audience = "api://AzureADTokenExchange"
 
 // BindingAudience is the audience of service-account tokens that can be exchanged at the token
@@ -52,17 +54,23 @@ type Identity struct {
 	Authority    string // of the cloud, such as https://login.microsoftonline.com; "" for ManagedIdentity
 	TenantID     string // "" for ManagedIdentity
 	TenantIDFrom string // where it was set, for messages
-	ClientID     string // "" for the node's system-assigned identity
+	// ClientID is "" for the node's system-assigned identity. For another managed identity it
+	// can be its ARM resource ID instead.
+	ClientID     string
 	ClientIDFrom string // where it was set, for messages
 
 	// ServiceAccount is the subject that the pod's own token has, as kubelet names
 	// the pod's service account; "" if it does not.
 	ServiceAccount string
-	// Assertion is the pod's service-account token: of audience [Audience] for
-	// WorkloadIdentity, of [BindingAudience] for IdentityBinding.
+	// Assertion is the pod's service-account token, and Audience its audience: that of the cloud
+	// for WorkloadIdentity, [BindingAudience] for IdentityBinding.
 	Assertion request.Secret
-	// ClientSecret is the password of a ServicePrincipal.
-	ClientSecret request.Secret
+	Audience  string
+	// ClientSecret is the password of a ServicePrincipal. If it is "", ClientCertificate is its
+	// certificate with its private key: PEM, or a PFX in
+	// base64.
+	ClientSecret      request.Secret
+	ClientCertificate request.Secret
 }
 
 // Token is an access token. Only the caller that signed in may use it.
@@ -86,6 +94,9 @@ type Config struct {
 	// KnownAuthority reports whether the endpoints of an authority are published, and need
 	// not be discovered; nil for none.
 	KnownAuthority func(authority string) bool
+	// ClusterToken returns a service-account token that this cluster has issued, "" if there is
+	// none to be had. It says which issuer a message may name; nil for none.
+	ClusterToken func() string
 	// Throttle is that of each tenant of an authority, and of the instance metadata service;
 	// its Max is required, its Classify is set here.
 	Throttle throttle.Config
@@ -96,6 +107,7 @@ type Config struct {
 type Exchange struct {
 	cfg      Config
 	metadata *metadataCache
+	parsing  chan struct{} // see maxParsed
 
 	mu        sync.Mutex                             // for making a throttle once
 	throttles *lru.Cache[string, *throttle.Throttle] // of tenants
@@ -116,7 +128,7 @@ func NewExchange(cfg Config) (*Exchange, error) {
 	if cfg.Transport == nil || cfg.Throttle.Max < 1 {
 		return nil, errors.New("entra: a transport and a positive concurrency are required")
 	}
-	x := &Exchange{cfg: cfg, metadata: newMetadataCache()}
+	x := &Exchange{cfg: cfg, metadata: newMetadataCache(), parsing: make(chan struct{}, maxParsed)}
 	var errs [2]error
 	x.throttles, errs[0] = lru.New[string, *throttle.Throttle](maxThrottles)
 	x.clients, errs[1] = lru.New[string, *throttle.Throttle](maxThrottles)
@@ -129,13 +141,19 @@ type signIn struct {
 	scope    string
 	endpoint string // host name of Entra, or of what stands in for it
 	code     int    // AADSTS number, 0 without one
+	custom   bool   // the authority is none of those that Microsoft publishes
+
+	clusterToken func() string // see Config
 }
 
 // Token signs in and returns a token for the scope. Its error is a *fault.Error or the
 // context's own; any other is a bug. The context should have a deadline: without one, MSAL
 // gives each request 30 s, its wait in the throttle included.
 func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token, error) {
-	s := signIn{Identity: id, scope: scope, endpoint: x.Host(id)}
+	s := signIn{
+		Identity: id, scope: scope, endpoint: x.Host(id), clusterToken: x.cfg.ClusterToken,
+		custom: x.cfg.KnownAuthority != nil && !x.cfg.KnownAuthority(id.Authority),
+	}
 	recorder := new(errorRecorder)
 	credential, err := x.credential(ctx, s, recorder)
 	if err != nil {
@@ -170,14 +188,15 @@ func (r *errorRecorder) Do(req *policy.Request) (*http.Response, error) {
 }
 
 // options are those of an SDK client for one sign-in. Its requests pass the recorder, the
-// policies, the throttles, and then the transport.
+// policies, the retries of refusals, the throttles, and then the transport.
 func (x *Exchange) options(s signIn, recorder *errorRecorder, next policy.Transporter, policies ...policy.Policy) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:           cloud.Configuration{ActiveDirectoryAuthorityHost: s.Authority},
 		Transport:       next,
 		TracingProvider: x.cfg.Tracing,
 		Retry:           policy.RetryOptions{MaxRetries: -1}, // the throttle retries
-		PerCallPolicies: append(append([]policy.Policy{recorder}, policies...), x.throttlesOf(s)...),
+		PerCallPolicies: slices.Concat([]policy.Policy{recorder}, policies,
+			[]policy.Policy{retryRefusals{s, refusalPauses[:min(len(refusalPauses), x.cfg.Throttle.Retries)]}}, x.throttlesOf(s)),
 	}
 }
 
@@ -238,5 +257,16 @@ func (id Identity) String() string {
 	case id.ClientID == "":
 		return "the node's system-assigned identity"
 	}
-	return fmt.Sprintf("the node's user-assigned identity with client ID %q", id.ClientID)
+	return fmt.Sprintf("the node's user-assigned identity with %s", id.named())
 }
+
+// named names a user-assigned identity by the ID that was set.
+func (id Identity) named() string {
+	if isResourceID(id.ClientID) {
+		return fmt.Sprintf("resource ID %q", id.ClientID)
+	}
+	return fmt.Sprintf("client ID %q", id.ClientID)
+}
+
+// isResourceID reports whether the ID of a managed identity is that of its ARM resource.
+func isResourceID(id string) bool { return strings.HasPrefix(id, "/") }

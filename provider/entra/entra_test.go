@@ -136,7 +136,9 @@ func TestOAuthError(t *testing.T) {
 // a shell and on one line, and never those of a token that is not the pod's.
 func TestCommandIsSafeToCopy(t *testing.T) {
 	const account = "system:serviceaccount:shop:reader"
-	refuse := exchange(t, func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[700213]}` })
+	var cluster string // a token that the cluster issued
+	refuse := exchange(t, func(string) (int, string) { return 401, `{"error":"invalid_client","error_codes":[700213]}` },
+		func(c *entra.Config) { c.ClusterToken = func() string { return cluster } })
 	for name, c := range map[string]struct {
 		claims  map[string]any
 		command bool
@@ -152,7 +154,7 @@ func TestCommandIsSafeToCopy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := identity(jwt(t, c.claims))
-			id.ServiceAccount = account
+			id.ServiceAccount, cluster = account, jwt(t, map[string]any{"iss": c.claims["iss"]})
 			_, err := refuse.Token(t.Context(), id, scope)
 			if err == nil || strings.ContainsAny(err.Error(), "\n\x1b") || len(err.Error()) > 2000 {
 				t.Fatalf("got %q", err)
@@ -164,7 +166,17 @@ func TestCommandIsSafeToCopy(t *testing.T) {
 			if !found {
 				return
 			}
-			command, _, _ = strings.Cut(command, "; or, for an application,")
+			command, _, _ = strings.Cut(command, " (applications: ")
+			cluster = jwt(t, map[string]any{"iss": "https://oidc.example/another/"})
+			_, foreign := refuse.Token(t.Context(), id, scope)
+			if strings.Contains(foreign.Error(), "--issuer") || strings.Contains(foreign.Error(), "oidc.example") || !strings.Contains(foreign.Error(), "not issued by this cluster") {
+				t.Errorf("of another issuer: %v", foreign)
+			}
+			cluster = ""
+			_, unknown := refuse.Token(t.Context(), id, scope)
+			if !strings.Contains(unknown.Error(), "--issuer ISSUER ") || strings.Contains(unknown.Error(), "oidc.example") {
+				t.Errorf("where the cluster's issuer is unknown: %v", unknown)
+			}
 			out, err := exec.Command("sh", "-c", `az() { for a in "$@"; do printf '[%s]' "$a"; done; }; az `+command).CombinedOutput()
 			issuer := strings.TrimSuffix(c.claims["iss"].(string), "\n")
 			if err != nil || strings.Count(string(out), "[") != 15 || !strings.Contains(string(out), "[--issuer]["+issuer+"][--subject]["+account+"]") {

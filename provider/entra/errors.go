@@ -36,9 +36,7 @@ func (s signIn) explain(err error) error {
 	case errors.Is(err, errNotOnNode):
 		return notOnNode(s)
 	case s.Mode == ManagedIdentity:
-		return &fault.Error{Reason: fault.ServiceUnavailable,
-			Cause: s.endpoint + " sent something that is not an answer of the node's metadata service",
-			Fix:   "check what else answers at that address"}
+		return notAzure("it returned no token", "", nodesOnly)
 	}
 	return &fault.Error{Reason: fault.ServiceUnavailable,
 		Cause: s.endpoint + " sent something that is not an answer of Entra",
@@ -76,6 +74,20 @@ type errorBody struct {
 	Description string `json:"error_description"`
 }
 
+// codes are the numbers of Entra. IMDS passes Entra's description on, but not always the list.
+func (e errorBody) codes() []int {
+	if number := aadstsNumber(e.Description); len(e.ErrorCodes) == 0 && number != 0 {
+		return []int{number}
+	}
+	return e.ErrorCodes
+}
+
+// unavailable reports whether a refusal without a number is one that may be over soon (RFC 6749,
+// section 4.1.2.1).
+func (e errorBody) unavailable() bool {
+	return e.Error == "temporarily_unavailable" && len(e.codes()) == 0
+}
+
 // readError reads the body of a response. If it is not JSON, the result is empty.
 func readError(resp *http.Response) (e errorBody, ok bool) {
 	body, err := runtime.Payload(resp)
@@ -96,11 +108,19 @@ func (s signIn) refused(resp *http.Response) error {
 	e := &fault.Error{Reason: fault.SignInFailed}
 	switch code := resp.StatusCode; {
 	case code == http.StatusTooManyRequests:
-		return throttled(s)
+		return s.fill(clientThrottled)
 	case code >= http.StatusInternalServerError, code == http.StatusRequestTimeout:
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s answers %s", s.endpoint, status(code))
-		e.Fix = "it is tried again with the next mount; check the Azure status page if it stays"
+		e.Cause = fmt.Sprintf("%s returned %s", s.endpoint, status(code))
+		e.Fix = retries + "; check the Azure status page if it stays"
+	case body.unavailable():
+		e.Reason = fault.ServiceUnavailable
+		e.Cause = s.endpoint + " reports that it is temporarily unavailable"
+		e.Fix = retries
+	case body.Error == "invalid_resource": // of AD FS, which sends no numbers
+		r := resourceNotFound
+		r.cause = "{endpoint} does not know the resource {resource}"
+		return s.fill(r)
 	case len(body.ErrorCodes) > 0:
 		e.AADSTS = body.ErrorCodes[0]
 		e.Cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.AADSTS)

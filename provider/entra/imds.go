@@ -21,7 +21,7 @@ const imdsHost = "169.254.169.254"
 const bypassCache = "{}"
 
 // managedIdentityCredential gets a token from IMDS for exactly one identity: the one with the
-// client ID, or the system-assigned one if there is none. If that fails, no other is used.
+// client or resource ID, or the system-assigned one if there is none. If that fails, no other is used.
 //
 // There is no credential here: any process that reaches the endpoint gets the token. So the
 // node's identity is the same for every caller that may use it, and who may is decided before
@@ -36,6 +36,9 @@ func (s signIn) managedIdentityCredential(o azcore.ClientOptions) (azcore.TokenC
 	options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o}
 	if s.ClientID != "" {
 		options.ID = azidentity.ClientID(s.ClientID)
+		if isResourceID(s.ClientID) {
+			options.ID = azidentity.ResourceID(s.ClientID)
+		}
 	}
 	c, err := azidentity.NewManagedIdentityCredential(options)
 	if err != nil {

@@ -86,7 +86,7 @@ func TestManagedIdentityRefusals(t *testing.T) {
 		{"429", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 429}) }, fault.Throttled, []string{"169.254.169.254", first}, 2},
 		{"500", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 500}) }, fault.ServiceUnavailable, []string{"500 Internal Server Error"}, 2},
 		{"501", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 501}) }, fault.ServiceUnavailable, []string{"501 Not Implemented"}, 1},
-		{"page of a proxy", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true}) }, fault.ServiceUnavailable, []string{"not an answer of the node's metadata service"}, 1},
+		{"page of a proxy", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true}) }, fault.ManagedIdentityUnavailable, []string{"is not Azure's metadata service"}, 1},
 		{"forbidden page", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true, Status: 403}) }, fault.ManagedIdentityUnavailable, []string{"403 Forbidden"}, 1},
 		{"reset", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Reset: true}) }, fault.ServiceUnavailable,
 			[]string{"closed by the other side", "without a proxy"}, 2},

@@ -10,25 +10,31 @@ import (
 )
 
 // refusedByIMDS explains a response of the instance metadata service that has no token. What
-// was asked for is in the message: the mode by its parameter, and the client ID that was sent.
+// was asked for is in the message: the mode by its parameter, and the ID that was sent.
 func (s signIn) refusedByIMDS(resp *http.Response) error {
 	answer := status(resp.StatusCode)
-	switch {
-	case resp.StatusCode == http.StatusTooManyRequests:
-		return throttled(s)
-	case resp.StatusCode == http.StatusGone || resp.StatusCode >= http.StatusInternalServerError:
-		return &fault.Error{Reason: fault.ServiceUnavailable,
-			Cause: fmt.Sprintf("the node's metadata service answers %s", answer),
-			Fix:   "it is tried again with the next mount"}
-	}
 	r, _ := readError(resp)
-	e := &fault.Error{Reason: fault.ManagedIdentityUnavailable, AADSTS: aadstsNumber(r.Description)}
+	s.code = aadstsNumber(r.Description)
+	refusal, _ := s.refusalOf(s.code)
+	switch {
+	case resp.StatusCode == http.StatusTooManyRequests, refusal.reason == fault.Throttled:
+		return s.fill(clientThrottled)
+	case resp.StatusCode == http.StatusGone || resp.StatusCode >= http.StatusInternalServerError || r.unavailable() || refusal.passes:
+		return &fault.Error{Reason: fault.ServiceUnavailable, AADSTS: s.code,
+			Cause: fmt.Sprintf("the node's metadata service returned %s", answer),
+			Fix:   retries}
+	case isArc(resp.Header):
+		return notAzure(answer, "it is the agent of an Azure Arc server", "an Arc server's own identity is not supported: use workload identity (clientID) or a service principal (nodePublishSecretRef)")
+	case !ofIMDS(resp.Header, r):
+		return notAzure(answer, otherCloud(resp.Header), nodesOnly)
+	}
+	e := &fault.Error{Reason: fault.ManagedIdentityUnavailable, AADSTS: s.code}
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
 		e.Cause = "the node has several user-assigned identities, and useVMManagedIdentity without userAssignedIdentityID names none of them"
 		e.Fix = "set userAssignedIdentityID to a client ID that az vmss identity show lists"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
-		e.Cause = fmt.Sprintf("no identity with client ID %q (%s) is assigned to the node", s.ClientID, s.clientIDFrom())
+		e.Cause = fmt.Sprintf("no identity with %s (%s) is assigned to the node", s.named(), s.clientIDFrom())
 		e.Fix = "assign it to the node's scale set: az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID; or correct userAssignedIdentityID"
 	case strings.Contains(r.Description, "Identity not found"):
 		e.Cause = "the node has no system-assigned identity, which useVMManagedIdentity without userAssignedIdentityID asks for"
@@ -47,6 +53,42 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 		e.Fix = "check userAssignedIdentityID and the identities that az vmss identity show lists"
 	}
 	return e
+}
+
+const nodesOnly = "useVMManagedIdentity works on nodes in Azure only, and without a proxy to that address: use workload identity (clientID) elsewhere"
+
+// notAzure is the error of what answers in the place of Azure's metadata service; who is "" if
+// it does not say.
+func notAzure(answer, who, fix string) error {
+	if who != "" {
+		answer += ": " + who
+	}
+	return &fault.Error{Reason: fault.ManagedIdentityUnavailable,
+		Cause: fmt.Sprintf("what answers at %s is not Azure's metadata service (%s)", imdsHost, answer), Fix: fix}
+}
+
+// ofIMDS reports whether a response is Azure's: it has an error as JSON, or at least the
+// service's name, as while the service is being updated.
+func ofIMDS(h http.Header, body errorBody) bool {
+	return body.Error != "" || strings.HasPrefix(h.Get("Server"), "IMDS/")
+}
+
+// otherCloud names the cloud whose metadata service a response is from, "" if it does not say.
+func otherCloud(h http.Header) string {
+	switch {
+	case strings.HasPrefix(h.Get("Server"), "EC2ws"):
+		return "it is that of Amazon EC2"
+	case h.Get("Metadata-Flavor") == "Google":
+		return "it is that of Google Cloud"
+	}
+	return ""
+}
+
+// isArc reports whether a response is that of the agent on an Azure Arc server, which wants the
+// caller to prove that it can read a file of the server.
+func isArc(h http.Header) bool {
+	realm := strings.ToLower(h.Get("Www-Authenticate"))
+	return strings.Contains(realm, "azcmagent") || strings.Contains(realm, "azureconnectedmachineagent")
 }
 
 // aadstsNumber is the number with which Entra begins its descriptions, 0 without one. IMDS

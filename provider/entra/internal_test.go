@@ -21,7 +21,7 @@ func person(mode Mode) signIn {
 		TenantID: "11111111-2222-3333-4444-555555555555", TenantIDFrom: "annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader",
 		ClientID: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", ClientIDFrom: "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
 		ServiceAccount: "system:serviceaccount:shop:reader",
-	}, scope: "https://vault.azure.net/.default", endpoint: "login.microsoftonline.com"}
+	}, scope: "https://vault.azure.net/.default", endpoint: "login.microsoftonline.com", clusterToken: clusterToken}
 	// {"iss":"https://oidc.example/","sub":"system:serviceaccount:shop:reader","aud":"api://..."}
 	const exchange = "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8iLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDpyZWFkZXIiLCJhdWQiOiJhcGk6Ly9BenVyZUFEVG9rZW5FeGNoYW5nZSJ9.x"
 	const bound = "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8iLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDpyZWFkZXIiLCJhdWQiOiJhcGk6Ly9BS1NJZGVudGl0eUJpbmRpbmcifQ.x"
@@ -37,6 +37,9 @@ func person(mode Mode) signIn {
 	}
 	return s
 }
+
+// clusterToken is a token of the issuer https://oidc.example/.
+func clusterToken() string { return "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8ifQ.x" }
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
@@ -74,14 +77,16 @@ func checkText(t testing.TB, err error) {
 // Every known number has a whole sentence for every mode that can meet it.
 func TestEveryNumberInEveryMode(t *testing.T) {
 	numbers := map[int]bool{123456: true}
-	for n := range codes {
-		numbers[n] = true
+	for _, table := range []map[int]refusal{assertionRefusals, secretRefusals, certificateRefusals} {
+		for n := range table {
+			numbers[n] = true
+		}
 	}
-	for n := range assertionCodes {
-		numbers[n] = true
-		if _, twice := codes[n]; twice {
+	for n := range refusals {
+		if numbers[n] {
 			t.Errorf("%d is in two tables", n)
 		}
+		numbers[n] = true
 	}
 	for n := range descriptions {
 		if numbers[n] {
@@ -89,9 +94,12 @@ func TestEveryNumberInEveryMode(t *testing.T) {
 		}
 		numbers[n] = true
 	}
-	for _, mode := range []Mode{WorkloadIdentity, ServicePrincipal, IdentityBinding} {
+	byCertificate := person(ServicePrincipal)
+	byCertificate.ClientSecret, byCertificate.ClientCertificate = "", "certificate"
+	for _, s := range []signIn{person(WorkloadIdentity), person(ServicePrincipal), byCertificate, person(IdentityBinding)} {
+		mode := s.Mode
 		for n := range numbers {
-			err := person(mode).refused(answer(400, fmt.Sprintf(`{"error":"invalid_client","error_codes":[%d]}`, n)))
+			err := s.refused(answer(400, fmt.Sprintf(`{"error":"invalid_client","error_codes":[%d]}`, n)))
 			checkText(t, err)
 			e := err.(*fault.Error)
 			if e.AADSTS != n {

@@ -21,6 +21,7 @@ var entraModes = []Mode{WorkloadIdentity, ServicePrincipal}
 
 func TestThrottledSignIn(t *testing.T) {
 	const throttling, missing = `{"error":"invalid_request","error_codes":[90055]}`, `{"error":"invalid_client","error_codes":[700213]}`
+	const away = `{"error":"temporarily_unavailable"}`
 	for name, c := range map[string]struct {
 		modes    []Mode
 		first    int
@@ -40,7 +41,13 @@ func TestThrottledSignIn(t *testing.T) {
 		"once 429, 5 s":         {entraModes, 1, 429, "5", throttling, 2, 5 * time.Second, 6500 * time.Millisecond, ""},
 		"once 503, 5 s":         {entraModes, 1, 503, "5", "", 2, 5 * time.Second, 6500 * time.Millisecond, ""},
 		"503 for good":          {entraModes, always, 503, "", "", 4, time.Second, 2 * time.Second, fault.ServiceUnavailable},
-		"missing credential":    {entraModes[:1], always, 401, "", missing, 1, 0, 50 * time.Millisecond, fault.FederatedCredentialMissing},
+		"missing credential":    {entraModes[:1], always, 401, "", missing, 3, 2 * time.Second, 2600 * time.Millisecond, fault.FederatedCredentialMissing},
+		"... that came":         {entraModes[:1], 2, 401, "", missing, 3, 2 * time.Second, 2600 * time.Millisecond, ""},
+		"... of another mode":   {entraModes[1:], always, 401, "", missing, 1, 0, 50 * time.Millisecond, fault.SignInFailed},
+		"unavailable":           {entraModes, always, 400, "", away, 3, 2 * time.Second, 2600 * time.Millisecond, fault.ServiceUnavailable},
+		"node, unavailable":     {[]Mode{ManagedIdentity}, 2, 400, "", away, 3, 2 * time.Second, 2600 * time.Millisecond, ""},
+		"node, passed on":       {[]Mode{ManagedIdentity}, always, 400, "", `{"error":"x","error_description":"AADSTS90024: x"}`, 3, 2 * time.Second, 2600 * time.Millisecond, fault.ServiceUnavailable},
+		"node, throttled":       {[]Mode{ManagedIdentity}, 1, 400, "", `{"error":"x","error_description":"AADSTS90033: x"}`, 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
 		"refusal":               {entraModes, always, 401, "", `{"error_codes":[700016]}`, 1, 0, 50 * time.Millisecond, fault.ApplicationNotFound},
 		"loop of one client":    {entraModes, always, 429, "9", `{"error_codes":[50196]}`, 1, 0, 50 * time.Millisecond, fault.Throttled},
 		"page":                  {entraModes, always, 200, "", `<p>`, 1, 0, 50 * time.Millisecond, fault.ServiceUnavailable},
@@ -51,7 +58,7 @@ func TestThrottledSignIn(t *testing.T) {
 		"node, once 429":        {[]Mode{ManagedIdentity}, 1, 429, "3", "", 2, 3 * time.Second, 4 * time.Second, ""},
 		"node, no such":         {[]Mode{ManagedIdentity}, always, 400, "", `{"error":"invalid_request","error_description":"Identity not found"}`, 1, 0, 50 * time.Millisecond, fault.ManagedIdentityUnavailable},
 		"node, once 501":        {[]Mode{ManagedIdentity}, always, 501, "", "", 1, 0, 50 * time.Millisecond, fault.ServiceUnavailable},
-		"node, page of a proxy": {[]Mode{ManagedIdentity}, always, 200, "", `<p>`, 1, 0, 50 * time.Millisecond, fault.ServiceUnavailable},
+		"node, page of a proxy": {[]Mode{ManagedIdentity}, always, 200, "", `<p>`, 1, 0, 50 * time.Millisecond, fault.ManagedIdentityUnavailable},
 	} {
 		for _, mode := range c.modes {
 			t.Run(name+" "+string(mode), func(t *testing.T) {

@@ -80,7 +80,7 @@ func New(cfg Config) *Throttle {
 // returns the failure that opened it.
 func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
-	trace := traceOf(ctx)
+	trace := TraceOf(ctx)
 	t.mu.Lock()
 	openFor := t.openTime()
 	t.mu.Unlock()

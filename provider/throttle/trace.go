@@ -40,10 +40,11 @@ func WithTrace(ctx context.Context, t Trace, explain func(error) error) context.
 
 // WithExplain adds an explain function to the trace that the context has.
 func WithExplain(ctx context.Context, explain func(error) error) context.Context {
-	return WithTrace(ctx, traceOf(ctx), explain)
+	return WithTrace(ctx, TraceOf(ctx), explain)
 }
 
-func traceOf(ctx context.Context) Trace {
+// TraceOf returns the trace that the context has, or one that does nothing.
+func TraceOf(ctx context.Context) Trace {
 	if t, ok := ctx.Value(traceKey{}).(Trace); ok {
 		return t
 	}
