@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -16,8 +17,10 @@ import (
 
 // Where the IDs of an identity come from, for messages.
 const (
-	fromClass  = "clientID of the class or pod"
-	fromTenant = "tenantID of the class or pod"
+	fromClass        = "clientID of the class or pod"
+	fromTenant       = "tenantID of the class or pod"
+	fromSecret       = "clientid of the nodePublishSecretRef"
+	fromSecretTenant = "tenantid of the nodePublishSecretRef"
 )
 
 // credentialRef is the IDs that were set for an identity, each with its origin.
@@ -33,9 +36,9 @@ func (m *Mounter) identity(ctx context.Context, req *request.Mount, env cloud.Cl
 	case id.UseVMManagedIdentity:
 		return m.nodeIdentity(req)
 	case id.ClientID != "":
-		return m.federated(req, env, entra.WorkloadIdentity, entra.Audience, credentialRef{id.ClientID, fromClass, id.TenantID, fromTenant})
-	case id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != "":
-		return m.servicePrincipal(req, env)
+		return m.federated(req, env, entra.WorkloadIdentity, m.audience(req, env), credentialRef{id.ClientID, fromClass, id.TenantID, fromTenant})
+	case id.ServicePrincipal.ClientID != "":
+		return m.ofSecret(req, env)
 	}
 	return m.annotated(ctx, req, env)
 }
@@ -80,35 +83,62 @@ func (m *Mounter) federated(req *request.Mount, env cloud.Cloud, mode entra.Mode
 	if req.Pod.ServiceAccount != "" {
 		id.ServiceAccount = fmt.Sprintf("system:serviceaccount:%s:%s", req.Pod.Namespace, req.Pod.ServiceAccount)
 	}
-	id.Assertion = assertion
+	id.Assertion, id.Audience = assertion, audience
 	return id, nil
 }
 
-// servicePrincipal is an application with the password of the nodePublishSecretRef.
-func (m *Mounter) servicePrincipal(req *request.Mount, env cloud.Cloud) (entra.Identity, error) {
+// audience is that of the pod's token for Entra: the cloud's own, or the one that all clouds
+// accept where only that came.
+func (m *Mounter) audience(req *request.Mount, env cloud.Cloud) string {
+	own := cmp.Or(m.TokenAudience, env.TokenAudience, entra.Audience)
+	if _, ok := req.Identity.Tokens[own]; ok {
+		return own
+	}
+	if _, ok := req.Identity.Tokens[entra.Audience]; ok {
+		return entra.Audience
+	}
+	return own
+}
+
+// ofSecret is the identity that the nodePublishSecretRef names: an application with the client
+// secret or certificate there, or without these one that trusts the pod's service account.
+func (m *Mounter) ofSecret(req *request.Mount, env cloud.Cloud) (entra.Identity, error) {
 	principal := req.Identity.ServicePrincipal
 	if !request.IsGUID(principal.ClientID) { // it is the password, if the two were swapped
-		return entra.Identity{}, fault.Invalid(fault.Problem{Field: "clientid of the nodePublishSecretRef",
-			Cause: "no GUID (what it is instead is not shown: it comes from a Secret)", Fix: "use the application's client ID, and its password as clientsecret"})
+		return entra.Identity{}, secretProblem(fromSecret, "not a GUID", "use the application's client ID, and its password as clientsecret")
 	}
-	id, err := m.registered(env, entra.ServicePrincipal,
-		credentialRef{principal.ClientID, "clientid of the nodePublishSecretRef", req.Identity.TenantID, fromTenant})
-	id.ClientSecret = principal.ClientSecret
+	ref := credentialRef{principal.ClientID, fromSecret, req.Identity.TenantID, fromTenant}
+	if ref.tenant == "" && principal.TenantID != "" {
+		if !request.IsTenantID(principal.TenantID) {
+			return entra.Identity{}, secretProblem(fromSecretTenant, "not a tenant", "use the directory's GUID or domain name")
+		}
+		ref.tenant, ref.tenantFrom = principal.TenantID, fromSecretTenant
+	}
+	if principal.ClientSecret == "" && principal.ClientCertificate == "" {
+		return m.federated(req, env, entra.WorkloadIdentity, m.audience(req, env), ref)
+	}
+	id, err := m.registered(env, entra.ServicePrincipal, ref)
+	if id.ClientSecret = principal.ClientSecret; id.ClientSecret == "" {
+		id.ClientCertificate = principal.ClientCertificate
+	}
 	return id, err
+}
+
+func secretProblem(field, cause, fix string) error {
+	return fault.Invalid(fault.Problem{Field: field, Cause: cause + " (value not shown: it comes from a Secret)", Fix: fix})
 }
 
 // annotated is the identity in the annotations of the pod's ServiceAccount. This is the only
 // method that calls the Kubernetes API.
 func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.Cloud) (entra.Identity, error) {
-	searched := "neither useAzureTokenProxy nor useVMManagedIdentity nor clientID is set, the nodePublishSecretRef brings no clientid with clientsecret, and "
-	account := req.Pod.ServiceAccount
-	switch _, ok := req.Identity.Tokens[entra.Audience]; {
+	account, audience := req.Pod.ServiceAccount, m.audience(req, env)
+	switch _, ok := req.Identity.Tokens[audience]; {
 	case !ok:
 		// The ServiceAccount may have the annotation: it was not read.
-		return entra.Identity{}, noIdentity(searched+fmt.Sprintf("no service-account token of audience %q came (audiences that came: %s)", entra.Audience, audiences(req.Identity.Tokens)),
+		return entra.Identity{}, noIdentity(fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
 			", and add the audience to spec.tokenRequests of the CSIDriver secrets-store.csi.k8s.io")
 	case m.Accounts == nil || account == "":
-		return entra.Identity{}, noIdentity(searched+"the provider cannot look at the ServiceAccount, as it is not in a cluster or kubelet does not name it", "")
+		return entra.Identity{}, noIdentity("the provider cannot read the ServiceAccount, as it is not in a cluster or kubelet does not name it", "")
 	}
 	if err := m.allowed(entra.WorkloadIdentity); err != nil {
 		return entra.Identity{}, err
@@ -119,8 +149,12 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	}
 	ref := credentialRef{found.ClientID, annotation(kube.ClientIDAnnotation, req.Pod), req.Identity.TenantID, fromTenant}
 	switch {
+	case found.NearClientID != "":
+		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
+			Cause: fmt.Sprintf("no identity is configured for this pod: ServiceAccount %q has the %s, which is not read", account, found.NearClientID),
+			Fix:   "set the annotation " + kube.ClientIDAnnotation + " to the client ID, or clientID in the class"}
 	case found.ClientID == "":
-		return entra.Identity{}, noIdentity(searched+fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, kube.ClientIDAnnotation), "")
+		return entra.Identity{}, noIdentity(fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, kube.ClientIDAnnotation), "")
 	case !request.IsClientID(found.ClientID):
 		return entra.Identity{}, wrongID(ref.clientFrom, found.ClientID, "the GUID that Microsoft Entra ID shows")
 	}
@@ -129,8 +163,12 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 		if found.TenantID != "" && !request.IsTenantID(found.TenantID) {
 			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the directory's GUID or domain name")
 		}
+		if m.DefaultTenant == "" && found.NearTenantID != "" {
+			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing; ServiceAccount %q has the %s, which is not read", account, found.NearTenantID),
+				Fix: "set the annotation " + kube.TenantIDAnnotation + " to the tenant, or tenantID in the class"})
+		}
 	}
-	return m.federated(req, env, entra.WorkloadIdentity, entra.Audience, ref)
+	return m.federated(req, env, entra.WorkloadIdentity, audience, ref)
 }
 
 func annotation(name string, pod request.Pod) string {
@@ -166,8 +204,8 @@ func (m *Mounter) allowed(mode entra.Mode) error {
 		return nil
 	}
 	return &fault.Error{Reason: fault.IdentityModeRefused,
-		Cause: fmt.Sprintf("the provider does not take identity mode %s", mode),
-		Fix:   fmt.Sprintf("use one of %s, or add it to --identity-modes of the provider", modeNames(m.Modes))}
+		Cause: fmt.Sprintf("identity mode %s is disabled", mode),
+		Fix:   fmt.Sprintf("use one of %s; cluster operator: add it to --identity-modes", modeNames(m.Modes))}
 }
 
 func modeNames(modes []entra.Mode) string {
@@ -178,9 +216,11 @@ func modeNames(modes []entra.Mode) string {
 	return strings.Join(names, ", ")
 }
 
-func noIdentity(searched, more string) error {
-	return &fault.Error{Reason: fault.NoIdentity, Cause: "nothing says who signs in: " + searched,
-		Fix: "set clientID to the client ID of an identity that is federated with the pod's service account, or annotate the ServiceAccount with it" + more}
+// noIdentity lists what was searched, and last what was not there either.
+func noIdentity(last, more string) error {
+	return &fault.Error{Reason: fault.NoIdentity,
+		Cause: "no identity is configured for this pod: the class sets none of clientID, useVMManagedIdentity, useAzureTokenProxy, the nodePublishSecretRef has no clientid, and " + last,
+		Fix:   "set clientID to the client ID of an identity that trusts the pod's service account, or annotate the ServiceAccount with it" + more}
 }
 
 func wrongID(field, value, want string) error {
@@ -190,7 +230,7 @@ func wrongID(field, value, want string) error {
 // tokenRequestMissing names the audience that the CSIDriver object must request.
 func tokenRequestMissing(audience string, tokens map[string]request.Secret) error {
 	return &fault.Error{Reason: fault.TokenRequestMissing,
-		Cause: fmt.Sprintf("no service-account token of audience %q came with the mount (audiences that came: %s)", audience, audiences(tokens)),
+		Cause: fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(tokens)),
 		Fix: fmt.Sprintf("add the audience to spec.tokenRequests of the CSIDriver secrets-store.csi.k8s.io;"+
 			" with the driver's Helm chart: --set 'tokenRequests[0].audience=%s'", audience)}
 }

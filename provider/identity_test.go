@@ -1,8 +1,10 @@
 package provider_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/kube"
 )
+
+const resourceID = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/shop(prod)/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web_1"
 
 const otherID = "99999999-8888-7777-6666-555555555555"
 
@@ -46,24 +50,36 @@ func TestIdentity(t *testing.T) {
 		asked   int
 	}{
 		{"1 binding, before all", password, change{"useAzureTokenProxy": "true", attrTokens: bothTokens}, entra.Identity{Mode: entra.IdentityBinding, Authority: authority,
-			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "bound"}, 0},
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "bound", Audience: entra.BindingAudience}, 0},
 		{"2 node, before a client", password, change{"useVMManagedIdentity": "true", "userAssignedIdentityID": otherID}, entra.Identity{Mode: entra.ManagedIdentity,
 			ClientID: otherID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
 		{"2 node's own, never the class's client", "null", change{"useVMManagedIdentity": "true"}, entra.Identity{Mode: entra.ManagedIdentity,
 			ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
 		{"3 client of the class, before a password", password, nil, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
-			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion"}, 0},
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
 		{"4 password, before the annotation", password, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
 			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef", ClientSecret: "hush"}, 0},
 		{"5 annotation, the class's tenant", "null", change{"clientID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
 			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
-			ServiceAccount: account, Assertion: "assertion"}, 1},
-		{"5 annotation and its tenant; half a password is none", `{"clientid":"x"}`, change{"clientID": "", "tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 1},
+		{"5 annotation and its tenant; half a password is none", `{"clientsecret":"x"}`, change{"clientID": "", "tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
 			TenantID: "annotated.example", TenantIDFrom: "annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", ClientID: otherID,
 			ClientIDFrom:   "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
-			ServiceAccount: account, Assertion: "assertion"}, 1},
+			ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 1},
+		{"4 client of the Secret, with the pod's token", `{"CLIENTID":"` + otherID + `","tenantid":"secret.example"}`, change{"clientID": "", "tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: "secret.example", TenantIDFrom: "tenantid of the nodePublishSecretRef", ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef",
+			ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
+		{"4 client of the Secret, the class's tenant", `{"clientid":"` + otherID + `","tenantid":"secret.example"}`, change{"clientID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef",
+			ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
+		{"4 certificate", `{"clientid":"` + otherID + `","clientCertificate":" pem\n"}`, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef", ClientCertificate: "pem"}, 0},
+		{"4 password, before a certificate", `{"clientid":"` + otherID + `","clientcertificate":"pem","clientsecret":"hush"}`, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
+			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef", ClientSecret: "hush"}, 0},
+		{"2 node, by its resource", "null", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": resourceID}, entra.Identity{Mode: entra.ManagedIdentity,
+			ClientID: resourceID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
 		{"the annotation's tenant only with its client", "null", change{"tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
-			TenantID: "default.example", TenantIDFrom: "--tenant-id of the provider", ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion"}, 0},
+			TenantID: "default.example", TenantIDFrom: "--tenant-id of the provider", ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, a := &signIn{}, &accounts{known: annotated}
@@ -106,13 +122,18 @@ func TestNoIdentity(t *testing.T) {
 		says     []string
 		asked    int
 	}{
-		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID", "nodePublishSecretRef", "came: none"}, 0},
+		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID", "nodePublishSecretRef", "received: none"}, 0},
 		{"no annotation", &accounts{}, "null", nil, "NoIdentity", []string{`ServiceAccount "reader"`, "azure.workload.identity/client-id"}, 1},
 		{"only a tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
 		{"odd client", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/client-id of ServiceAccount shop/reader", `"a/b"`}, 1},
 		{"odd tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
+		{"key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {NearClientID: `label "azure.workload.identity/client-id"`}}}, "null", nil, "NoIdentity",
+			[]string{`ServiceAccount "reader" has the label "azure.workload.identity/client-id", which is not read`, "set the annotation azure.workload.identity/client-id"}, 1},
+		{"tenant's key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, NearTenantID: `annotation "azure.workload.identity/tenant_id"`}}}, "null", change{"tenantID": ""}, "InvalidParameter",
+			[]string{`tenantID: missing; ServiceAccount "reader" has the annotation "azure.workload.identity/tenant_id", which is not read`, "set the annotation azure.workload.identity/tenant-id"}, 1},
+		{"odd tenant of a Secret", &accounts{}, `{"clientid":"` + otherID + `","tenantid":"hush/"}`, change{"tenantID": ""}, "InvalidParameter", []string{"tenantid of the nodePublishSecretRef", "not shown"}, 0},
 		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "not shown"}, 0},
 		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name it"}, 0},
 		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"not in a cluster"}, 0},
@@ -153,5 +174,48 @@ func TestAnnotationOfARefusedMode(t *testing.T) {
 	wantReason(t, err, fault.IdentityModeRefused)
 	if a.asked > 0 {
 		t.Error("the API server was asked")
+	}
+}
+
+// The audience of the pod's token is the cloud's; the one of the public cloud is taken where
+// only that came; --token-audience replaces both.
+func TestAudience(t *testing.T) {
+	const public, gov, own = "api://AzureADTokenExchange", "api://AzureADTokenExchangeUSGov", "api://own"
+	tokens := func(audiences ...string) string {
+		var all []string
+		for _, a := range audiences {
+			all = append(all, fmt.Sprintf(`%q:{"token":"for %s"}`, a, a))
+		}
+		return "{" + strings.Join(all, ",") + "}"
+	}
+	for _, c := range []struct{ cloud, flag, tokens, want string }{
+		{"", "", tokens(public), public},
+		{"", "", tokens(public, gov), public},
+		{"AzureUSGovernmentCloud", "", tokens(gov), gov},
+		{"AzureUSGovernmentCloud", "", tokens(public, gov), gov},
+		{"AzureUSGovernmentCloud", "", tokens(public), public},
+		{"AzureUSGovernmentCloud", own, tokens(public, gov, own), own},
+		{"", own, tokens(public), public},
+		{"AzureChinaCloud", "", tokens("api://AzureADTokenExchangeChina", public), "api://AzureADTokenExchangeChina"},
+		{"", "", tokens(gov), ""},
+		{"AzureUSGovernmentCloud", own, tokens(gov), ""},
+	} {
+		for _, set := range []map[string]string{{}, {"clientID": ""}} { // by the class, by the annotation
+			s := &signIn{}
+			m := newMounter(s, &vaults{values: map[string]string{"a": "A"}})
+			m.Accounts = &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: otherID}}}
+			m.TokenAudience = c.flag
+			set["cloudName"], set[attrTokens] = c.cloud, c.tokens
+			_, err := m.Mount(t.Context(), parse(t, secrets("a"), set), time.Time{})
+			if c.want == "" {
+				if wanted := cmp.Or(c.flag, public); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", wanted)) || !strings.Contains(err.Error(), gov) {
+					t.Errorf("%+v: got %v", c, err)
+				}
+				continue
+			}
+			if err != nil || s.ids[0].Audience != c.want || string(s.ids[0].Assertion) != "for "+c.want {
+				t.Errorf("%+v: got %+v, %v", c, s.ids, err)
+			}
+		}
 	}
 }

@@ -259,7 +259,7 @@ func TestMount(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", volume, want)
 	}
 	wantID := entra.Identity{Mode: entra.WorkloadIdentity, Authority: "https://login.microsoftonline.com", TenantID: tenantID, ClientID: clientID,
-		ServiceAccount: "system:serviceaccount:shop:reader", Assertion: "assertion"}
+		ServiceAccount: "system:serviceaccount:shop:reader", Assertion: "assertion", Audience: entra.Audience}
 	if len(s.ids) != 1 {
 		t.Fatalf("signed in %d times", len(s.ids))
 	}
@@ -530,16 +530,16 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 		{"closed cloud", one, change{"cloudName": "AzureGermanCloud"}, nil, "InvalidParameter", []string{"cloudName", "2021", "AzurePublicCloud"}},
 		{"unknown cloud", one, change{"cloudName": "AzureMoonCloud"}, nil, "InvalidParameter", []string{"cloudName", "AzureMoonCloud", "AzurePublicCloud"}},
 		{"no identity", one, change{"clientID": ""}, nil, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID"}},
-		{"no token", one, change{attrTokens: ""}, nil, "TokenRequestMissing", []string{`"api://AzureADTokenExchange"`, "came: none", "tokenRequests"}},
+		{"no token", one, change{attrTokens: ""}, nil, "TokenRequestMissing", []string{`"api://AzureADTokenExchange"`, "received: none", "tokenRequests"}},
 		{"other tokens", one, change{attrTokens: `{"vault":{"token":"t-1"},"api://AKSIdentityBinding":{"token":"t-2"}}`}, nil, "TokenRequestMissing",
 			[]string{`"api://AzureADTokenExchange"`, `"api://AKSIdentityBinding" "vault"`, "tokenRequests"}},
-		{"empty token", one, change{attrTokens: `{"api://AzureADTokenExchange":{"token":""}}`}, nil, "TokenRequestMissing", []string{"came: none"}},
+		{"empty token", one, change{attrTokens: `{"api://AzureADTokenExchange":{"token":""}}`}, nil, "TokenRequestMissing", []string{"received: none"}},
 		{"strict", "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil,
 			func(m *provider.Mounter) { m.StrictObjects = true }, "InvalidParameter", []string{"objectAliases", "objectAlias?", "objects[1]", "--strict-objects"}},
 		{"Azure Stack without a file", one, change{"cloudName": "AzureStackCloud"}, nil, "InvalidParameter", []string{"cloudEnvFileName", "AZURE_ENVIRONMENT_FILEPATH"}},
 		{"file outside", one, change{"cloudName": "AzureStackCloud", "cloudEnvFileName": "/proc/self/environ"}, nil, "InvalidParameter", []string{"cloudEnvFileName", "--cloud-env-dirs"}},
 		{"binding without a client", one, change{"useAzureTokenProxy": "true", "clientID": ""}, nil, "NoIdentity", []string{"useAzureTokenProxy", "clientID"}},
-		{"binding without a token", one, change{"useAzureTokenProxy": "true"}, nil, "TokenRequestMissing", []string{`"api://AKSIdentityBinding"`, `came: ["api://AzureADTokenExchange"]`}},
+		{"binding without a token", one, change{"useAzureTokenProxy": "true"}, nil, "TokenRequestMissing", []string{`"api://AKSIdentityBinding"`, `received: ["api://AzureADTokenExchange"]`}},
 		{"mode left out", one, nil, modes(entra.ManagedIdentity, entra.ServicePrincipal), "IdentityModeRefused", []string{"workload-identity", "managed-identity, service-principal", "--identity-modes"}},
 		{"node left out", one, change{"useVMManagedIdentity": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"managed-identity", "--identity-modes"}},
 		{"binding left out", one, change{"useAzureTokenProxy": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"identity-binding", "--identity-modes"}},

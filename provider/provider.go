@@ -47,6 +47,8 @@ type Mounter struct {
 	Clouds *cloud.Resolver // required
 	// Accounts is used where a class names no client ID; nil outside a cluster.
 	Accounts Accounts
+	// TokenAudience replaces the audience of pods' tokens that a cloud has; may be empty.
+	TokenAudience string
 	// DefaultTenant is the tenant of a class that names none; may be empty.
 	DefaultTenant string
 	// Modes are the kinds of identity that may be used; nil for all.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -37,6 +38,8 @@ type config struct {
 
 	cloudName       string
 	cloudEnvDirs    list
+	cloudFiles      cloudFiles
+	tokenAudience   string
 	tenantID        string
 	strictObjects   bool
 	customUserAgent string
@@ -83,6 +86,8 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
 	c.cloudEnvDirs = list{"/cloudEnv", "/etc/kubernetes", "/etc/akv"}
 	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "`folders` below which a class's cloudEnvFileName may lie, separated by commas")
+	f.Var(&c.cloudFiles, "cloud-file", "`NAME=PATH` of a cloud of your own: classes may use the name as cloudName, and the file is the cloud's environment file, read once at the start. May be given several times")
+	f.StringVar(&c.tokenAudience, "token-audience", "", "`audience` of the pods' service-account tokens for Entra; the cloud's if empty")
 	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of classes that name none")
 	f.BoolVar(&c.strictObjects, "strict-objects", false, "refuse mistakes in classes that are otherwise let pass with a warning")
 	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to add to the user agent of requests to Azure")
@@ -190,7 +195,12 @@ func (c *config) check() error {
 	if !strings.EqualFold(c.metricsBackend, "prometheus") {
 		return fmt.Errorf("--metrics-backend=%q: prometheus is the only one", c.metricsBackend)
 	}
-	if err := cloud.CheckName(c.cloudName); err != nil {
+	for name := range c.cloudFiles {
+		if strings.EqualFold(name, "AzureStackCloud") {
+			return errors.New("--cloud-file: name the file of AzureStackCloud in AZURE_ENVIRONMENT_FILEPATH")
+		}
+	}
+	if err := cloud.CheckName(c.cloudName, slices.Sorted(maps.Keys(c.cloudFiles))...); err != nil {
 		return fmt.Errorf("--cloud-name: %w", err)
 	}
 	return nil
@@ -222,6 +232,32 @@ func (l *list) Set(text string) error {
 			*l = append(*l, part)
 		}
 	}
+	return nil
+}
+
+// cloudFiles are the paths of environment files by the names of their clouds.
+type cloudFiles map[string]string
+
+func (f *cloudFiles) String() string { return "" }
+
+// cloudFileName is a name that a class can contain and a message can quote.
+var cloudFileName = regexp.MustCompile(`^[A-Za-z][-A-Za-z0-9]{0,62}$`)
+
+// Set adds a cloud.
+func (f *cloudFiles) Set(text string) error {
+	name, path, _ := strings.Cut(text, "=")
+	if !cloudFileName.MatchString(name) || path == "" {
+		return errors.New("write NAME=PATH; the name is letters, digits and hyphens")
+	}
+	for other := range *f {
+		if strings.EqualFold(name, other) {
+			return fmt.Errorf("cloud %s is there twice", name)
+		}
+	}
+	if *f == nil {
+		*f = make(cloudFiles)
+	}
+	(*f)[name] = path
 	return nil
 }
 

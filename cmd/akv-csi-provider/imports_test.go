@@ -42,7 +42,7 @@ func TestLinked(t *testing.T) {
 // siblings are the packages of the plugin: which of each other each may import. The order is
 // that of a mount, from the outside in.
 var siblings = map[string][]string{
-	"cmd/akv-csi-provider": {"", "admin", "cloud", "entra", "keyvault", "kube", "plugin", "render", "server", "throttle", "tracing"},
+	"cmd/akv-csi-provider": {"", "admin", "cloud", "entra", "keyvault", "kube", "plugin", "render", "server", "throttle", "tracing", "transport"},
 	"provider/plugin": {"", "admin", "cloud", "entra", "fair", "keyvault", "kube", "metrics", "server", "stats", "throttle",
 		"tracing", "transport"},
 	"provider/server":   {"", "fair", "fault", "request", "stats"},

@@ -22,6 +22,7 @@ import (
 	"akv-csi-provider/provider/server"
 	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/tracing"
+	"akv-csi-provider/provider/transport"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
 )
@@ -31,6 +32,9 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	// The SDK would print requests and whole error bodies to stderr where
 	// AZURE_SDK_GO_LOGGING is set.
 	azlog.SetListener(nil)
+	if err := transport.CheckProxy(os.Getenv); err != nil {
+		return err
+	}
 	// Reading a directory of CAs takes longer than a mount: not at the first mount's cost.
 	if _, err := x509.SystemCertPool(); err != nil {
 		return fmt.Errorf("read the CAs to trust: %w", err)
@@ -40,12 +44,17 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	if len(cfg.ignored) > 0 {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
+	clouds, err := newClouds(cfg, log)
+	if err != nil {
+		return err
+	}
 	traces, err := tracing.Start(os.Getenv, version(), log)
 	if err != nil {
 		return err
 	}
 	defer traces.Stop()
 	parts := pluginConfig(cfg, log, traces)
+	parts.Mounter.Clouds = clouds
 	parts.LogLinesDropped = queue.dropped.Load
 	p, err := plugin.New(parts)
 	if err != nil {
@@ -91,8 +100,8 @@ func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin
 			MetricsPort: cfg.metricsPort,
 		},
 		Mounter: provider.Mounter{
-			Clouds:         newClouds(cfg, log),
 			DefaultTenant:  cfg.tenantID,
+			TokenAudience:  cfg.tokenAudience,
 			NodeNamespaces: cfg.nodeNamespaces,
 			RotationTTL:    cfg.rotationTTL,
 			Render:         render.Options{StoredOrder: !cfg.pemChain, SeparateFiles: cfg.separateFiles},
@@ -118,19 +127,27 @@ func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin
 	return p
 }
 
-// newClouds reads the operator's own environment file once, as no mount may change
+// newClouds reads the operator's own environment files once, as no mount may change
 // what the next one sees.
-func newClouds(cfg *config, log *slog.Logger) *cloud.Resolver {
-	clouds := &cloud.Resolver{Default: cfg.cloudName, EnvDirs: cfg.cloudEnvDirs}
+func newClouds(cfg *config, log *slog.Logger) (*cloud.Resolver, error) {
+	clouds := &cloud.Resolver{Default: cfg.cloudName, EnvDirs: cfg.cloudEnvDirs, Own: make(map[string]cloud.Cloud)}
+	for name, path := range cfg.cloudFiles {
+		own, err := cloud.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--cloud-file: cloud %s: %w", name, err)
+		}
+		own.Name = name
+		clouds.Own[name] = own
+	}
 	if path := os.Getenv("AZURE_ENVIRONMENT_FILEPATH"); path != "" {
 		own, err := cloud.ReadFile(path)
 		if err != nil {
 			log.Warn("AZURE_ENVIRONMENT_FILEPATH cannot be used; classes of AzureStackCloud must name a file", "error", err)
-			return clouds
+			return clouds, nil
 		}
 		clouds.Environment = &own
 	}
-	return clouds
+	return clouds, nil
 }
 
 // newCluster is the cluster of which kubelet's variables name the API server.

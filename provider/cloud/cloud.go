@@ -1,5 +1,5 @@
-// Package cloud knows the Azure clouds: where Entra signs in, under which DNS
-// suffix vaults live, and which audience their tokens carry.
+// Package cloud knows the Azure clouds: where Entra signs in, for which audience it takes the
+// tokens of pods, under which DNS suffix vaults live, and which audience their tokens carry.
 package cloud
 
 import (
@@ -15,7 +15,11 @@ type Cloud struct {
 	Name        string   // as a class names it
 	aliases     []string // the old names of go-autorest, which classes still contain
 	Authority   string   // of Entra or AD FS, without a final slash
+	other       string   // another authority of the same Entra; "" for none
 	VaultSuffix string   // DNS suffix of key vaults, without a leading dot
+	// TokenAudience is the audience of service-account tokens that Entra takes; "" if the cloud
+	// comes from a file that names none of Microsoft's authorities.
+	TokenAudience string
 	// Resource is the audience of tokens for the cloud's vaults. In a custom cloud the
 	// challenge of the vault takes precedence.
 	Resource string
@@ -27,16 +31,22 @@ type Cloud struct {
 // stackCloud is the name of every cloud that comes from a file.
 const stackCloud = "AzureStackCloud"
 
-// clouds is the table of Microsoft's documentation: "National clouds" for the
-// authorities, "Azure Key Vault security worlds and geographic boundaries" and
-// the Azure CLI's cloud profiles for the suffixes.
+// clouds is the table of Microsoft's documentation: "National clouds" for the authorities,
+// "Azure Key Vault security worlds and geographic boundaries" and the Azure CLI's cloud profiles
+// for the suffixes, and for the audiences "Important considerations and restrictions for federated
+// identity credentials" and the Microsoft Authentication Library.
 var clouds = []Cloud{
 	{Name: "AzurePublicCloud", aliases: []string{"AzureCloud"}, Authority: "https://login.microsoftonline.com",
-		VaultSuffix: "vault.azure.net", Resource: "https://vault.azure.net"},
-	{Name: "AzureUSGovernmentCloud", aliases: []string{"AzureUSGovernment"}, Authority: "https://login.microsoftonline.us",
-		VaultSuffix: "vault.usgovcloudapi.net", Resource: "https://vault.usgovcloudapi.net"},
-	{Name: "AzureChinaCloud", Authority: "https://login.chinacloudapi.cn",
-		VaultSuffix: "vault.azure.cn", Resource: "https://vault.azure.cn"},
+		TokenAudience: "api://AzureADTokenExchange", VaultSuffix: "vault.azure.net", Resource: "https://vault.azure.net"},
+	{Name: "AzureUSGovernmentCloud", aliases: []string{"AzureUSGovernment"}, Authority: "https://login.microsoftonline.us", other: "https://login.usgovcloudapi.net",
+		TokenAudience: "api://AzureADTokenExchangeUSGov", VaultSuffix: "vault.usgovcloudapi.net", Resource: "https://vault.usgovcloudapi.net"},
+	// Clusters sign in at the older authority: their firewalls may know no other.
+	{Name: "AzureChinaCloud", Authority: "https://login.chinacloudapi.cn", other: "https://login.partner.microsoftonline.cn",
+		TokenAudience: "api://AzureADTokenExchangeChina", VaultSuffix: "vault.azure.cn", Resource: "https://vault.azure.cn"},
+	{Name: "AzureBleuCloud", Authority: "https://login.sovcloud-identity.fr",
+		TokenAudience: "api://AzureADTokenExchangeFrance", VaultSuffix: "vault.sovcloud-api.fr", Resource: "https://vault.sovcloud-api.fr"},
+	{Name: "AzureDelosCloud", Authority: "https://login.sovcloud-identity.de",
+		TokenAudience: "api://AzureADTokenExchangeGermany", VaultSuffix: "vault.sovcloud-api.de", Resource: "https://vault.sovcloud-api.de"},
 }
 
 // Names lists the names of clouds, first names only.
@@ -51,19 +61,33 @@ func Names() []string {
 // IsPublished reports whether the authority is one of the table: Microsoft publishes the
 // endpoints of those.
 func IsPublished(authority string) bool {
-	return slices.ContainsFunc(clouds, func(c Cloud) bool { return c.Authority == authority })
+	_, known := published(authority)
+	return known
 }
 
-// CheckName returns an error if there is no cloud of the name, in any case. The error is a
-// *fault.Error that does not name the parameter, since the name may come from a flag.
-func CheckName(name string) error {
-	if strings.EqualFold(name, stackCloud) {
+// published finds the cloud of the table that has the authority.
+func published(authority string) (Cloud, bool) {
+	i := slices.IndexFunc(clouds, func(c Cloud) bool {
+		return authority != "" && (c.Authority == authority || c.other == authority)
+	})
+	if i < 0 {
+		return Cloud{}, false
+	}
+	return clouds[i], true
+}
+
+// CheckName returns an error if there is no cloud of the name, in any case, neither here nor
+// among the operator's own. The error is a *fault.Error that does not name the parameter, since
+// the name may come from a flag.
+func CheckName(name string, own ...string) error {
+	is := func(other string) bool { return strings.EqualFold(name, other) }
+	if is(stackCloud) || slices.ContainsFunc(own, is) {
 		return nil
 	}
 	if _, known := lookup(name); known {
 		return nil
 	}
-	p := unknown(name)
+	p := unknown(name, own)
 	return &fault.Error{Reason: fault.InvalidParameter, Cause: p.Cause, Fix: p.Fix}
 }
 
@@ -78,9 +102,9 @@ func lookup(name string) (Cloud, bool) {
 	return Cloud{}, false
 }
 
-// unknown is the problem of a name that is not in the table.
-func unknown(name string) fault.Problem {
-	p := fault.Problem{Field: "cloudName", Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(Names(), ", ")}
+// unknown is the problem of a name that is not in the table, nor one of the operator's.
+func unknown(name string, own []string) fault.Problem {
+	p := fault.Problem{Field: "cloudName", Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(append(Names(), own...), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
 		p.Cause = "AzureGermanCloud was closed in 2021"
 	}

@@ -83,7 +83,7 @@ func refused(t *testing.T, got cloud.Cloud, err error, field string, says ...str
 
 // Every name that is offered is known.
 func TestNames(t *testing.T) {
-	if len(cloud.Names()) != 4 {
+	if len(cloud.Names()) != 6 {
 		t.Errorf("names %v", cloud.Names())
 	}
 	for _, name := range cloud.Names() {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/fault"
@@ -23,6 +25,9 @@ type Resolver struct {
 	// Environment is the AzureStackCloud of classes that name no file; nil if there is
 	// none.
 	Environment *Cloud
+	// Own are the operator's clouds, by their names in any case. They take precedence over the
+	// clouds of this package.
+	Own map[string]Cloud
 }
 
 // maxFile bounds an environment file; a whole one of Azure Stack Hub takes 2 KiB.
@@ -36,12 +41,17 @@ func (r *Resolver) Resolve(name, file string) (Cloud, error) {
 	if name == "" {
 		name = r.Default
 	}
+	for own, c := range r.Own {
+		if strings.EqualFold(name, own) {
+			return c, nil
+		}
+	}
 	switch {
 	case !strings.EqualFold(name, stackCloud): // the file is ignored
 		if c, known := lookup(name); known {
 			return c, nil
 		}
-		return Cloud{}, fault.Invalid(unknown(name))
+		return Cloud{}, fault.Invalid(unknown(name, slices.Sorted(maps.Keys(r.Own))))
 	case file != "":
 		return r.read(file)
 	case r.Environment == nil:
@@ -62,7 +72,7 @@ func (r *Resolver) read(file string) (Cloud, error) {
 		c, err := readBelow(dir, below)
 		if err != nil {
 			return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
-				Fix: "it is JSON with activeDirectoryEndpoint and keyVaultEndpoint, both https URLs, and keyVaultDNSSuffix," +
+				Fix: "it is JSON with activeDirectoryEndpoint, an https URL, keyVaultDNSSuffix, and where tokens are not for https://<suffix>, keyVaultEndpoint," +
 					" readable in the provider's container; a symbolic link must stay within " + dir})
 		}
 		return c, nil
@@ -108,7 +118,7 @@ func ReadFile(path string) (Cloud, error) {
 }
 
 var (
-	errUnusable = errors.New("not a file of JSON with https URLs activeDirectoryEndpoint and keyVaultEndpoint, and keyVaultDNSSuffix")
+	errUnusable = errors.New("not a file of JSON with activeDirectoryEndpoint, keyVaultDNSSuffix, and keyVaultEndpoint if any; endpoints are https URLs")
 
 	dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 )
@@ -137,6 +147,11 @@ func parse(r io.Reader) (Cloud, error) {
 	}
 	// With AD FS the endpoint is often written with the tenant, which is "adfs".
 	c.Authority = strings.TrimSuffix(c.Authority, "/adfs")
+	if c.Resource == "" { // as with the provider we replace; most vaults say in their challenge what it is
+		c.Resource = "https://" + c.VaultSuffix
+	}
+	known, _ := published(c.Authority)
+	c.TokenAudience = known.TokenAudience
 	if !httpsURL(c.Authority) || !httpsURL(c.Resource) || len(c.VaultSuffix) > 200 || !dnsName.MatchString(c.VaultSuffix) {
 		return Cloud{}, errUnusable
 	}

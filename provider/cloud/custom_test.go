@@ -99,7 +99,6 @@ func TestCustomRefuses(t *testing.T) {
 		"wrong type":      at("number", `{"activeDirectoryEndpoint": 1}`),
 		"http authority":  at("http", with("http://a.example", url, suffix)),
 		"http endpoint":   at("http2", with(url, "http://a.example", suffix)),
-		"no endpoint":     at("none", with(url, "", suffix)),
 		"no suffix":       at("none2", with(url, url, "")),
 		"no host":         at("nohost", with("https://", url, suffix)),
 		"user":            at("user", with("https://u:p@a.example", url, suffix)),

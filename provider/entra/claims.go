@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
-	"unicode"
 
+	"akv-csi-provider/provider/kube"
 	"akv-csi-provider/provider/request"
 )
 
@@ -51,7 +51,7 @@ func readClaims(token request.Secret) claims {
 	if raw, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
 		_ = json.Unmarshal(raw, &payload) // an odd claim stays empty
 	}
-	return claims{issuer: oneLine(payload.Issuer), subject: oneLine(payload.Subject), audience: oneLine(string(payload.Audience))}
+	return claims{issuer: kube.Printable(payload.Issuer), subject: kube.Printable(payload.Subject), audience: kube.Printable(string(payload.Audience))}
 }
 
 // audience is a JWT's "aud": one string or a list of them, of which the first
@@ -66,19 +66,4 @@ func (a *audience) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	return json.Unmarshal(data, (*string)(a))
-}
-
-// oneLine drops what does not print and bounds the length.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
-	const most = 256 // longer than any issuer or subject Entra takes
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most])
-	}
-	return text
 }

@@ -128,7 +128,7 @@ func isolation(t *testing.T, seed uint64) {
 		})
 	}
 	all.Wait()
-	if answered.Load() < 50 || failed.Load() < 20 {
+	if answered.Load() < 50 || failed.Load() < 8 {
 		t.Errorf("%d tokens, %d errors: the test tests little", answered.Load(), failed.Load())
 	}
 	time.Sleep(time.Hour) // what is armed ends

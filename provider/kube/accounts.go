@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
 
 	"akv-csi-provider/provider/coalesce"
 	"akv-csi-provider/provider/fault"
@@ -20,6 +19,10 @@ import (
 type Annotations struct {
 	ClientID string
 	TenantID string
+	// NearClientID is what may be meant by an ID that is not there, such as
+	// `annotation "azure.workload.identity/client_id"`; "" for nothing, likewise NearTenantID.
+	NearClientID string
+	NearTenantID string
 }
 
 // The annotations of Microsoft Entra Workload ID.
@@ -60,14 +63,13 @@ const (
 	// annotatedLife is for how long annotations are cached: a second volume or replica of the
 	// same account within it costs no request.
 	annotatedLife = time.Minute
-	// bareLife is for an account without annotations: a user who adds the missing ones should not
-	// wait.
+	// bareLife is for an account without the annotations: a user who adds the missing ones should
+	// not wait.
 	bareLife = 2 * time.Second
 
 	maxAccounts   = 4096
 	maxConns      = 4
 	lookupTimeout = 10 * time.Second
-	maxAnnotation = 256 // characters; more than any ID has
 )
 
 // NewAccounts checks the settings. It sends and reads nothing.
@@ -111,7 +113,7 @@ func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotati
 		call.Sent()
 		found, err := a.read(ctx, account)
 		life := annotatedLife
-		if found == (Annotations{}) {
+		if found.ClientID == "" || found.TenantID == "" && found.NearTenantID != "" {
 			life = bareLife
 		}
 		return found, coalesce.Life{Until: call.SentAt().Add(life)}, err
@@ -128,28 +130,13 @@ func (a *Accounts) read(ctx context.Context, account accountName) (Annotations, 
 	if err != nil {
 		return Annotations{}, err
 	}
-	annotations, ok := parseAnnotations(body, account)
+	meta, ok := parseAccount(body, account)
 	if !ok {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceUnavailable,
 			Cause: fmt.Sprintf("%s sent something that is no ServiceAccount", a.url.Hostname()),
 			Fix:   "check what answers at the address of the Kubernetes API server"}
 	}
-	return Annotations{
-		ClientID: printable(strings.TrimSpace(annotations[ClientIDAnnotation])),
-		TenantID: printable(strings.TrimSpace(annotations[TenantIDAnnotation])),
-	}, nil
-}
-
-// printable drops characters that do not print, and what is too long: messages quote IDs.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
-	runes := []rune(text)
-	return string(runes[:min(len(runes), maxAnnotation)])
+	return meta.identity(), nil
 }
 
 // isKubernetesName reports whether a name is safe in the path of a URL.

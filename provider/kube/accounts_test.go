@@ -108,7 +108,7 @@ func TestOwnToken(t *testing.T) {
 	a, file := w.accounts(t), filepath.Join(w.dir, "token")
 	right := readFile(t, file)
 	for _, c := range []struct{ content, says string }{
-		{"CANARY", "does not take the provider's own token"}, {" \n", "no service-account token of its own"},
+		{"CANARY", "rejected the provider's own token"}, {" \n", "no service-account token of its own"},
 		{strings.Repeat("CANARY", 11000), "no service-account token of its own"},
 	} {
 		writeFile(t, file, []byte(c.content))

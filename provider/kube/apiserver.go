@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,16 @@ import (
 // maxToken bounds the provider's own token.
 const maxToken = 64 << 10
 
+// ReadToken reads a service-account token from a file; kubelet replaces it about every hour. It is
+// "" if there is none.
+func ReadToken(file string) (string, error) {
+	token, err := readFile(file, maxToken)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(token)), nil
+}
+
 // get requests the metadata of a ServiceAccount and nothing else of it, as client-go's metadata
 // client does ("Receiving resources as Tables or PartialObjectMetadata" of the Kubernetes API
 // concepts). client-go would be 110 more packages and five megabytes for this one request, and
@@ -26,9 +35,8 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	if err != nil {
 		return nil, err
 	}
-	token, err := readFile(a.tokenFile, maxToken) // kubelet replaces it about every hour
-	bearer := strings.TrimSpace(string(token))
-	if err != nil || bearer == "" {
+	bearer, err := ReadToken(a.tokenFile)
+	if bearer == "" {
 		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
 			Cause: fmt.Sprintf("the provider has no service-account token of its own: %q cannot be read", a.tokenFile),
 			Fix:   "run it with automountServiceAccountToken, or set clientID in the class"}
@@ -55,21 +63,6 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	return body, nil
 }
 
-// parseAnnotations reads the annotations of the account, and reports whether the body is about
-// that account at all.
-func parseAnnotations(body []byte, account accountName) (map[string]string, bool) {
-	var object struct {
-		Kind     string `json:"kind"`
-		Metadata struct {
-			Name        string            `json:"name"`
-			Annotations map[string]string `json:"annotations"`
-		} `json:"metadata"`
-	}
-	ok := json.Unmarshal(body, &object) == nil && object.Metadata.Name == account.name &&
-		(object.Kind == "PartialObjectMetadata" || object.Kind == "ServiceAccount")
-	return object.Metadata.Annotations, ok
-}
-
 // refused explains the status of a response. The body is never used: it can be an admission
 // plugin's or a proxy's.
 func refused(code int, account accountName) error {
@@ -79,8 +72,8 @@ func refused(code int, account accountName) error {
 		e.Cause = fmt.Sprintf("the provider may not read the annotations of ServiceAccount %s", account)
 		e.Fix = `add to its ClusterRole the rule apiGroups: [""], resources: ["serviceaccounts"], verbs: ["get"]; or set clientID in the class`
 	case http.StatusUnauthorized:
-		e.Cause = fmt.Sprintf("the Kubernetes API server does not take the provider's own token, so the annotations of ServiceAccount %s cannot be read", account)
-		e.Fix = "restart the provider if its ServiceAccount was made anew; or set clientID in the class"
+		e.Cause = fmt.Sprintf("the Kubernetes API server rejected the provider's own token, so the annotations of ServiceAccount %s cannot be read", account)
+		e.Fix = "restart the provider if its ServiceAccount was recreated; or set clientID in the class"
 	case http.StatusNotFound:
 		// The pod's account was deleted, or this is not the pod's cluster. Its annotations are
 		// unknown then; "it has none" would send people looking in the wrong place.
@@ -89,8 +82,8 @@ func refused(code int, account accountName) error {
 	default:
 		status := strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("the Kubernetes API server answers %s to a look at ServiceAccount %s", status, account)
-		e.Fix = "it is asked again with the next mount; or set clientID in the class, which needs no look-up"
+		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", status, account)
+		e.Fix = "the next mount retries; or set clientID in the class, which needs no look-up"
 	}
 	return e
 }

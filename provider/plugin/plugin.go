@@ -186,12 +186,20 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	perTenant.OnOpen = m.CircuitOpened("entra")
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
-		KnownAuthority: cloud.IsPublished, Throttle: perTenant,
+		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster.TokenFile), Throttle: perTenant,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: m.SignInAsked})
+}
+
+// clusterToken returns what reads the provider's own service-account token.
+func clusterToken(file string) func() string {
+	return func() string {
+		token, _ := kube.ReadToken(file) // without one, no issuer is known
+		return token
+	}
 }
 
 // volumeMemory bounds what mounts read at a time; with package server's bound of requests and

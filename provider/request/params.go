@@ -14,7 +14,10 @@ var (
 	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 	// Client IDs are GUIDs, but fake clouds of tests use other names.
 	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	guid     = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	// A managed identity can also be named by its resource.
+	managedID = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,127}|(?i:/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/?#%\s\pC]{1,90}` +
+		`/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[A-Z0-9_-]{3,128}))$`)
+	guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 )
 
 // params reads single parameters and collects what is wrong with them.
@@ -98,7 +101,7 @@ func (p params) identity() Identity {
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", clientID, guidFix)
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID, /subscriptions/…")
 	} else {
 		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)
@@ -119,11 +122,13 @@ func (p params) identity() Identity {
 // credentials adds those that came with the call.
 func (p params) credentials(id *Identity, secrets map[string]string) {
 	id.ServicePrincipal = ServicePrincipal{
-		ClientID:     strings.TrimSpace(inAnyCase(secrets, "clientid")),
-		ClientSecret: Secret(inAnyCase(secrets, "clientsecret")),
+		ClientID:          strings.TrimSpace(inAnyCase(secrets, "clientid")),
+		TenantID:          strings.TrimSpace(inAnyCase(secrets, "tenantid")),
+		ClientSecret:      Secret(inAnyCase(secrets, "clientsecret")),
+		ClientCertificate: Secret(strings.TrimSpace(inAnyCase(secrets, "clientcertificate"))),
 	}
 	// Tokens that no mode would use are not parsed.
-	principal := id.ServicePrincipal.ClientID != "" && id.ServicePrincipal.ClientSecret != ""
+	principal := id.ServicePrincipal.ClientID != "" && (id.ServicePrincipal.ClientSecret != "" || id.ServicePrincipal.ClientCertificate != "")
 	if !id.UseVMManagedIdentity && (id.ClientID != "" || !principal) {
 		id.Tokens = p.tokens(secrets)
 	}

@@ -49,7 +49,7 @@ type Identity struct {
 	ClientID string // likewise
 
 	UseVMManagedIdentity   bool
-	UserAssignedIdentityID string // "" without UseVMManagedIdentity
+	UserAssignedIdentityID string // client ID or ARM resource ID; "" without UseVMManagedIdentity
 	UseAzureTokenProxy     bool
 
 	// ServicePrincipal comes from the volume's nodePublishSecretRef.
@@ -58,12 +58,14 @@ type Identity struct {
 	Tokens map[string]Secret
 }
 
-// ServicePrincipal is an application's client ID with its password, each "" if it is missing.
-// The ID is validated only where it is used. It must not be shown before, because people
-// swap the two.
+// ServicePrincipal is an application's client ID and tenant with its password or certificate,
+// each "" if it is missing. The IDs are validated only where they are used. They must not be
+// shown before, because people swap ID and password.
 type ServicePrincipal struct {
-	ClientID     string
-	ClientSecret Secret
+	ClientID          string
+	TenantID          string
+	ClientSecret      Secret
+	ClientCertificate Secret
 }
 
 // Keys that kubelet and the driver add to the attributes. The driver exports none of them

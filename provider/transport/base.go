@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -113,12 +112,4 @@ func atMost(n int, files uint64) int {
 		return n
 	}
 	return max(4, int(files))
-}
-
-// checkProxy types a proxy's refusal, which net/http reports as bare text.
-func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		return nil
-	}
-	return &proxyRefusal{proxy: proxy.Host, status: resp.StatusCode}
 }
