@@ -151,7 +151,7 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch {
 	case found.NearClientID != "":
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
-			Cause: fmt.Sprintf("no identity is configured for this pod: ServiceAccount %q has the %s, which is not read", account, found.NearClientID),
+			Cause: fmt.Sprintf("no identity is configured for this pod: ServiceAccount %q has the %s, which does not count", account, found.NearClientID),
 			Fix:   "set the annotation " + kube.ClientIDAnnotation + " to the client ID, or clientID in the class"}
 	case found.ClientID == "":
 		return entra.Identity{}, noIdentity(fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, kube.ClientIDAnnotation), "")
@@ -164,7 +164,7 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the directory's GUID or domain name")
 		}
 		if m.DefaultTenant == "" && found.NearTenantID != "" {
-			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing; ServiceAccount %q has the %s, which is not read", account, found.NearTenantID),
+			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing; ServiceAccount %q has the %s, which does not count", account, found.NearTenantID),
 				Fix: "set the annotation " + kube.TenantIDAnnotation + " to the tenant, or tenantID in the class"})
 		}
 	}

@@ -42,6 +42,7 @@ type serviceAccount struct {
 	version     int
 	created     time.Time
 	annotations map[string]string
+	labels      map[string]string
 }
 
 // APIServer returns the cluster's API server, the same one each time. It is started on first use,
@@ -110,6 +111,13 @@ func (s *APIServer) SetServiceAccount(namespace, name string, annotations map[st
 	}
 	s.version++
 	account.version, account.annotations = s.version, maps.Clone(annotations)
+}
+
+// SetLabels replaces the labels of a service account that exists.
+func (s *APIServer) SetLabels(namespace, name string, labels map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accounts[accountName{namespace, name}].labels = maps.Clone(labels)
 }
 
 // DeleteServiceAccount deletes a service account if it exists.
@@ -198,6 +206,7 @@ func (a *serviceAccount) object(namespace, name, accept string) any {
 		UID             string            `json:"uid"`
 		ResourceVersion string            `json:"resourceVersion"`
 		Created         string            `json:"creationTimestamp"`
+		Labels          map[string]string `json:"labels,omitempty"`
 		Annotations     map[string]string `json:"annotations,omitempty"`
 	}
 	object := struct {
@@ -205,7 +214,7 @@ func (a *serviceAccount) object(namespace, name, accept string) any {
 		APIVersion string   `json:"apiVersion"`
 		Metadata   metadata `json:"metadata"`
 	}{"ServiceAccount", "v1", metadata{
-		name, namespace, a.uid, strconv.Itoa(a.version), a.created.UTC().Format(time.RFC3339), a.annotations,
+		name, namespace, a.uid, strconv.Itoa(a.version), a.created.UTC().Format(time.RFC3339), a.labels, a.annotations,
 	}}
 	if strings.Contains(accept, "as=PartialObjectMetadata;") {
 		object.Kind, object.APIVersion = "PartialObjectMetadata", "meta.k8s.io/v1"

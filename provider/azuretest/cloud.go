@@ -45,6 +45,14 @@ func builtinClouds() []*instance {
 		Cloud:   Cloud{"login.partner.microsoftonline.cn", "vault.azure.cn", "https://vault.azure.cn"},
 		aliases: []string{"login.partner.microsoftonline.cn", "login.chinacloudapi.cn"},
 		issuer:  chinaIssuer, known: true,
+	}, {
+		Cloud:   Cloud{"login.sovcloud-identity.fr", "vault.sovcloud-api.fr", "https://vault.sovcloud-api.fr"},
+		aliases: []string{"login.sovcloud-identity.fr"},
+		issuer:  publicIssuer, known: true,
+	}, {
+		Cloud:   Cloud{"login.sovcloud-identity.de", "vault.sovcloud-api.de", "https://vault.sovcloud-api.de"},
+		aliases: []string{"login.sovcloud-identity.de"},
+		issuer:  publicIssuer, known: true,
 	}}
 }
 

@@ -169,6 +169,8 @@ func (b *Box) signIn(x *exchange) (*Application, string, *aadsts) {
 	switch {
 	case x.place.proxy != nil:
 		refusal = x.place.proxy.check(x, app)
+	case x.form.Has("client_assertion") && strings.EqualFold(peek(x.form.Get("client_assertion")).Issuer, app.clientID):
+		refusal = b.checkCertificate(x, app)
 	case x.form.Has("client_assertion"):
 		refusal = b.checkAssertion(x.Context(), x.form, federated, b.publishedKey)
 	default:

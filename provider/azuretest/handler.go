@@ -167,6 +167,11 @@ func (b *Box) faulty(x *exchange, f Fault) reply {
 	switch {
 	case f.HTML:
 		answer = htmlReply(f.Status)
+	case f.Body != "":
+		answer = reply{status: f.Status, header: f.Header.Clone(), body: []byte(f.Body)}
+		if answer.header == nil {
+			answer.header = http.Header{}
+		}
 	case x.place.imds != nil:
 		answer = x.place.imds.fault(x, f)
 	case x.place.api != nil:

@@ -29,6 +29,7 @@ type IMDS struct {
 	mu       sync.RWMutex // guards what follows
 	system   *Application
 	assigned []*Application
+	resource map[string]*Application // of assigned, by resource ID in lower case
 }
 
 // IMDS returns the node's metadata service, the same one each time. It is started on first use, over
@@ -72,6 +73,17 @@ func (i *IMDS) Assign(app *Application) {
 	}
 }
 
+// AssignResource gives the node a user-assigned identity that is also known by its ARM resource ID.
+func (i *IMDS) AssignResource(id string, app *Application) {
+	i.Assign(app)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.resource == nil {
+		i.resource = map[string]*Application{}
+	}
+	i.resource[strings.ToLower(id)] = app
+}
+
 // AssignSystem gives the node its system-assigned identity in place of any before; nil takes it away.
 func (i *IMDS) AssignSystem(app *Application) {
 	i.mu.Lock()
@@ -94,8 +106,12 @@ func (i *IMDS) choose(query url.Values) (*Application, string) {
 		named = func(a *Application) bool { return strings.EqualFold(a.clientID, query.Get("client_id")) }
 	case query.Get("object_id") != "":
 		named = func(a *Application) bool { return strings.EqualFold(a.objectID, query.Get("object_id")) }
-	case query.Get("msi_res_id") != "" || query.Get("mi_res_id") != "": // the box has no resources
-		return nil, identityNotFound
+	case query.Get("msi_res_id") != "":
+		app := i.resource[strings.ToLower(query.Get("msi_res_id"))]
+		if app == nil {
+			return nil, identityNotFound
+		}
+		return app, ""
 	case i.system != nil:
 		return i.system, ""
 	case len(all) > 1:

@@ -25,6 +25,10 @@ type Fault struct {
 	Stall bool
 	// HTML sends a proxy's page instead of JSON, with Status or 200.
 	HTML bool
+	// Body is sent instead of the service's own with Status, and nothing but Header as headers: what
+	// another server would answer, or the service in a way of its own.
+	Body   string
+	Header http.Header
 	// Times is how often the fault strikes; 0 until it is cleared.
 	Times int
 	// Every n makes it strike each n-th request of the kind, beginning with the n-th; 0 is every one.

@@ -1,6 +1,7 @@
 package azuretest
 
 import (
+	"crypto/x509"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type Application struct {
 	mu        sync.RWMutex // guards what follows
 	federated []federatedCredential
 	secrets   []clientSecret
+	certs     []*x509.Certificate
 	failure   int
 }
 
@@ -101,6 +103,19 @@ func (a *Application) AddSecret(value string, expires time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.secrets = append(a.secrets, clientSecret{value, expires})
+}
+
+// AddCertificate registers a certificate whose key signs in.
+func (a *Application) AddCertificate(c *x509.Certificate) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.certs = append(a.certs, c)
+}
+
+func (a *Application) certificates() []*x509.Certificate {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Clone(a.certs)
 }
 
 // FailWith makes every sign-in of the application fail with that AADSTS number, known to the box or

@@ -308,3 +308,47 @@ func TestNoRedirectsAndNoServerText(t *testing.T) {
 		t.Errorf("printed %q", out)
 	}
 }
+
+// What may be meant as an annotation is found: by another spelling, as a label, without a value.
+func TestNearAnnotations(t *testing.T) {
+	w := newWorld(t)
+	a := w.accounts(t)
+	const prefix = "azure.workload.identity/"
+	for i, c := range []struct {
+		annotations, labels map[string]string
+		client, tenant      string
+	}{
+		{map[string]string{prefix + "client_id": "x"}, nil, `annotation "azure.workload.identity/client_id"`, ""},
+		{map[string]string{prefix + "clientId": "x"}, nil, `annotation "azure.workload.identity/clientId"`, ""},
+		{map[string]string{prefix + "ClientID": "x"}, nil, `annotation "azure.workload.identity/ClientID"`, ""},
+		{map[string]string{"azure-workload-identity/client-id": "x"}, nil, `annotation "azure-workload-identity/client-id"`, ""},
+		{map[string]string{"azure.workload.identity.io/client-id": "x"}, nil, `annotation "azure.workload.identity.io/client-id"`, ""},
+		{map[string]string{prefix + "client-id": " "}, map[string]string{prefix + "client-id": "x"}, `empty annotation "azure.workload.identity/client-id"`, ""},
+		{nil, map[string]string{prefix + "client-id": "x", prefix + "use": "true"}, `label "azure.workload.identity/client-id"`, ""},
+		{map[string]string{prefix + "client-id": "x", prefix + "tenant_id": "y"}, nil, "", `annotation "azure.workload.identity/tenant_id"`},
+		{map[string]string{prefix + "client-id": "x", prefix + "client_id": "y"}, nil, "", ""},
+		{map[string]string{prefix + "service-account-token-expiration": "x", "client-id": "y"}, map[string]string{prefix + "use": "true"}, "", ""},
+	} {
+		name := fmt.Sprint("near-", i)
+		w.api.SetServiceAccount("shop", name, c.annotations)
+		w.api.SetLabels("shop", name, c.labels)
+		got, err := a.Lookup(t.Context(), "shop", name)
+		if err != nil || got.NearClientID != c.client || got.NearTenantID != c.tenant {
+			t.Errorf("%v, %v: got %+v, %v", c.annotations, c.labels, got, err)
+		}
+	}
+}
+
+func TestReadToken(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "token")
+	if token, err := kube.ReadToken(file); token != "" || err == nil {
+		t.Errorf("got %q, %v", token, err)
+	}
+	for content, want := range map[string]string{" a.b.c\n": "a.b.c", "\n": "", strings.Repeat("x", 65<<10): ""} {
+		writeFile(t, file, []byte(content))
+		if token, _ := kube.ReadToken(file); token != want {
+			t.Errorf("%.10q: got %.10q", content, token)
+		}
+	}
+}

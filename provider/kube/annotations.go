@@ -47,7 +47,7 @@ func (m metadata) identity() Annotations {
 // case and punctuation, a label, or the annotation itself without a value.
 func (m metadata) near(want string) string {
 	if _, empty := m.Annotations[want]; empty {
-		return fmt.Sprintf("annotation %q without a value", want)
+		return fmt.Sprintf("empty annotation %q", want)
 	}
 	for _, in := range []struct {
 		kind string

@@ -131,6 +131,21 @@ func identityFailures() []failure {
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceAccountLookupForbidden"},
 		{name: "identity/API server fails", pod: map[string]string{"clientID": ""}, prepare: withFault(azuretest.Lookup, azuretest.Fault{Status: 500}),
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "identity/misspelled annotation", pod: map[string]string{"clientID": ""}, prepare: annotate("azure.workload.identity/client_id", clientID),
+			wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/annotation without a value", pod: map[string]string{"clientID": ""}, prepare: annotate("azure.workload.identity/client-id", " "),
+			wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/label instead of an annotation", pod: map[string]string{"clientID": ""}, prepare: func(w *world) {
+			w.api.SetLabels("shop", "reader", map[string]string{"azure.workload.identity/client-id": clientID, "azure.workload.identity/use": "true"})
+		}, wantCode: codes.InvalidArgument, wantReason: "NoIdentity"},
+		{name: "identity/misspelled tenant annotation", pod: map[string]string{"clientID": "", "tenantID": ""}, prepare: func(w *world) {
+			w.api.SetServiceAccount("shop", "reader", map[string]string{"azure.workload.identity/client-id": clientID, "azure.workload.identity/tenantId": tenantID})
+		}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "identity/client of the Secret without a token", pod: map[string]string{"clientID": ""}, secret: map[string]string{"clientid": clientID}, tokens: map[string]string{},
+			wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
+		{name: "identity/tenant of the Secret", pod: map[string]string{"clientID": "", "tenantID": ""}, secret: map[string]string{"clientid": clientID, "tenantid": "CANARY/"},
+			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "identity/token of another cluster", prepare: func(w *world) { w.foreign = true }, wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
 		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
 			wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
@@ -155,6 +170,22 @@ func credentialFailures() []failure {
 		{name: "node/429", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Status: 429}), wantCode: codes.FailedPrecondition, wantReason: "Throttled"},
 		{name: "node/500", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Status: 500}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "node/reset", pod: chosen, prepare: withFault(azuretest.Identity, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "node/no such resource", pod: map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": webIdentity},
+			wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/bad resource", pod: map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": strings.Replace(webIdentity, "ManagedIdentity", "KeyVault", 1)},
+			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "node/of AWS", pod: node, prepare: page(404, "<html><title>404 - Not Found</title></html>", "Server", "EC2ws"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/of AWS, with a session", pod: node, prepare: page(401, "<html>401 - Unauthorized</html>", "Server", "EC2ws"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/of Google", pod: node, prepare: page(404, "<!DOCTYPE html>", "Metadata-Flavor", "Google"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/of OpenStack", pod: node, prepare: page(400, "Bad Request", "Content-Type", "text/plain"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/JSON of another service", pod: node, prepare: page(404, `{"message":"no such path"}`, "Content-Type", "application/json"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/of Azure Arc", pod: node, prepare: page(401, "-", "Www-Authenticate", "Basic realm=/var/opt/azcmagent/tokens/1.key"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "node/page instead of a token", pod: node, prepare: page(200, "<html>", "Content-Type", "text/html"), wantCode: codes.Unauthenticated, wantReason: "ManagedIdentityUnavailable"},
+		{name: "certificate/not registered", pod: noClient, secret: map[string]string{"clientid": clientID, "clientcertificate": newClientCertificate().pem}, wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
+		{name: "certificate/without its key", pod: noClient, secret: map[string]string{"clientid": clientID, "clientcertificate": newClientCertificate().certificate}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "certificate/not one", pod: noClient, secret: map[string]string{"clientid": clientID, "clientcertificate": "CANARY"}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
+		{name: "password/with a line break", pod: noClient, secret: map[string]string{"clientid": clientID, "clientsecret": "CANARY\n"},
+			prepare: func(w *world) { w.app.AddSecret("CANARY", time.Time{}) }, wantCode: codes.Unauthenticated, wantReason: "ClientSecretInvalid"},
 		{name: "node/no role", pod: node, prepare: func(w *world) { w.IMDS().AssignSystem(w.tenant.Application("99999999-9999-9999-9999-999999999999")) },
 			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
 		{name: "node/other tenant", pod: node, prepare: func(w *world) {
@@ -184,6 +215,17 @@ func entraFailures() []failure {
 		{name: "entra/502", prepare: withFault(azuretest.Token, azuretest.Fault{Status: 502, HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "entra/page of a proxy", prepare: withFault(azuretest.Token, azuretest.Fault{HTML: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 		{name: "entra/page with status 403", prepare: withFault(azuretest.Token, azuretest.Fault{HTML: true, Status: 403}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/unavailable", prepare: withFault(azuretest.Token, azuretest.Fault{Status: 400, Body: `{"error":"temporarily_unavailable"}`}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
+		{name: "entra/old numbers of an assertion", prepare: withFault(azuretest.Token, azuretest.Fault{Status: 401, Body: `{"error":"invalid_client","error_codes":[70002,50012]}`}),
+			wantCode: codes.Unauthenticated, wantReason: "TokenInvalid"},
+		{name: "entra/AD FS without the resource", setup: stackFile(), pod: map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": stackPath, "tenantID": "adfs"}, prepare: func(w *world) {
+			stackHub("adfs")(nil, w)
+			w.SetFault(azuretest.Token, azuretest.Fault{Status: 400, Body: `{"error":"invalid_resource","error_description":"MSIS9602: x"}`})
+		}, wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
+		{name: "entra/AADSTS500011 on a hub", setup: stackFile(), pod: map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": stackPath}, prepare: func(w *world) {
+			stackHub(tenantID)(nil, w)
+			w.app.FailWith(500011)
+		}, wantCode: codes.Unauthenticated, wantReason: "SignInFailed"},
 		{name: "entra/reset", prepare: withFault(azuretest.Token, azuretest.Fault{Reset: true}), wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
 	}
 	for reason, numbers := range map[string][]int{
@@ -308,6 +350,11 @@ func networkFailures() []failure {
 	}
 }
 
+// page is what another server answers in the place of the node's metadata service.
+func page(status int, body, header, value string) func(*world) {
+	return withFault(azuretest.Identity, azuretest.Fault{Status: status, Body: body, Header: http.Header{header: {value}}})
+}
+
 func withFault(k azuretest.Kind, f azuretest.Fault) func(*world) {
 	return func(w *world) { w.SetFault(k, f) }
 }
@@ -327,6 +374,9 @@ func TestFailures(t *testing.T) {
 			tokens := f.tokens
 			if f.bound {
 				tokens = w.bindingToken(t, pod)
+			}
+			if w.foreign {
+				tokens = w.foreignToken(t, pod)
 			}
 			req := w.requestFor(t, "one.yaml", pod, tokens)
 			req.Attributes = overwrite(t, req.GetAttributes(), f.pod)

@@ -78,10 +78,14 @@ type failure struct {
 const (
 	maxFailures = 50
 	maxMessage  = 16 << 10
+	// maxToReason is how far into a message its first reason may end. kubelet cuts an event at 1024
+	// bytes. Up to 293 of these are kubelet's and the driver's words before our message, with 110
+	// for the names of the volume, the namespace and the pod, and 124 are left for longer names.
+	maxToReason = 607
 )
 
 // statusOf returns the status of an error. Its message is one line: the cause, the fix, and
-// the reason in brackets. Of several failures, the first decides on the code.
+// the reason in brackets, which also stands first where the line is long. Of several failures, the first decides on the code.
 func statusOf(err error) failure {
 	all, several := errors.AsType[fault.Errors](err)
 	if !several {
@@ -101,6 +105,9 @@ func statusOf(err error) failure {
 		texts = append(texts, fmt.Sprintf("and %d more failures", rest))
 	}
 	message := strings.Join(texts, " | ")
+	if len(texts[0]) > maxToReason { // the reason ends it too, but an event would not show that
+		message = fmt.Sprintf("[%s] %s", out.reason, message)
+	}
 	if len(message) > maxMessage {
 		message = fmt.Sprintf("%s… [%s]", strings.ToValidUTF8(message[:maxMessage], ""), out.reason)
 	}

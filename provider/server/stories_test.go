@@ -321,6 +321,8 @@ func cloudStories() []story {
 		in("AzureUSGovernmentCloud, AzureUSGovernment", "AzureUSGovernmentCloud", "vault.usgovcloudapi.net"),
 		in("AzureUSGovernmentCloud, AzureUSGovernment", "AZUREUSGOVERNMENT", "vault.usgovcloudapi.net"),
 		in("AzureChinaCloud", "AzureChinaCloud", "vault.azure.cn"),
+		in("AzureBleuCloud", "AzureBleuCloud", "vault.sovcloud-api.fr"),
+		in("AzureDelosCloud", "azureDELOScloud", "vault.sovcloud-api.de"),
 		{row: "Clouds/AzureGermanCloud", pod: map[string]string{"cloudName": "AzureGermanCloud"}, code: codes.InvalidArgument, says: []string{"closed in 2021"}},
 		{row: "Clouds/AzureStackCloud", name: "of a class's file, with AD FS", setup: stackFile(), pod: map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": stackPath, "tenantID": "adfs"},
 			files: map[string]string{"my-secret": "on the hub"}, prepare: stackHub("adfs")},

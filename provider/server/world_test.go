@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -48,6 +49,7 @@ type world struct {
 	proxy   *azuretest.TokenProxy
 	pod     azuretest.Pod
 	mounter *provider.Mounter
+	foreign bool // the token is one of another cluster
 
 	client v1alpha1.CSIDriverProviderClient
 	seen   *observer
@@ -61,6 +63,7 @@ type setup struct {
 	config       func(*server.Config)
 	tries        throttle.Config
 	reads        func(*keyvault.Config)
+	issuer       string           // of the cluster; "" for the usual one
 	plainCluster bool             // not of AKS: it has no token proxy
 	metrics      *metrics.Metrics // nil: new ones
 	tracing      *tracing.Tracing // nil traces nothing
@@ -81,7 +84,7 @@ func newWorld(t *testing.T, s setup) *world {
 		Box: box, tenant: box.Tenant(tenantID), seen: new(observer), log: new(buffer),
 		pod: azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader"},
 	}
-	if w.cluster, err = box.Cluster(issuer); err != nil {
+	if w.cluster, err = box.Cluster(cmp.Or(s.issuer, issuer)); err != nil {
 		t.Fatal(err)
 	}
 	w.app = w.tenant.Application(clientID)
@@ -251,6 +254,20 @@ func (w *world) bindingToken(t *testing.T, pod azuretest.Pod) map[string]string 
 		t.Fatal(err)
 	}
 	return map[string]string{azuretest.BindingAudience: token}
+}
+
+// foreignToken is what a pod can bring where the CSIDriver requests no tokens.
+func (w *world) foreignToken(t *testing.T, pod azuretest.Pod) map[string]string {
+	t.Helper()
+	other, err := w.Cluster("https://oidc.attacker.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := other.Token(pod, entra.Audience, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{entra.Audience: token}
 }
 
 func (w *world) mount(t *testing.T, req *v1alpha1.MountRequest, options ...grpc.CallOption) (*v1alpha1.MountResponse, error) {
