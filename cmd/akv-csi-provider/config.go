@@ -86,7 +86,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
 	c.cloudEnvDirs = list{"/cloudEnv", "/etc/kubernetes", "/etc/akv"}
 	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "`folders` below which a class's cloudEnvFileName may lie, separated by commas")
-	f.Var(&c.cloudFiles, "cloud-file", "`NAME=PATH` of a cloud of your own: classes may use the name as cloudName, and the file is the cloud's environment file, read once at the start. May be given several times")
+	f.Var(&c.cloudFiles, "cloud-file", "`NAME=PATH` of a cloud of your own: the name that classes use as cloudName, and its environment file, which is read once at the start; several are separated by commas")
 	f.StringVar(&c.tokenAudience, "token-audience", "", "`audience` of the pods' service-account tokens for Entra; the cloud's if empty")
 	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of classes that name none")
 	f.BoolVar(&c.strictObjects, "strict-objects", false, "refuse mistakes in classes that are otherwise let pass with a warning")
@@ -243,8 +243,17 @@ func (f *cloudFiles) String() string { return "" }
 // cloudFileName is a name that a class can contain and a message can quote.
 var cloudFileName = regexp.MustCompile(`^[A-Za-z][-A-Za-z0-9]{0,62}$`)
 
-// Set adds a cloud.
+// Set adds clouds, separated by commas.
 func (f *cloudFiles) Set(text string) error {
+	for cloud := range strings.SplitSeq(text, ",") {
+		if err := f.add(strings.TrimSpace(cloud)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *cloudFiles) add(text string) error {
 	name, path, _ := strings.Cut(text, "=")
 	if !cloudFileName.MatchString(name) || path == "" {
 		return errors.New("write NAME=PATH; the name is letters, digits and hyphens")

@@ -36,6 +36,11 @@ func TestFlags(t *testing.T) {
 		{"cloud-name", "AzureUSGovernmentCloud", func(c *config) bool { return c.cloudName == "AzureUSGovernmentCloud" }},
 		{"cloud-name", "azurechinacloud", func(c *config) bool { return c.cloudName == "azurechinacloud" }},
 		{"cloud-name", "AzureCloud", func(c *config) bool { return c.cloudName == "AzureCloud" }},
+		{"cloud-name", "AzureDelosCloud", func(c *config) bool { return c.cloudName == "AzureDelosCloud" }},
+		{"cloud-file", "Sky=/etc/akv/sky.json, Sea=/a=b", func(c *config) bool {
+			return len(c.cloudFiles) == 2 && c.cloudFiles["Sky"] == "/etc/akv/sky.json" && c.cloudFiles["Sea"] == "/a=b"
+		}},
+		{"token-audience", "api://AzureADTokenExchangeUSNat", func(c *config) bool { return c.tokenAudience == "api://AzureADTokenExchangeUSNat" }},
 		{"custom-user-agent", "'kubernetes.azure.com/managedby: aks'", func(c *config) bool { return c.customUserAgent == "'kubernetes.azure.com/managedby: aks'" }},
 		{"version", "true", func(c *config) bool { return c.showVersion }},
 		{"tenant-id", "contoso.onmicrosoft.com", func(c *config) bool { return c.tenantID == "contoso.onmicrosoft.com" }},
@@ -190,6 +195,12 @@ var bad = []struct {
 	{[]string{"--metrics-backend=otlp"}, []string{"--metrics-backend", "otlp", "prometheus"}},
 	{[]string{"--cloud-name=AzureMoonCloud"}, []string{"--cloud-name", "AzureMoonCloud", "AzurePublicCloud"}},
 	{[]string{"--cloud-name=AzureGermanCloud"}, []string{"--cloud-name", "AzureGermanCloud", "2021"}},
+	{[]string{"--cloud-name=Sky", "--cloud-file=Sea=/a"}, []string{"--cloud-name", "Sky", "Sea"}},
+	{[]string{"--cloud-file=Sky"}, []string{"cloud-file", "NAME=PATH"}},
+	{[]string{"--cloud-file=Sky="}, []string{"cloud-file", "NAME=PATH"}},
+	{[]string{"--cloud-file=Sky.1=/a"}, []string{"cloud-file", "letters"}},
+	{[]string{"--cloud-file=Sky=/a", "--cloud-file=sky=/b"}, []string{"cloud-file", "twice"}},
+	{[]string{"--cloud-file=AzureStackCloud=/a"}, []string{"--cloud-file", "AZURE_ENVIRONMENT_FILEPATH"}},
 	{[]string{"--mount-timeout=0s"}, []string{"--mount-timeout", "0s"}},
 	{[]string{"--retry-max=-1"}, []string{"--retry-max", "-1"}},
 	{[]string{"--retry-max=101"}, []string{"--retry-max", "101"}},
@@ -206,6 +217,13 @@ var bad = []struct {
 	{[]string{"--cloud-env-dirs=/etc/akv,akv"}, []string{"--cloud-env-dirs", `"akv"`, "absolute"}},
 	{[]string{"--token-proxy-url=http://10.0.0.1"}, []string{"--token-proxy-url", "https"}},
 	{[]string{"--token-proxy-url=https://user:password@10.0.0.1"}, []string{"--token-proxy-url"}},
+}
+
+// A cloud of the operator's can be the one of classes that name none.
+func TestOwnCloud(t *testing.T) {
+	if _, err := parseFlags([]string{"--cloud-name=sky", "--cloud-file=Sky=/etc/akv/sky.json"}); err != nil {
+		t.Error(err)
+	}
 }
 
 // Help shows every flag with its default, but none of klog's.

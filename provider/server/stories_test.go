@@ -290,6 +290,11 @@ func identityStories() []story {
 			w.app.AddSecret("hush", time.Time{})
 			annotate("azure.workload.identity/client-id", clientID)(w)
 		}, code: codes.FailedPrecondition, says: []string{"[TokenRequestMissing]"}}),
+		in(story{row: "workload-identity, of a Secret", secret: map[string]string{"CLIENTID": clientID}, pod: map[string]string{"clientID": ""}, files: hello}),
+		in(story{row: "service-principal", name: "by certificate", secret: map[string]string{"clientid": clientID, "ClientCertificate": newClientCertificate().pem}, pod: map[string]string{"clientID": ""}, files: hello, prepare: func(_ *testing.T, w *world) {
+			w.app.Unfederate()
+			w.app.AddCertificate(newClientCertificate().Certificate)
+		}}),
 		in(story{row: "service-principal", secret: password, pod: map[string]string{"clientID": ""}, files: hello, prepare: func(_ *testing.T, w *world) {
 			w.app.Unfederate()
 			w.app.AddSecret("hush", time.Time{})
@@ -326,6 +331,7 @@ func cloudStories() []story {
 		{row: "Clouds/AzureGermanCloud", pod: map[string]string{"cloudName": "AzureGermanCloud"}, code: codes.InvalidArgument, says: []string{"closed in 2021"}},
 		{row: "Clouds/AzureStackCloud", name: "of a class's file, with AD FS", setup: stackFile(), pod: map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": stackPath, "tenantID": "adfs"},
 			files: map[string]string{"my-secret": "on the hub"}, prepare: stackHub("adfs")},
+		{row: "Clouds/a name of --cloud-file", name: "by its name", setup: ownCloud(), pod: map[string]string{"cloudName": "SKY"}, files: map[string]string{"my-secret": "on the hub"}, prepare: stackHub(tenantID)},
 		{row: "Clouds/AzureStackCloud", name: "of the provider", setup: setup{mounter: func(m *provider.Mounter) {
 			own, err := cloud.ReadFile(stackPath)
 			if err == nil {
@@ -347,6 +353,15 @@ var stackPath = func() string {
 
 func stackFile() setup {
 	return setup{mounter: func(m *provider.Mounter) { m.Clouds.EnvDirs = []string{filepath.Dir(stackPath)} }}
+}
+
+// ownCloud is the hub as a cloud of the operator's.
+func ownCloud() setup {
+	return setup{mounter: func(m *provider.Mounter) {
+		if own, err := cloud.ReadFile(stackPath); err == nil {
+			m.Clouds.Own = map[string]cloud.Cloud{"Sky": own}
+		}
+	}}
 }
 
 func stackHub(tenant string) func(*testing.T, *world) {

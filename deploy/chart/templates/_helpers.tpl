@@ -52,6 +52,7 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
   "bind-address" .os.bindAddress
   "cache-max-bytes" $v.cacheMaxBytes
   "cloud-env-dirs" $v.cloudEnvDirs
+  "cloud-file" $v.cloudFiles
   "cloud-name" $v.cloudName
   "construct-pem-chain" $v.constructPEMChain
   "custom-user-agent" .os.customUserAgent
@@ -77,6 +78,7 @@ mean something. Numbers of values are floats, which would print as 1.6777216e+07
   "stale-if-error" $v.staleIfError
   "strict-objects" $v.strictObjects
   "tenant-id" $v.tenantID
+  "token-audience" $v.tokenAudience
   "token-proxy-url" $v.tokenProxyURL
   "v" $v.logVerbosity
   "write-cert-and-key-in-separate-files" $v.writeCertAndKeyInSeparateFiles
