@@ -183,7 +183,7 @@ func checkValue(t *testing.T, where, key string) {
 }
 
 // foreign are flags of other programs that the documents name by themselves.
-var foreign = []string{"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", "set"}
+var foreign = []string{"from-file", "enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", "set"}
 
 // A flag that a document names by itself is one of the plugin's, and each of the
 // plugin's flags that the operator's page lists is there.

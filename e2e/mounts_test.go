@@ -4,8 +4,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -28,6 +30,7 @@ import (
 	classv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
 	"sigs.k8s.io/secrets-store-csi-driver/pkg/util/secretutil"
 	strictyaml "sigs.k8s.io/yaml"
+	"software.sslmate.com/src/go-pkcs12"
 )
 
 const exampleIssuer = "https://oidc.contoso.example/cluster/"
@@ -85,6 +88,28 @@ func newSite(t *testing.T, suffix string) *site {
 	return s
 }
 
+// clientCertificate is that of an application, and clientPFX it with its key, in base64.
+var clientCertificate, clientPFX = func() (*x509.Certificate, string) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	pfx, err := pkcs12.Modern.Encode(key, certificate, nil, "")
+	if err != nil {
+		panic(err)
+	}
+	return certificate, base64.StdEncoding.EncodeToString(pfx)
+}()
+
 func selfSigned(t *testing.T) azuretest.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -134,7 +159,10 @@ func mountExample(t *testing.T, s *site, all example, name string) {
 	s.api.SetServiceAccount(pod.Namespace, name, all["ServiceAccount"][name].Metadata.Annotations)
 	s.app.Federate(exampleIssuer, pod.Subject(), entra.Audience)
 	if secret := all["Secret"][name].StringData; secret != nil {
-		s.app.AddSecret(secret["clientsecret"], time.Now().Add(time.Hour))
+		if secret["clientsecret"] != "" {
+			s.app.AddSecret(secret["clientsecret"], time.Now().Add(time.Hour))
+		}
+		s.app.AddCertificate(clientCertificate)
 		pod.NodePublishSecret = secret
 	}
 	tokens := make(map[string]string)

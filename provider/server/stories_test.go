@@ -394,6 +394,7 @@ func differenceStories() []story {
 	return []story{
 		in(story{row: "usePodIdentity: true", pod: map[string]string{"usePodIdentity": "true"}, code: codes.InvalidArgument, says: []string{"retired"}}),
 		in(story{row: "cloudName: AzureGermanCloud", pod: map[string]string{"cloudName": "AzureGermanCloud"}, code: codes.InvalidArgument, says: []string{"2021"}}),
+		in(story{row: "nodePublishSecretRef with clientid alone", secret: map[string]string{"clientid": clientID}, pod: map[string]string{"clientID": ""}, files: hello}),
 		in(story{row: "cloudEnvFileName", setup: stackFile(), pod: map[string]string{"cloudName": "AzureStackCloud", "cloudEnvFileName": filepath.Dir(stackPath) + "/../etc/hostname"},
 			code: codes.InvalidArgument, says: []string{"not below"}}),
 		in(story{row: "objectVersionHistory: N", objects: "[{objectName: h, objectType: secret, objectVersionHistory: 2}]", files: map[string]string{"h/0": "3", "h/1": "2"}, prepare: func(_ *testing.T, w *world) {
