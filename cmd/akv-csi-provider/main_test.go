@@ -90,6 +90,24 @@ func TestExitCannotRun(t *testing.T) {
 	}
 }
 
+// A proxy that Go would ignore, or read otherwise than meant, ends the start without a word of it;
+// so does a file of a cloud that cannot be read.
+func TestExitProxyAndCloud(t *testing.T) {
+	socket := "--endpoint=unix://" + filepath.Join(socketDir(t), "azure.sock")
+	for _, proxy := range []string{"http://user:p%rdCANARY@proxy:3128", "http://proxyCANARY:3128\n", "http://svc:1234/CANARY@proxy:3128"} {
+		t.Setenv("HTTPS_PROXY", proxy)
+		r := execute(t, socket, "--healthz-port=0", "--prometheus-port=0")
+		if r.code != 1 || r.stdout != "" || lines(r.stderr) != 1 || !strings.HasPrefix(r.stderr, "akv-csi-provider: HTTPS_PROXY ") || strings.Contains(r.stderr, "CANARY") {
+			t.Errorf("%q: got %+v", proxy, r)
+		}
+	}
+	t.Setenv("HTTPS_PROXY", "")
+	r := execute(t, socket, "--healthz-port=0", "--prometheus-port=0", "--cloud-file=Sky=/no/such/file.json")
+	if r.code != 1 || r.stdout != "" || lines(r.stderr) != 1 || !strings.Contains(r.stderr, "cloud Sky") || !strings.Contains(r.stderr, "/no/such/file.json") {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // Go's own debugging of HTTP/2 prints tokens and secrets.
 func TestExitHTTP2Debug(t *testing.T) {
 	t.Setenv("GODEBUG", "gctrace=0,http2debug=2")

@@ -48,7 +48,8 @@ func classifyClient(resp *http.Response, err error) throttle.Result {
 	return throttle.Result{Outcome: throttle.Unknown}
 }
 
-// limitsClient reports whether a response asks one client for fewer requests.
+// limitsClient reports whether a response asks one client for fewer requests. That several clients
+// get one says nothing about the tenant: all of them may be one pod's.
 func limitsClient(resp *http.Response, body errorBody) bool {
 	return resp.StatusCode == http.StatusTooManyRequests &&
 		!slices.Contains(body.ErrorCodes, 50196) && !limitsTenant(body)

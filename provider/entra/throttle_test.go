@@ -167,6 +167,28 @@ func TestThrottleOfAClient(t *testing.T) {
 	}
 }
 
+// Nor do several of them: only a number of the tenant's own says that it is limited. Otherwise a
+// pod with some clients could keep all others of its tenant from signing in.
+func TestThrottleOfSeveralClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{answer: func(n int) (*http.Response, error) {
+			if n <= 20 {
+				return refuse(429, "60", `{"error":"invalid_request"}`)
+			}
+			return good()
+		}}
+		x, start := exchangeOf(t, s), time.Now()
+		for i := range 20 {
+			if _, err := x.Token(t.Context(), client(WorkloadIdentity, fmt.Sprint("busy-", i)), vault); !fault.Is(err, fault.Throttled) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if _, err := x.Token(t.Context(), client(WorkloadIdentity, "innocent"), vault); err != nil || time.Since(start) > time.Second {
+			t.Errorf("got %v after %s", err, time.Since(start))
+		}
+	})
+}
+
 // While Entra is unavailable, one pod probes for all, and each pod's error is about its own
 // sign-in.
 func TestEntraUnavailable(t *testing.T) {

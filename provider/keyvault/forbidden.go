@@ -82,7 +82,7 @@ func (q question) accessDenied(body errorBody) error {
 		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, as objectVersionHistory needs", q.principal, q.Host)
 	}
 	id := q.principal.ClientID
-	if id == "" { // of the node: only the vault knows it
+	if id == "" || strings.HasPrefix(id, "/") { // of the node, not named by it: only the vault knows it
 		id = callerID(body.Error.Message)
 	}
 	role := fmt.Sprintf(`az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)"`, id, right.role, q.vaultName())

@@ -51,7 +51,7 @@ const Node = "node"
 type Principal struct {
 	Authority string // that issued the token: a URL, or Node
 	TenantID  string // "" for the node's managed identity
-	ClientID  string // "" for the node's system-assigned identity
+	ClientID  string // or resource ID of a managed identity; "" for the node's system-assigned one
 }
 
 // String names the principal in messages.

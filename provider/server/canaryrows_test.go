@@ -175,6 +175,11 @@ func canaryCredentials() []canaryRow {
 			w.app.AddSecret(right, time.Time{})
 			w.vault.Revoke(clientID)
 		}),
+		{failure: failure{name: "canary/certificate", pod: map[string]string{"clientID": ""}, secret: map[string]string{"clientid": clientID, "clientcertificate": newClientCertificate().pem}},
+			prepare: func(_ *testing.T, _ *canaries, w *world) {
+				w.app.Unfederate()
+				w.app.AddCertificate(newClientCertificate().Certificate)
+			}},
 		password("wrong", "ClientSecretInvalid", func(c *canaries, w *world, _ string) { w.app.AddSecret(c.mark(), time.Time{}) }),
 		password("expired", "ClientSecretExpired", func(_ *canaries, w *world, right string) { w.app.AddSecret(right, time.Now().Add(-time.Hour)) }),
 		broken("attributes cut", func(_ *canaries, req *v1alpha1.MountRequest) {

@@ -188,6 +188,11 @@ func credentialFailures() []failure {
 			prepare: func(w *world) { w.app.AddSecret("CANARY", time.Time{}) }, wantCode: codes.Unauthenticated, wantReason: "ClientSecretInvalid"},
 		{name: "node/no role", pod: node, prepare: func(w *world) { w.IMDS().AssignSystem(w.tenant.Application("99999999-9999-9999-9999-999999999999")) },
 			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "node/no role, by its resource", pod: map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": webIdentity},
+			prepare: func(w *world) {
+				w.IMDS().AssignResource(webIdentity, w.tenant.Application("99999999-9999-9999-9999-999999999999"))
+			},
+			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
 		{name: "node/other tenant", pod: node, prepare: func(w *world) {
 			w.IMDS().AssignSystem(w.Tenant("99999999-9999-9999-9999-999999999999").Application("node"))
 		},
