@@ -145,7 +145,6 @@ func identityFailures() []failure {
 			wantCode: codes.FailedPrecondition, wantReason: "TokenRequestMissing"},
 		{name: "identity/tenant of the Secret", pod: map[string]string{"clientID": "", "tenantID": ""}, secret: map[string]string{"clientid": clientID, "tenantid": "CANARY/"},
 			wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
-		{name: "identity/token of another cluster", prepare: func(w *world) { w.foreign = true }, wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
 		{name: "identity/no tenant", pod: map[string]string{"tenantId": "", "tenantID": ""}, wantCode: codes.InvalidArgument, wantReason: "InvalidParameter"},
 		{name: "identity/foreign service account", prepare: func(w *world) { w.pod.ServiceAccount = "other" },
 			wantCode: codes.Unauthenticated, wantReason: "FederatedCredentialMissing"},
@@ -379,9 +378,6 @@ func TestFailures(t *testing.T) {
 			tokens := f.tokens
 			if f.bound {
 				tokens = w.bindingToken(t, pod)
-			}
-			if w.foreign {
-				tokens = w.foreignToken(t, pod)
 			}
 			req := w.requestFor(t, "one.yaml", pod, tokens)
 			req.Attributes = overwrite(t, req.GetAttributes(), f.pod)

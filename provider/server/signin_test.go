@@ -151,6 +151,27 @@ func TestAudienceOfACloud(t *testing.T) {
 	}
 }
 
+// Where the CSIDriver requests no tokens, a pod can bring one of an issuer of its own: no message
+// names that issuer, or a command that would trust it.
+func TestForeignIssuerIsNotNamed(t *testing.T) {
+	w := newWorld(t, setup{})
+	other, err := w.Cluster("https://oidc.attacker.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := other.Token(w.pod, entra.Audience, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []int{0, 700211, 50013, 50166} {
+		w.app.FailWith(number)
+		_, err = w.mount(t, w.requestFor(t, "one.yaml", w.pod, map[string]string{entra.Audience: token}))
+		if text := status.Convert(err).Message(); strings.Contains(text, "attacker") || strings.Contains(text, "--issuer") || !strings.Contains(text, "this cluster") {
+			t.Errorf("%d: got %s", number, text)
+		}
+	}
+}
+
 // kubelet cuts an event at 1024 bytes: the reason is never beyond byte 900, whatever the names.
 func TestReasonIsInTheEvent(t *testing.T) {
 	long := "https://container.googleapis.com/v1/projects/" + strings.Repeat("my-company-production-shared-", 4) + "0123/locations/europe-west3-a/clusters/main"

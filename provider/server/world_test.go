@@ -49,7 +49,6 @@ type world struct {
 	proxy   *azuretest.TokenProxy
 	pod     azuretest.Pod
 	mounter *provider.Mounter
-	foreign bool // the token is one of another cluster
 
 	client v1alpha1.CSIDriverProviderClient
 	seen   *observer
@@ -254,20 +253,6 @@ func (w *world) bindingToken(t *testing.T, pod azuretest.Pod) map[string]string 
 		t.Fatal(err)
 	}
 	return map[string]string{azuretest.BindingAudience: token}
-}
-
-// foreignToken is what a pod can bring where the CSIDriver requests no tokens.
-func (w *world) foreignToken(t *testing.T, pod azuretest.Pod) map[string]string {
-	t.Helper()
-	other, err := w.Cluster("https://oidc.attacker.example/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := other.Token(pod, entra.Audience, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string]string{entra.Audience: token}
 }
 
 func (w *world) mount(t *testing.T, req *v1alpha1.MountRequest, options ...grpc.CallOption) (*v1alpha1.MountResponse, error) {
