@@ -26,6 +26,9 @@ type Options struct {
 	// Address is the IP address that all services listen on. Default 127.0.0.1. Whoever reaches it can
 	// use the box.
 	Address string
+	// Listen makes the listeners of all services. Default [net.Listen]. A test within a bubble of
+	// testing/synctest has no network: it gives listeners that nobody reaches, and calls the handlers.
+	Listen func(network, address string) (net.Listener, error)
 	// IssuerClient fetches the discovery document and the keys of OIDC issuers that are not clusters
 	// of this box. Default: none, so a foreign issuer is unreachable and nothing leaves the machine.
 	IssuerClient *http.Client
@@ -36,6 +39,7 @@ type Box struct {
 	clock        func() time.Time
 	disableHTTP2 bool
 	address      string
+	listen       func(network, address string) (net.Listener, error)
 
 	ca    *authority
 	conns *conns // all but those of clusters
@@ -80,8 +84,11 @@ func New(o Options) (*Box, error) {
 	if o.Address == "" {
 		o.Address = "127.0.0.1"
 	}
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
 	b := &Box{
-		clock: o.Clock, disableHTTP2: o.DisableHTTP2, address: o.Address, ca: ca,
+		clock: o.Clock, disableHTTP2: o.DisableHTTP2, address: o.Address, listen: o.Listen, ca: ca,
 		conns:    newConns(),
 		registry: newRegistry(),
 		issuers:  newIssuers(o.IssuerClient),

@@ -113,8 +113,8 @@ type listener struct {
 	close func() error // once: the server that uses the listener closes it as well
 }
 
-func newListener(s *conns, address string) (*listener, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+func (b *Box) newListener(s *conns) (*listener, error) {
+	l, err := b.listen("tcp", net.JoinHostPort(b.address, "0"))
 	if err != nil {
 		return nil, err
 	}

@@ -42,9 +42,7 @@ func (b *Box) IMDS() *IMDS {
 		return b.imds
 	}
 	i := &IMDS{box: b}
-	l, err := b.start(b.conns, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.handle(w, r, place{imds: i})
-	}), nil)
+	l, err := b.start(b.conns, i, nil)
 	if err != nil {
 		panic(fmt.Sprintf("azuretest: start IMDS: %v", err))
 	}
@@ -52,6 +50,9 @@ func (b *Box) IMDS() *IMDS {
 	b.imds = i
 	return i
 }
+
+// ServeHTTP answers as the service, whatever host a request names.
+func (i *IMDS) ServeHTTP(w http.ResponseWriter, r *http.Request) { i.box.handle(w, r, place{imds: i}) }
 
 // node returns the metadata service, or nil if it was never asked for.
 func (b *Box) node() *IMDS {

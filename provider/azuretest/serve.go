@@ -24,7 +24,7 @@ type service struct {
 // start serves h on a new listener until the box is closed: over TLS if there is a config,
 // which start completes.
 func (b *Box) start(s *conns, h http.Handler, config *tls.Config) (*listener, error) {
-	l, err := newListener(s, b.address)
+	l, err := b.newListener(s)
 	if err != nil {
 		return nil, err
 	}
