@@ -131,13 +131,17 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 		return func() (Value, error) { return Value{}, err }
 	}
 	k := r.key(caller, o)
-	pending := r.values.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
+	read := func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
 		q := question{o, caller.Principal, getting}
 		value, err := v.get(q.context(ctx, caller, call), o)
 		return value, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
-	})
+	}
+	pending := r.values.Start(ctx, k, fresh, read)
 	return func() (Value, error) {
 		value, source, err := pending.Wait()
+		if rejectedForAnother(source, err) {
+			value, source, err = r.values.Do(ctx, k, fresh, read)
+		}
 		if err == nil {
 			r.report(ctx, sources[source])
 			return value, nil
@@ -149,6 +153,12 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 		}
 		return Value{}, r.suggest(ctx, v, caller, o, err)
 	}
+}
+
+// rejectedForAnother reports whether a call failed because the vault rejects the token of
+// another caller, who made it. This caller's token may be a newer one.
+func rejectedForAnother(source coalesce.Source, err error) bool {
+	return source == coalesce.Shared && fault.Is(err, fault.TokenRejected)
 }
 
 // stale returns what was read before, for the start of a pod that would fail with err; see
@@ -208,12 +218,16 @@ func (r *Reader) List(ctx context.Context, caller Caller, host string, t request
 // startList starts to read a list, which callers share as they share values.
 func (r *Reader) startList(ctx context.Context, caller Caller, q question, fresh Freshness, read func(context.Context, Object) ([]Item, error)) func() ([]Item, error) {
 	k := r.key(caller, q.Object)
-	pending := r.listings.Start(ctx, k, fresh, func(ctx context.Context, call *coalesce.Call) ([]Item, coalesce.Life, error) {
+	list := func(ctx context.Context, call *coalesce.Call) ([]Item, coalesce.Life, error) {
 		all, err := read(q.context(ctx, caller, call), q.Object)
 		return all, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
-	})
+	}
+	pending := r.listings.Start(ctx, k, fresh, list)
 	return func() ([]Item, error) {
 		all, source, err := pending.Wait()
+		if rejectedForAnother(source, err) {
+			all, source, err = r.listings.Do(ctx, k, fresh, list)
+		}
 		if err != nil {
 			return nil, asTimeout(err, q.Object)
 		}
