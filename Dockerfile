@@ -1,5 +1,7 @@
 # syntax=docker/dockerfile:1
-# Go's patch version is that of go.mod's toolchain line.
+# Go's patch version is that of go.mod's toolchain line. A tag can be moved: to pin what it means, put the
+# digest behind it (docker buildx imagetools inspect golang:1.26.8-bookworm prints it), as in
+# golang:1.26.8-bookworm@sha256:...
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -8,11 +10,18 @@ RUN go mod download
 COPY . .
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags=grpcnotrace -ldflags='-s -w' -o /akv-csi-provider ./cmd/akv-csi-provider
+# The licenses of what is linked ask for their text beside each copy. make image checks them, too.
+RUN mkdir -p /licenses/akv-csi-provider /licenses/go && cp LICENSE /licenses/akv-csi-provider/ && cp "$(go env GOROOT)/LICENSE" /licenses/go/ && \
+    go list -deps -tags=grpcnotrace -f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/akv-csi-provider | sort -u | \
+    while read -r module folder; do \
+      mkdir -p "/licenses/$module" && find "$folder" -maxdepth 1 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \) -exec cp {} "/licenses/$module/" \; ; \
+    done
 
-# Nothing but the binary and the roots of public CAs: no shell, no package manager.
+# Nothing but the binary, the roots of public CAs and the licenses: no shell, no package manager.
 # It runs as root, because the node's folder of provider sockets belongs to root,
 # and needs no capability.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /akv-csi-provider /akv-csi-provider
+COPY --from=build /licenses /licenses
 ENTRYPOINT ["/akv-csi-provider"]

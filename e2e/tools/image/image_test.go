@@ -173,16 +173,18 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 		t.Errorf("the layer's diff ID: got %s", sum)
 	}
 	layer := untar(t, bytes.NewReader(plain))
+	info, err := buildinfo.Read(bytes.NewReader(layer["akv-csi-provider 755"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkLicenses(t, layer, info)
+	maps.DeleteFunc(layer, func(name string, _ []byte) bool { return strings.HasPrefix(name, "licenses/") })
 	if got, want := slices.Sorted(maps.Keys(layer)), []string{"akv-csi-provider 755", "etc/ssl/certs/ca-certificates.crt 644"}; !slices.Equal(got, want) {
 		t.Fatalf("files: got %v, want %v", got, want)
 	}
 	if roots := x509.NewCertPool(); !roots.AppendCertsFromPEM(layer["etc/ssl/certs/ca-certificates.crt 644"]) ||
 		bytes.Count(layer["etc/ssl/certs/ca-certificates.crt 644"], []byte("BEGIN CERTIFICATE")) < 50 {
 		t.Error("few or no CAs")
-	}
-	info, err := buildinfo.Read(bytes.NewReader(layer["akv-csi-provider 755"]))
-	if err != nil {
-		t.Fatal(err)
 	}
 	for _, want := range []debug.BuildSetting{{Key: "-trimpath", Value: "true"}, {Key: "CGO_ENABLED", Value: "0"},
 		map[string]debug.BuildSetting{"amd64": {Key: "GOAMD64", Value: "v1"}, "arm64": {Key: "GOARM64", Value: "v8.0"}}[d.Platform.Architecture]} {

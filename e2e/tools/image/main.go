@@ -105,7 +105,11 @@ func build(ctx context.Context, o options, progress io.Writer) error {
 		if err := source.read(file); err != nil {
 			return err
 		}
-		image, err := assemble(file, arch, roots, source)
+		terms, err := licenses(ctx, o.source, file)
+		if err != nil {
+			return err
+		}
+		image, err := assemble(file, arch, roots, terms, source)
 		if err != nil {
 			return err
 		}
@@ -239,24 +243,22 @@ func authorities() (file []byte, n int, err error) {
 	return b.Bytes(), n, nil
 }
 
-// assemble makes the image of one platform: one layer with the binary and the CAs. It has
+// assemble makes the image of one platform: one layer with the binary, the CAs, and the licenses of
+// what is linked. It has
 // no user: the plugin runs as root, to whom the node's folder of provider sockets
 // belongs, and needs no capability.
-func assemble(file, arch string, roots []byte, source provenance) (v1.Image, error) {
+func assemble(file, arch string, roots []byte, terms []license, source provenance) (v1.Image, error) {
 	program, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	var content bytes.Buffer
 	w := tar.NewWriter(&content)
-	for _, e := range []struct {
-		name string
-		mode int64
-		data []byte
-	}{
+	entries := []entry{
 		{"etc/", 0o755, nil}, {"etc/ssl/", 0o755, nil}, {"etc/ssl/certs/", 0o755, nil},
 		{caFile, 0o644, roots}, {binary, 0o755, program},
-	} {
+	}
+	for _, e := range append(entries, licenseEntries(terms)...) {
 		h := &tar.Header{Name: e.name, Mode: e.mode, Size: int64(len(e.data)), ModTime: source.time, Format: tar.FormatPAX, Typeflag: tar.TypeReg}
 		if strings.HasSuffix(e.name, "/") {
 			h.Typeflag = tar.TypeDir
@@ -299,6 +301,28 @@ func assemble(file, arch string, roots []byte, source provenance) (v1.Image, err
 	}
 	config.History = []v1.History{{Created: v1.Time{Time: source.time}, CreatedBy: "make image"}}
 	return mutate.ConfigFile(image, config)
+}
+
+// entry is a file of the image, or a folder if its name ends in a slash.
+type entry struct {
+	name string
+	mode int64
+	data []byte
+}
+
+// licenseEntries are the license files with the folders that they need.
+func licenseEntries(terms []license) (entries []entry) {
+	made := map[string]bool{}
+	for _, l := range terms {
+		for i, c := range l.name {
+			if folder := l.name[:i+1]; c == '/' && !made[folder] {
+				made[folder] = true
+				entries = append(entries, entry{folder, 0o755, nil})
+			}
+		}
+		entries = append(entries, entry{l.name, 0o644, l.text})
+	}
+	return entries
 }
 
 // save writes the index as OCI image layout into a tar archive and returns its digest.
