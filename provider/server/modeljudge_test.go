@@ -134,14 +134,9 @@ func (h *history) allowedAs(m *attempt, who principal) string {
 	if who.client < 0 || !h.signedIn(m, who) {
 		return "without a sign-in of its own"
 	}
-	fresh, first := m.start, m.previous.IsZero()
-	if !first && !h.unshared {
-		if fresh = m.start.Add(-h.ttl); fresh.Before(m.previous) {
-			fresh = m.previous
-		}
-	}
+	fresh := h.fresh(m)
 	stale := fresh
-	if first && h.stale > 0 && (h.away(m) || m.impatient) { // to whose caller a slow vault is one that is away
+	if m.previous.IsZero() && h.stale > 0 && (h.away(m) || m.impatient) { // to whose caller a slow vault is one that is away
 		stale = m.start.Add(-h.stale)
 	}
 	if h.unshared {
@@ -170,6 +165,17 @@ func (h *history) allowedAs(m *attempt, who principal) string {
 		return fmt.Sprintf("got %d files instead of %d", len(m.files), expected)
 	}
 	return ""
+}
+
+// fresh is from when on the reads may be that answer a mount, unless what it needs is unavailable.
+func (h *history) fresh(m *attempt) time.Time {
+	if m.previous.IsZero() || h.unshared {
+		return m.start
+	}
+	if oldest := m.start.Add(-h.ttl); oldest.After(m.previous) {
+		return oldest
+	}
+	return m.previous
 }
 
 // away reports whether something was unavailable around the mount.

@@ -137,6 +137,9 @@ func newSequence(seed uint64) sequence {
 	at := time.Second
 	for range 30 + r.IntN(50) {
 		at += gap(r)
+		if r.IntN(15) == 0 {
+			s.ops = append(s.ops, refusedThenAway(r, &at)...)
+		}
 		o := randomOperation(r, clocks)
 		o.at = at
 		s.ops = append(s.ops, o)
@@ -151,6 +154,21 @@ func newSequence(seed uint64) sequence {
 		}
 	}
 	return s
+}
+
+// refusedThenAway is what chance rarely makes: an identity loses its rights, is refused, and then the vault
+// is away while another pod of it starts.
+func refusedThenAway(r *rand.Rand, at *time.Duration) (ops []operation) {
+	account := r.IntN(2)
+	for _, o := range []operation{
+		{kind: "mount", a: account, b: 0}, {kind: "revoke", a: account, b: account}, {kind: "mount", a: account, b: 0},
+		{kind: "fault", a: account, text: "503"}, {kind: "recreate pod", a: account + len(modelAccounts)}, {kind: "mount", a: account + len(modelAccounts), b: r.IntN(2)},
+	} {
+		*at += 1 + time.Duration(r.Int64N(int64(8*time.Second)))
+		o.at = *at
+		ops = append(ops, o)
+	}
+	return ops
 }
 
 // gap is the time between two operations: mostly within the time of a mount, so that they meet.

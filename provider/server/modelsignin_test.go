@@ -63,9 +63,9 @@ func (h *history) stillValid(m *attempt, issued time.Time) bool {
 // mustSucceed reports whether nothing stands against a mount: all that it needs was there all
 // the time, nothing was away, and no clock was wrong.
 func (h *history) mustSucceed(m *attempt) bool {
-	from := m.start
+	from := h.fresh(m) // the error of a read is shared like its value
 	if m.spec.mode == byAnnotation {
-		from = from.Add(-time.Minute - time.Second) // which the plugin caches
+		from = m.start.Add(-time.Minute - time.Second) // which the plugin caches
 	}
 	who := h.identities(m, from)
 	if m.spec.mode == byAnnotation && len(who) != 2 || m.spec.token != genuine || h.away(m) {
