@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -202,4 +203,35 @@ func checkRoundTrip(t *testing.T, m *request.Mount) {
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("written and read again:\ngot  %+v\nwant %+v", *got, want)
 	}
+}
+
+// FuzzRepeatedObjects repeats a piece of YAML up to the bound of the objects' size: however it nests or
+// refers to itself, parsing ends soon, and with no more objects than a class may have.
+func FuzzRepeatedObjects(f *testing.F) {
+	for _, c := range [][3]string{
+		{"", "- {objectName: x, objectType: secret, objectAlias: a}\n", ""}, {"array:\n", "- |\n  objectName: x\n  objectType: secret\n", ""},
+		{"", "[", ""}, {"", "{a: ", ""}, {"", "- ", "x"}, {"a: &a [x]\nb: [", "*a,", "]"}, {"- &a {objectName: x, objectType: secret}\n", "- *a\n", ""},
+		{"", "? ", ""}, {"", "# comment\n", ""}, {"- objectName: '", "''", "'"}, {"- objectAlias: ", "a/", "b"}, {"", "---\n", ""}, {"", "!!", "x"}, {"", "- |2\n", ""}, {"- {<<: ", "{<<: ", "}"},
+	} {
+		f.Add(c[0], c[1], c[2], uint16(100))
+		f.Add(c[0], c[1], c[2], uint16(20000))
+	}
+	f.Fuzz(func(t *testing.T, before, piece, after string, n uint16) {
+		const most = 512 << 10
+		objects := before + strings.Repeat(piece, min(int(n), most/max(1, len(piece)))) + after
+		start := time.Now()
+		m, err := parse(t, toJSON(t, map[string]string{
+			"csi.storage.k8s.io/pod.name": "web-0", "csi.storage.k8s.io/pod.namespace": "shop", "keyvaultName": "contoso", "objects": objects,
+		}), "null", "420")
+		if took := time.Since(start); took > time.Minute { // half a second on a machine with nothing else to do
+			t.Errorf("%d bytes took %v", len(objects), took)
+		}
+		if err != nil {
+			refused(t, m, err)
+			return
+		}
+		if len(m.Objects) == 0 || len(m.Objects) > 4096 {
+			t.Errorf("%d objects", len(m.Objects))
+		}
+	})
 }

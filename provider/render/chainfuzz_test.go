@@ -1,0 +1,120 @@
+package render_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"akv-csi-provider/provider/render"
+)
+
+// FuzzChain stores certificates in any order: of two chains, some cross-signed, of equal names, or
+// damaged. Each comes once. What is not in stored order is a chain: each is signed by the next.
+// A whole chain always comes in its order.
+func FuzzChain(f *testing.F) {
+	first := line("leaf", "two", "one", "root")
+	second := line("leaf", "two", "root")
+	pool := slices.Concat(first, second)
+	cross := issue("one", second[2], first[2].key) // the same authority, signed by another root
+	twin := issue("root", nil, nil)                // another root of the same name
+	pool = append(pool, cross, twin, issue("root", twin, first[3].key))
+	f.Add([]byte{0, 1, 2, 3}, uint64(0), true, uint16(0), byte(0))
+	f.Add([]byte{3, 1, 0, 2}, uint64(1), true, uint16(0), byte(0))
+	f.Add([]byte{4, 6, 5}, uint64(2), false, uint16(0), byte(0))
+	f.Add([]byte{0, 1, 2, 3, 7, 6}, uint64(3), true, uint16(0), byte(0))
+	f.Add([]byte{9, 3, 8, 3, 3}, uint64(4), false, uint16(0), byte(0))
+	f.Add([]byte{0, 1, 2, 3}, uint64(5), true, uint16(100), byte(1))
+	f.Fuzz(func(t *testing.T, picks []byte, order uint64, withKey bool, at uint16, flip byte) {
+		var stored [][]byte
+		for _, pick := range picks[:min(len(picks), 80)] {
+			stored = append(stored, pool[int(pick)%len(pool)].cert.Raw)
+		}
+		rand.New(rand.NewPCG(order, 0)).Shuffle(len(stored), func(i, j int) { stored[i], stored[j] = stored[j], stored[i] })
+		if flip != 0 && len(stored) > 0 {
+			stored[0] = bytes.Clone(stored[0])
+			stored[0][int(at)%len(stored[0])] ^= flip
+		}
+		var bags [][]byte
+		for _, der := range stored {
+			bags = append(bags, certBag(der))
+		}
+		if withKey {
+			bags = append(bags, keyBag(first[0].key))
+		}
+		if len(bags) == 0 {
+			return
+		}
+		text := []byte(rendered(t, secretPFX(pfxFile(bags...)), render.Options{}))
+		var got [][]byte
+		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+			if block.Type == "CERTIFICATE" {
+				got = append(got, block.Bytes)
+			}
+		}
+		checkOrder(t, stored, got, withKey, first[0].key.Public())
+		if line := raw(first); flip == 0 && withKey && sameSet(stored, line) && !slices.EqualFunc(got, line, bytes.Equal) {
+			t.Error("a whole chain is not in its order")
+		}
+	})
+}
+
+func raw(entities []*entity) (out [][]byte) {
+	for _, e := range entities {
+		out = append(out, e.cert.Raw)
+	}
+	return out
+}
+
+// sameSet reports whether both have the same certificates, however often.
+func sameSet(a, b [][]byte) bool {
+	within := func(a, b [][]byte) bool {
+		return !slices.ContainsFunc(a, func(one []byte) bool {
+			return !slices.ContainsFunc(b, func(other []byte) bool { return bytes.Equal(one, other) })
+		})
+	}
+	return within(a, b) && within(b, a)
+}
+
+// checkOrder checks that the certificates are those that were stored, in stored order or as a chain.
+func checkOrder(t *testing.T, stored, got [][]byte, withKey bool, key crypto.PublicKey) {
+	t.Helper()
+	if !sameSet(stored, got) {
+		t.Fatalf("%d certificates of %d, and not the same", len(got), len(stored))
+	}
+	if slices.EqualFunc(stored, got, bytes.Equal) {
+		return
+	}
+	for i, der := range got {
+		child, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatalf("a certificate that cannot be read was moved: %v", err)
+		}
+		if slices.ContainsFunc(got[:i], func(earlier []byte) bool { return bytes.Equal(earlier, der) }) {
+			t.Error("one comes twice")
+		}
+		if own, ok := child.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); i == 0 && withKey && ok && !own.Equal(key) &&
+			slices.ContainsFunc(got, func(der []byte) bool { return ofKey(der, key) }) {
+			t.Error("the first is not of the key")
+		}
+		if i+1 == len(got) {
+			return
+		}
+		parent, err := x509.ParseCertificate(got[i+1])
+		if err != nil || parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature) != nil {
+			t.Errorf("certificate %d is not signed by the next: %v", i, err)
+		}
+	}
+}
+
+func ofKey(der []byte, key crypto.PublicKey) bool {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return false
+	}
+	public, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(key)
+}
