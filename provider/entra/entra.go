@@ -5,6 +5,7 @@
 package entra
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,7 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return Token{}, ctx.Err()
-	case err != nil:
+	case err != nil, token.Token == "": // which MSAL takes from IMDS
 		return Token{}, s.explain(errors.Join(ctx.Err(), recorder.err))
 	}
 	return Token{Value: request.Secret(token.Token), ExpiresOn: token.ExpiresOn}, nil
@@ -184,8 +185,16 @@ func (r *errorRecorder) Do(req *policy.Request) (*http.Response, error) {
 	if r.err = err; err == nil && !runtime.HasStatusCode(resp, http.StatusOK, http.StatusCreated) { // which MSAL accepts
 		r.err = runtime.NewResponseError(resp)
 	}
+	if err == nil && r.err == nil {
+		// MSAL panics on this one JSON value.
+		if body, failed := runtime.Payload(resp); failed == nil && string(bytes.TrimSpace(body)) == "null" {
+			return nil, errNull
+		}
+	}
 	return resp, err
 }
+
+var errNull = errors.New("the answer is null")
 
 // options are those of an SDK client for one sign-in. Its requests pass the recorder, the
 // policies, the retries of refusals, the throttles, and then the transport.

@@ -1,10 +1,16 @@
 package entra
 
 import (
+	"akv-csi-provider/provider/throttle"
+	"akv-csi-provider/provider/transport"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -84,6 +90,49 @@ func FuzzClaims(f *testing.F) {
 			s.Assertion = request.Secret(token)
 			if text := s.aadstsError(code).Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 12<<10 {
 				t.Errorf("got %d bytes: %q", len(text), text)
+			}
+		}
+	})
+}
+
+// FuzzIMDS has the node's metadata service answer anything. What comes of it is a token with an
+// end, or an error of one line that shows no token and no description.
+func FuzzIMDS(f *testing.F) {
+	for _, body := range []string{
+		`{"access_token":"eyJ0.CANARY.x","client_id":"x","expires_in":"3600","expires_on":"4102444800","resource":"https://vault.azure.net","token_type":"Bearer"}`,
+		`{"access_token":"CANARY","expires_in":3600,"expires_on":4102444800}`, `{"access_token":"CANARY","expires_on":"1/1/2100 00:00:00 +00:00"}`, `{"access_token":"CANARY"}`,
+		`{"access_token":"CANARY","expires_in":"-1"}`, `{"access_token":"CANARY","expires_on":"99999999999999999999"}`, `{"access_token":"","expires_in":"3600"}`, `{"access_token":7}`,
+		`{"error":"invalid_request","error_description":"Identity not found CANARY"}`, `{"error":"CANARY"}`, `<html>CANARY</html>`, ``, `[]`, `null`, "\xff",
+	} {
+		for _, status := range []int{200, 201, 400, 404, 410, 429, 500} {
+			f.Add(status, body)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		x, err := NewExchange(Config{
+			Transport: transport.New(roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("not for Entra") }), "test"),
+			IMDS:      transport.New(roundTripper(func(*http.Request) (*http.Response, error) { return answer(status, body), nil }), "test").For(transport.PhaseSignIn),
+			Throttle:  throttle.Config{Max: 1},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		token, err := x.Token(ctx, person(ManagedIdentity).Identity, "https://vault.azure.net/.default")
+		switch {
+		case err == nil && (token.Value == "" || token.ExpiresOn.IsZero()):
+			t.Errorf("a token without content or end: %d bytes, %v", len(token.Value), token.ExpiresOn)
+		case err == nil:
+			return
+		case token != Token{}:
+			t.Error("a token with an error")
+		}
+		checkText(t, err)
+		if strings.Contains(err.Error(), "CANARY") {
+			var r errorBody
+			if _ = json.Unmarshal([]byte(body), &r); !strings.Contains(r.Error, "CANARY") { // the OAuth word is shown
+				t.Errorf("shows the answer: %v", err)
 			}
 		}
 	})
