@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	modelSequences = flag.Int("model", 100, "number of sequences of TestIsolationModel; 10000 is the long form")
+	modelSequences = flag.Int("model", 30, "number of sequences of TestIsolationModel; 10000 is the long form")
 	modelSeed      = flag.Uint64("model-seed", 1, "seed of the first sequence of TestIsolationModel")
 )
 
