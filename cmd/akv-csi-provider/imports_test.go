@@ -55,7 +55,7 @@ var siblings = map[string][]string{
 	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass
 	"provider/throttle":  {"fair"},
 	"provider/coalesce":  {},
-	"provider/request":   {"fault"},
+	"provider/request":   {"bundle", "document", "fault", "tree"},
 	"provider/cloud":     {"fault"},
 	"provider/fault":     {},
 	"provider/fair":      {},
