@@ -13,8 +13,7 @@ import (
 )
 
 // FuzzChain stores certificates in any order: of two chains, some cross-signed, of equal names, or
-// damaged. Each comes once. What is not in stored order is a chain: each is signed by the next.
-// A whole chain always comes in its order.
+// damaged. None is lost, the first is that of the key, and a whole chain always comes in its order.
 func FuzzChain(f *testing.F) {
 	first := line("leaf", "two", "one", "root")
 	second := line("leaf", "two", "root")
@@ -56,7 +55,7 @@ func FuzzChain(f *testing.F) {
 			}
 		}
 		checkOrder(t, stored, got, withKey, first[0].key.Public())
-		if line := raw(first); flip == 0 && withKey && sameSet(stored, line) && !slices.EqualFunc(got, line, bytes.Equal) {
+		if line := raw(first); flip == 0 && withKey && len(stored) == len(line) && sameSet(stored, line) && !slices.EqualFunc(got, line, bytes.Equal) {
 			t.Error("a whole chain is not in its order")
 		}
 	})
@@ -79,34 +78,17 @@ func sameSet(a, b [][]byte) bool {
 	return within(a, b) && within(b, a)
 }
 
-// checkOrder checks that the certificates are those that were stored, in stored order or as a chain.
+// checkOrder checks that each certificate is there as often as it was stored, and that the first
+// one is that of the key, if there is one.
 func checkOrder(t *testing.T, stored, got [][]byte, withKey bool, key crypto.PublicKey) {
 	t.Helper()
-	if !sameSet(stored, got) {
-		t.Fatalf("%d certificates of %d, and not the same", len(got), len(stored))
+	sorted := func(all [][]byte) [][]byte { return slices.SortedFunc(slices.Values(all), bytes.Compare) }
+	if !slices.EqualFunc(sorted(stored), sorted(got), bytes.Equal) {
+		t.Fatalf("%d certificates of %d, or not the same", len(got), len(stored))
 	}
-	if slices.EqualFunc(stored, got, bytes.Equal) {
-		return
-	}
-	for i, der := range got {
-		child, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatalf("a certificate that cannot be read was moved: %v", err)
-		}
-		if slices.ContainsFunc(got[:i], func(earlier []byte) bool { return bytes.Equal(earlier, der) }) {
-			t.Error("one comes twice")
-		}
-		if own, ok := child.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); i == 0 && withKey && ok && !own.Equal(key) &&
-			slices.ContainsFunc(got, func(der []byte) bool { return ofKey(der, key) }) {
-			t.Error("the first is not of the key")
-		}
-		if i+1 == len(got) {
-			return
-		}
-		parent, err := x509.ParseCertificate(got[i+1])
-		if err != nil || parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature) != nil {
-			t.Errorf("certificate %d is not signed by the next: %v", i, err)
-		}
+	isOwn := func(der []byte) bool { return ofKey(der, key) }
+	if withKey && slices.ContainsFunc(got, isOwn) && !isOwn(got[0]) {
+		t.Error("the first is not of the key")
 	}
 }
 
