@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// ports are those of the plugin's health check and metrics.
-type ports struct{ health, metrics int }
+// ports are those of the plugin's health check, metrics and profiles.
+type ports struct{ health, metrics, pprof int }
 
 // freePorts finds ports that nobody listens on.
 func freePorts() (p ports, err error) {
-	for _, port := range []*int{&p.health, &p.metrics} {
+	for _, port := range []*int{&p.health, &p.metrics, &p.pprof} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return ports{}, err
 		}
-		defer l.Close() // after both are chosen
+		defer l.Close() // after all are chosen
 		*port = l.Addr().(*net.TCPAddr).Port
 	}
 	return p, nil
 }
 
 func (p ports) flags() []string {
-	return []string{fmt.Sprintf("--healthz-port=%d", p.health), fmt.Sprintf("--prometheus-port=%d", p.metrics)}
+	return []string{fmt.Sprintf("--healthz-port=%d", p.health), fmt.Sprintf("--prometheus-port=%d", p.metrics), fmt.Sprintf("--pprof-port=%d", p.pprof)}
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -21,6 +21,7 @@ const (
 	known     = 5                      // volumes that are rotated
 	most      = 200                    // mounts under way
 	allowance = 30 * time.Second       // for a mount; one that takes longer has failed
+	tokenAge  = 40 * time.Minute       // of the known volumes; they are valid for an hour
 )
 
 var errFiles = errors.New("wrong files")
@@ -106,9 +107,15 @@ func (s *siege) watch(ctx context.Context) error {
 	}
 }
 
-// innocent is the volume of the n-th mount: of a new pod, or one of the known ones again.
+// innocent is the volume of the n-th mount: of a new pod, or one of the known ones again. The
+// pods' tokens are renewed as kubelet does it.
 func (s *siege) innocent(n int) (*v1alpha1.MountRequest, error) {
 	if n%rotation == rotation-1 {
+		if time.Since(s.minted) > tokenAge {
+			if err := s.mint(); err != nil {
+				return nil, err
+			}
+		}
 		return s.known[n/rotation%known], nil
 	}
 	return s.newInnocent(fmt.Sprintf("pod-%d", n))
@@ -143,14 +150,24 @@ func (s *siege) check(response *v1alpha1.MountResponse) error {
 	return nil
 }
 
-// warm mounts the known volumes and some new ones, before anything is counted.
-func (s *siege) warm(ctx context.Context) error {
-	for i := range known {
-		volume, err := s.newInnocent(fmt.Sprintf("known-%d", i))
-		if err != nil {
+// mint makes the known volumes, with new tokens.
+func (s *siege) mint() error {
+	s.minted = time.Now()
+	for i := range s.known {
+		var err error
+		if s.known[i], err = s.newInnocent(fmt.Sprintf("known-%d", i)); err != nil {
 			return err
 		}
-		s.known = append(s.known, volume)
+	}
+	return nil
+}
+
+// warm mounts the known volumes, before anything is counted.
+func (s *siege) warm(ctx context.Context) error {
+	if err := s.mint(); err != nil {
+		return err
+	}
+	for _, volume := range s.known {
 		ctx, cancel := context.WithTimeout(ctx, allowance)
 		response, err := s.process().mount(ctx, volume)
 		cancel()

@@ -42,6 +42,8 @@ type options struct {
 	names    *regexp.Regexp
 	baseline time.Duration // how long it is measured
 	short    bool
+	soak     time.Duration // 0 attacks
+	curves   string        // path of the picture
 	list     bool
 	json     bool
 }
@@ -57,6 +59,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return err
 	})
 	f.BoolVar(&o.short, "short", false, "the short form: fewer and smaller attacks")
+	f.DurationVar(&o.soak, "soak", 0, "run mixed load and faults for that `duration` instead, such as 1h")
+	f.StringVar(&o.curves, "curves", "soak.svg", "`path` of the picture of the soak")
 	f.BoolVar(&o.list, "list", false, "list the attacks and their bounds")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	f.DurationVar(&o.baseline, "baseline", 5*time.Second, "how long innocents are watched without an attack")
@@ -79,6 +83,9 @@ func run(ctx context.Context, args []string, all []attack, stdout, stderr io.Wri
 		return exitOK
 	case err != nil:
 		return exitUsage
+	}
+	if o.soak > 0 {
+		all = []attack{soak(o.soak, o.curves)}
 	}
 	var chosen []attack
 	for _, a := range all {

@@ -25,8 +25,9 @@ type siege struct {
 	short   bool
 	tries   atomic.Int64 // of the attack: mounts, connections, kills
 	seen    seen
-	known   []*v1alpha1.MountRequest // of innocents
-	volumes []*v1alpha1.MountRequest // of the attack
+	known   [known]*v1alpha1.MountRequest // of innocents
+	minted  time.Time                     // when the known ones were made
+	volumes []*v1alpha1.MountRequest      // of the attack
 	health  health
 	ports   ports
 	pace    time.Duration // of the innocents
@@ -71,6 +72,9 @@ func newSiege(ctx context.Context, o *options, l limits, s setup) (_ *siege, err
 	g.start = start{
 		binary: o.provider, dir: w.dir, env: append(env, l.env...), memory: l.memory, files: s.files, stderr: log,
 		flags: append(append(slices.Clone(l.args), g.ports.flags()...), s.flags...),
+	}
+	if s.pprof {
+		g.start.flags = append(g.start.flags, "--enable-pprof")
 	}
 	if s.dns {
 		if g.start.before, err = w.front.resolve(w.dir); err != nil {
@@ -144,10 +148,13 @@ func (s *siege) expect(ok bool, format string, args ...any) {
 	s.broken = append(s.broken, fmt.Sprintf(format, args...))
 }
 
+// note notes what the attack found, once.
 func (s *siege) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); !slices.Contains(s.notes, text) {
+		s.notes = append(s.notes, text)
+	}
 }
 
 // kubeletTimeout is how long kubelet lets the driver mount a volume.

@@ -57,6 +57,7 @@ type setup struct {
 	log   logKind       // where the log of the process goes
 	vault time.Duration // latency of the innocents' vault, besides the usual
 	pace  time.Duration // between two innocent mounts, in place of the usual
+	pprof bool          // profiles are served
 }
 
 func newWorld(s setup) (*world, error) {
