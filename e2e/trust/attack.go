@@ -40,6 +40,12 @@ func (a *attack) try(ctx context.Context, o *options, l limits) (*result, error)
 		s.volumes, err = a.prepare(s)
 	}
 	if err == nil {
+		s.control, err = s.newControl()
+	}
+	if err == nil {
+		err = s.control.read(ctx) // its connections are warm then, as the innocents' are
+	}
+	if err == nil {
 		err = a.against(ctx, s)
 	}
 	if endErr := s.end(); err == nil {
@@ -69,6 +75,8 @@ func (a *attack) against(ctx context.Context, s *siege) error {
 	go func() { watched <- s.watch(watching) }()
 	probed := make(chan struct{})
 	go func() { defer close(probed); s.probe(watching) }()
+	controlled := make(chan struct{})
+	go func() { defer close(controlled); s.control.watch(watching) }()
 	go s.guard(watching, cancel)
 
 	least := time.After(shortest)
@@ -83,6 +91,7 @@ func (a *attack) against(ctx context.Context, s *siege) error {
 	}
 	stopWatching()
 	<-probed
+	<-controlled
 	if watchErr := <-watched; err == nil {
 		err = watchErr
 	}
@@ -132,7 +141,8 @@ func (s *siege) result(a *attack) *result {
 		Attack: a.name, Tries: s.tries.Load(),
 		Mounts: len(s.seen.latencies), Failed: s.seen.failed, Wrong: s.seen.wrong, Unnamed: s.seen.unnamed,
 		P50: milliseconds(percentile(s.seen.latencies, 50)), P99: milliseconds(percentile(s.seen.latencies, 99)),
-		Peak: s.peak, Killed: s.dead, Broken: s.broken, Notes: s.notes,
+		Machine: milliseconds(s.control.p99()),
+		Peak:    s.peak, Killed: s.dead, Broken: s.broken, Notes: s.notes,
 		Probes: s.health.probes.Load(), Unhealthy: s.health.failed.Load(),
 	}
 	if s.seen.failure != "" {

@@ -29,6 +29,7 @@ type siege struct {
 	minted  time.Time                     // when the known ones were made
 	volumes []*v1alpha1.MountRequest      // of the attack
 	health  health
+	control *control
 	ports   ports
 	pace    time.Duration // of the innocents
 	until   time.Time     // the end of the attack's time

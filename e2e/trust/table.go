@@ -20,6 +20,7 @@ type result struct {
 	Unnamed   int      `json:"forbiddenCodes"`
 	P50       float64  `json:"p50Ms"`
 	P99       float64  `json:"p99Ms"`
+	Machine   float64  `json:"machineP99Ms"` // the same requests without the plugin, at the same time
 	Peak      float64  `json:"peakMiB"`
 	Killed    string   `json:"killed,omitempty"`
 	Probes    int64    `json:"healthChecks"`
@@ -56,14 +57,14 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 
 func printTable(out io.Writer, results []*result) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "attack\ttries\tmounts\tp50\tp99\tfailed\tMiB\tverdict")
+	fmt.Fprintln(t, "attack\ttries\tmounts\tp50\tp99\tmachine\tfailed\tMiB\tverdict")
 	for _, r := range results {
 		if r.Error != "" || r.Skipped != "" {
-			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t%s\n", r.Attack, r.verdict())
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t%s\n", r.Attack, r.verdict())
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%d\t%.0f\t%s\n",
-			r.Attack, r.Tries, r.Mounts, r.P50, r.P99, r.Failed, r.Peak, r.verdict())
+		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%s\n",
+			r.Attack, r.Tries, r.Mounts, r.P50, r.P99, r.Machine, r.Failed, r.Peak, r.verdict())
 	}
 	if err := t.Flush(); err != nil {
 		return err
