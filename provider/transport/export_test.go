@@ -14,10 +14,11 @@ func NewPoolOf(fresh func() http.RoundTripper, silence time.Duration) http.Round
 
 // What tests check.
 const (
-	MaxSilence   = maxSilence
-	MaxHosts     = maxHosts
-	MaxAzureBody = maxAzureBody
-	Attempt      = attemptTimeout
+	MaxSilence    = maxSilence
+	MaxHosts      = maxHosts
+	MaxHandshakes = maxHandshakes
+	MaxAzureBody  = maxAzureBody
+	Attempt       = attemptTimeout
 )
 
 // NoFiles reports whether an error says that there is no file descriptor left.

@@ -6,9 +6,11 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"akv-csi-provider/provider/fair"
 )
 
-// NewPool is the plugin's connections to Azure: those of [Base] with three additions.
+// NewPool is the plugin's connections to Azure: those of [Base] with four additions.
 //
 // It lets a few requests to a host dial, and the others wait until one of them has
 // its connection. Where the host speaks HTTP/2, that one serves all; without it, all that
@@ -17,6 +19,8 @@ import (
 // round trips they would be slow, and slower still where they fail.
 //
 // A request on a connection that was idle and does not answer is sent again; see send.
+//
+// TLS handshakes are bounded, and divided between the tenants of package fair.
 //
 // And it replaces the connections when there have been maxHosts hosts: net/http never forgets
 // a host that it could not reach, and hosts are named by those who write classes.
@@ -37,8 +41,9 @@ const (
 )
 
 type pool struct {
-	fresh   func() http.RoundTripper
-	silence time.Duration
+	fresh      func() http.RoundTripper
+	silence    time.Duration
+	handshakes *fair.Semaphore
 
 	mu    sync.Mutex // guards what follows, and the fields of each host
 	conns http.RoundTripper
@@ -46,7 +51,7 @@ type pool struct {
 }
 
 func newPool(fresh func() http.RoundTripper) *pool {
-	return &pool{fresh: fresh, silence: maxSilence, conns: fresh(), hosts: make(map[string]*dialled)}
+	return &pool{fresh: fresh, silence: maxSilence, handshakes: fair.New(maxHandshakes), conns: fresh(), hosts: make(map[string]*dialled)}
 }
 
 // dialled is a host to which there is, or will be, a connection.

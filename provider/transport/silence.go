@@ -27,7 +27,8 @@ var errSilent = errors.New("no response on a connection that was idle")
 // the idle connections, which may be dead like that one, and sends the request again. HTTP/2
 // does without: it has pings.
 func (p *pool) send(conns http.RoundTripper, host *dialled, req *http.Request) (*http.Response, error) {
-	w := &watch{limit: p.silence, mayGiveUp: p.mayRepeat(host, req)}
+	h := &handshake{places: p.handshakes, ctx: req.Context()}
+	w := &watch{handshake: h, limit: p.silence, mayGiveUp: p.mayRepeat(host, req)}
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancelCause(req.Context()) // which ends with the attempt
 	resp, err := conns.RoundTrip(w.watching(ctx, req))
@@ -48,7 +49,7 @@ func (p *pool) send(conns http.RoundTripper, host *dialled, req *http.Request) (
 			return nil, err
 		}
 	}
-	w = &watch{limit: p.silence, all: true}
+	w = &watch{handshake: h, limit: p.silence, all: true}
 	resp, err = conns.RoundTrip(w.watching(again.Context(), again))
 	if silent, _ := w.end(); silent {
 		p.mu.Lock()
@@ -70,6 +71,7 @@ func (p *pool) mayRepeat(host *dialled, req *http.Request) bool {
 
 // watch watches for the first byte of a response. Its methods are hooks of httptrace.
 type watch struct {
+	handshake *handshake
 	limit     time.Duration
 	all       bool                    // also on new connections
 	mayGiveUp bool                    // after limit
@@ -84,7 +86,10 @@ type watch struct {
 
 // watching returns the request to send.
 func (w *watch) watching(ctx context.Context, req *http.Request) *http.Request {
-	return req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: w.gotConn, GotFirstResponseByte: w.answered}))
+	return req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		TLSHandshakeStart: w.handshake.start, TLSHandshakeDone: w.handshake.done,
+		GotConn: w.gotConn, GotFirstResponseByte: w.answered,
+	}))
 }
 
 // gotConn may be called several times: the pool sends a request again if it finds a
