@@ -28,7 +28,7 @@ func TestPercentile(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	const limit = 100 << 20
-	good := result{Mounts: 100, P99: 999, Peak: 90, Probes: 3}
+	good := result{Mounts: 100, P99: 999, Peak: 90, Probes: 3, Machine: 50}
 	for _, c := range []struct {
 		name   string
 		bounds bounds
@@ -38,8 +38,8 @@ func TestJudge(t *testing.T) {
 		{"good", bounds{}, func(*result) {}, ""},
 		{"noise is no slowness", bounds{}, func(r *result) { r.P99 = 1000 }, ""},
 		{"slow", bounds{}, func(r *result) { r.P99 = 1001 }, "p99 1001 > 1000 ms"},
-		{"slower is fine", bounds{slower: 30}, func(r *result) { r.P99 = 3000 }, ""},
-		{"too slow even so", bounds{slower: 30}, func(r *result) { r.P99 = 3001 }, "p99 3001 > 3000 ms"},
+		{"slow, as the machine is", bounds{}, func(r *result) { r.P99, r.Machine = 3000, 600 }, ""},
+		{"slower than the machine", bounds{}, func(r *result) { r.P99, r.Machine = 3001, 600 }, "p99 3001 > 3000 ms"},
 		{"a time of its own", bounds{p99: 20 * time.Second}, func(r *result) { r.P99 = 20000 }, ""},
 		{"one failed", bounds{}, func(r *result) { r.Failed = 1 }, "1 of 100 failed"},
 		{"some may fail", bounds{failures: 0.1}, func(r *result) { r.Failed = 10 }, ""},

@@ -43,6 +43,12 @@ func settings(f *http2.Framer, _ uint32) error {
 	return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65535})
 }
 
+// hints are answers 103, each a HEADERS frame: the status is a header whose name is that with the
+// index 8 of HPACK's static table (RFC 7541, appendix A), without an index of its own.
+func hints(f *http2.Framer, stream uint32) error {
+	return f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x08, 3, '1', '0', '3'}, EndHeaders: true})
+}
+
 // continuations begins headers and never ends them. The first byte of the fragment is a
 // header without an index, with a name of one byte and an empty value.
 func continuations(f *http2.Framer, stream uint32) error {

@@ -154,16 +154,16 @@ func besiege(ctx context.Context, o *options, l limits, chosen []attack, progres
 		c.remove()
 	}
 	fmt.Fprintf(progress, "%.0f MiB for the plugin, %s\n", mebibytes(l.memory), how)
-	var quiet time.Duration
+	var calm time.Duration
 	var results []*result
 	for i, a := range append([]attack{baseline(o.baseline)}, chosen...) {
 		fmt.Fprintf(progress, "%-28s", a.name)
 		r := one(ctx, &a, o, l)
 		if r.Error == "" && r.Skipped == "" {
 			if i == 0 {
-				quiet = time.Duration(r.P99 * float64(time.Millisecond))
+				calm = time.Duration(r.P99 * float64(time.Millisecond))
 			}
-			r.Broken = a.bounds.judge(r, quiet, l.memory)
+			r.Broken = a.bounds.judge(r, calm, l.memory)
 		}
 		fmt.Fprintf(progress, "%6.1f s  %s\n", r.Seconds, r.verdict())
 		results = append(results, r)

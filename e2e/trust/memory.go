@@ -16,34 +16,34 @@ import (
 func memoryAttacks() []attack {
 	return []attack{{
 		name: "histories", about: "one volume of 4,096 objects with 130 versions each",
-		bounds: heavy, prepare: histories,
+		prepare: histories,
 	}, {
 		name: "large volumes", about: "48 volumes of 4 MiB: 160 secrets of 25 KB",
-		bounds: heavy, prepare: largeVolumes,
+		prepare: largeVolumes,
 	}, {
 		name: "unknown parameters", about: "32 volumes of a class with 110,000 unknown parameters",
-		bounds: heavy, prepare: unknownParameters,
+		prepare: unknownParameters,
 	}, {
 		name: "large parameter", about: "96 volumes with one unknown parameter of 1.4 MB, of a slow vault",
-		bounds: heavy, prepare: largeParameter,
+		prepare: largeParameter,
 	}, {
 		name: "large client secret", about: "96 volumes with a client secret of 1 MB",
-		bounds: heavy, prepare: largeClientSecret,
+		prepare: largeClientSecret,
 	}, {
 		name: "large tokens", about: "96 volumes with a token of 1.4 MB",
-		bounds: heavy, prepare: largeTokens,
+		prepare: largeTokens,
 	}, {
 		name: "refused objects", about: "47 volumes of 4,096 objects of the innocents' vault, all refused with 403",
-		bounds: heavy, prepare: refusedObjects,
+		prepare: refusedObjects,
 	}, {
 		name: "many vaults", about: "48 volumes of 80 objects, each of another vault, over HTTP/1.1",
-		setup: setup{http1: true}, bounds: heavy, prepare: vaults(48),
+		setup: setup{http1: true}, prepare: vaults(48),
 	}, {
 		name: "large classes", about: "96 volumes with 512 KB of YAML, most of it comments",
-		long: true, bounds: heavy, prepare: largeClasses,
+		long: true, prepare: largeClasses,
 	}, {
 		name: "vault names", about: "5,000 names of vaults that do not exist", long: true, lasts: time.Minute,
-		bounds: heavy, run: vaultNames,
+		run: vaultNames,
 	}}
 }
 

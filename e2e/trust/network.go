@@ -26,10 +26,10 @@ func networkAttacks() []attack {
 		bounds: bounds{p99: 20 * time.Second}, prepare: forHalfOpen, run: halfOpen,
 	}, {
 		name: "descriptors", about: "15 vaults with 80 connections each, 1,024 open files",
-		setup: setup{http1: true, files: 1024}, bounds: heavy, prepare: vaults(15), run: starve,
+		setup: setup{http1: true, files: 1024}, prepare: vaults(15), run: starve,
 	}, {
 		name: "64 descriptors", about: "3 vaults with 80 connections each, 64 open files", long: true,
-		setup: setup{http1: true, files: 64}, bounds: heavy, prepare: vaults(3), run: starve,
+		setup: setup{http1: true, files: 64}, prepare: vaults(3), run: starve,
 	}, {
 		name: "foreign 429", about: "Entra limits the sign-ins of one hostile client: 429 with Retry-After: 60",
 		setup: setup{front: true}, prepare: foreign429,

@@ -22,6 +22,7 @@ type result struct {
 	P99       float64  `json:"p99Ms"`
 	Machine   float64  `json:"machineP99Ms"` // the same requests without the plugin, at the same time
 	Peak      float64  `json:"peakMiB"`
+	CPU       float64  `json:"cpuSeconds"` // of the last process
 	Killed    string   `json:"killed,omitempty"`
 	Probes    int64    `json:"healthChecks"`
 	Unhealthy int64    `json:"healthChecksFailed"`
@@ -57,14 +58,14 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 
 func printTable(out io.Writer, results []*result) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "attack\ttries\tmounts\tp50\tp99\tmachine\tfailed\tMiB\tverdict")
+	fmt.Fprintln(t, "attack\ttries\tmounts\tp50\tp99\tmachine\tfailed\tMiB\tCPU\tverdict")
 	for _, r := range results {
 		if r.Error != "" || r.Skipped != "" {
-			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t%s\n", r.Attack, r.verdict())
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t-\t%s\n", r.Attack, r.verdict())
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%s\n",
-			r.Attack, r.Tries, r.Mounts, r.P50, r.P99, r.Machine, r.Failed, r.Peak, r.verdict())
+		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%.1f\t%s\n",
+			r.Attack, r.Tries, r.Mounts, r.P50, r.P99, r.Machine, r.Failed, r.Peak, r.CPU, r.verdict())
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -80,7 +81,9 @@ func printTable(out io.Writer, results []*result) error {
 
 const legend = `
 Mounts, p50, p99 (milliseconds) and failed are those of innocent pods while the attack ran. Tries are the
-attack's mounts, connections or kills. MiB is the plugin's peak (VmHWM), read until shortly before its end.
+attack's mounts, connections or kills. Machine is the p99 of the same requests to the fake Azure without the
+plugin, at the same time. MiB is the plugin's peak (VmHWM), read until shortly before its end, and CPU the
+processor time that it used, in seconds.
 `
 
 func printJSON(out io.Writer, results []*result) error {
