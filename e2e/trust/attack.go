@@ -142,7 +142,7 @@ func (s *siege) result(a *attack) *result {
 		Mounts: len(s.seen.latencies), Failed: s.seen.failed, Wrong: s.seen.wrong, Unnamed: s.seen.unnamed,
 		P50: milliseconds(percentile(s.seen.latencies, 50)), P99: milliseconds(percentile(s.seen.latencies, 99)),
 		Machine: milliseconds(s.control.p99()),
-		Peak:    s.peak, Killed: s.dead, Broken: s.broken, Notes: s.notes,
+		Peak:    s.peak, CPU: s.process().usage().cpu.Seconds(), Killed: s.dead, Broken: s.broken, Notes: s.notes,
 		Probes: s.health.probes.Load(), Unhealthy: s.health.failed.Load(),
 	}
 	if s.seen.failure != "" {

@@ -68,7 +68,8 @@ func onlyNear(_, address string, _ syscall.RawConn) error {
 }
 
 // dialing returns the dial function of a pool. When the process has no file descriptor left,
-// it closes the pool's idle connections, which are worth less than a new one.
+// it closes the pool's idle connections, which are worth less than a new one. What connections
+// receive is bounded.
 func dialing(pool *http.Transport, d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
 	// What is idle and dead is noticed before it is used, in most cases.
 	d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 2}
@@ -82,11 +83,14 @@ func dialing(pool *http.Transport, d *net.Dialer) func(ctx context.Context, netw
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := d.DialContext(ctx, network, address)
-		if !noFiles(err) {
-			return conn, err
+		if noFiles(err) {
+			pool.CloseIdleConnections()
+			conn, err = d.DialContext(ctx, network, address)
 		}
-		pool.CloseIdleConnections()
-		return d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return newMeter(conn), nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"net"
 	"net/http"
 	"time"
 )
@@ -18,8 +19,12 @@ const (
 	MaxHosts      = maxHosts
 	MaxHandshakes = maxHandshakes
 	MaxAzureBody  = maxAzureBody
+	MaxReceived   = maxReceived
 	Attempt       = attemptTimeout
 )
 
 // NoFiles reports whether an error says that there is no file descriptor left.
 func NoFiles(err error) bool { return noFiles(err) }
+
+// Dialled returns what a pool has dialled, without what the pool wraps around it.
+func Dialled(conn net.Conn) net.Conn { return conn.(*meter).Conn }

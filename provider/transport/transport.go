@@ -77,14 +77,14 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	attempt, cancel := context.WithTimeout(req.Context(), attemptTimeout)
-	end := func() { cancel(); leave() }
+	ctx, progress := withProgress(attempt)
+	end := func() { progress.end(); cancel(); leave() }
 	handedOver := false
 	defer func() {
 		if !handedOver {
 			end()
 		}
 	}()
-	ctx, progress := withProgress(attempt)
 	req = req.WithContext(ctx)
 	req.Header = maps.Clone(req.Header) // the request is the SDK's, which may send it again
 	req.Header.Set("User-Agent", strings.TrimSpace(c.userAgent+" "+req.Header.Get("User-Agent")))
@@ -136,6 +136,8 @@ type progress struct {
 	mu        sync.Mutex // guards what follows
 	hop       string     // host and port dialled last: the proxy's if there is one
 	connected bool
+	meter     *meter // of the connection in use
+	ended     bool
 }
 
 // withProgress returns a context under which a request's progress is recorded. The pool may use
@@ -145,7 +147,7 @@ func withProgress(ctx context.Context) (context.Context, *progress) {
 	p := new(progress)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(hop string) { p.set(hop, false) },
-		GotConn: func(httptrace.GotConnInfo) { p.set("", true) },
+		GotConn: func(info httptrace.GotConnInfo) { p.set("", true); p.use(meterOf(info.Conn)) },
 	}), p
 }
 
@@ -153,6 +155,29 @@ func (p *progress) set(hop string, connected bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hop, p.connected = hop, connected
+}
+
+// use counts the request for a connection, and no longer for the one before.
+func (p *progress) use(m *meter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
+	if p.meter != nil {
+		p.meter.count(-1)
+	}
+	if p.meter = m; m != nil {
+		m.count(1)
+	}
+}
+
+// end is called when the request has ended; it may be called again.
+func (p *progress) end() {
+	p.use(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
 }
 
 func (p *progress) get() (hop string, connected bool) {

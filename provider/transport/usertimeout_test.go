@@ -22,7 +22,7 @@ func TestUserTimeout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := conn.(*net.TCPConn).SyscallConn()
+		raw, err := transport.Dialled(conn).(*net.TCPConn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}
