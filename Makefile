@@ -62,7 +62,7 @@ fuzz: ## every fuzz target for FUZZTIME
 bench: build ## speed, requests and memory against their targets, on this machine
 	cd e2e && go run ./bench --provider=../$(BIN)
 
-trust: build ## attacks on the plugin under the manifests' limits; TRUST=--short for fewer
+trust: build ## attacks on the plugin under the manifests' limits; TRUST=--short for fewer, --soak=1h for a soak
 	cd e2e && go run ./trust --provider=../$(BIN) $(TRUST)
 
 demo: build ## the way of a secret from a vault into a pod, on this machine

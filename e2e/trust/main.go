@@ -60,7 +60,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	})
 	f.BoolVar(&o.short, "short", false, "the short form: fewer and smaller attacks")
 	f.DurationVar(&o.soak, "soak", 0, "run mixed load and faults for that `duration` instead, such as 1h")
-	f.StringVar(&o.curves, "curves", "soak.svg", "`path` of the picture of the soak")
+	f.StringVar(&o.curves, "curves", "../bin/soak.svg", "`path` of the picture of the soak")
 	f.BoolVar(&o.list, "list", false, "list the attacks and their bounds")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	f.DurationVar(&o.baseline, "baseline", 5*time.Second, "how long innocents are watched without an attack")

@@ -55,7 +55,6 @@ func (k *soaking) run(ctx context.Context, lasts time.Duration) error {
 	sampled := make(chan error, 1)
 	go func() { sampled <- k.sample(watching, begin, max(lasts/400, 250*time.Millisecond)) }()
 	err := k.troubled(ctx, begin, lasts)
-	resting := time.Since(begin)
 	if err == nil && lasts >= restFrom {
 		wait(ctx, rest)
 	}
@@ -66,17 +65,21 @@ func (k *soaking) run(ctx context.Context, lasts time.Duration) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	k.judge(lasts, resting)
+	k.judge(lasts)
 	return nil
+}
+
+// slots is the number of troubles, one after another, in so much time.
+func slots(lasts time.Duration) int {
+	n := len(troubles())
+	return quarters * n * max(1, int(lasts/quarters/(troubleTime*time.Duration(n))))
 }
 
 // troubled runs each trouble several times in each quarter.
 func (k *soaking) troubled(ctx context.Context, begin time.Time, lasts time.Duration) error {
-	all := troubles()
-	rounds := max(1, int(lasts/quarters/(troubleTime*time.Duration(len(all)))))
-	n := quarters * rounds * len(all)
+	all, n := troubles(), slots(lasts)
 	for i := range n {
-		until := begin.Add(lasts * time.Duration(i+1) / time.Duration(n))
+		until := begin.Add(lasts / time.Duration(n) * time.Duration(i+1)) // divided first: nanoseconds of hours are many
 		slot, cancel := context.WithDeadline(ctx, until)
 		err := all[i%len(all)].run(slot, k, i)
 		cancel()
@@ -254,8 +257,8 @@ var watchedCurves = []curve{
 	{"heap after a collection", "MiB", func(s sample) float64 { return s.Heap }, 0.05, 1},
 }
 
-// judge compares the last two quarters, and the time after the troubles with that before.
-func (k *soaking) judge(lasts, resting time.Duration) {
+// judge compares the last two quarters, and the end of the rest with the time before the troubles.
+func (k *soaking) judge(lasts time.Duration) {
 	all := k.samples.list()
 	quarter := lasts / quarters
 	for _, c := range watchedCurves {

@@ -39,7 +39,7 @@ func TestAttacks(t *testing.T) {
 		t.Fatalf("code %d, %v\n%s\n%s", code, err, out, progress)
 	}
 	for _, r := range results {
-		if r.Error != "" || r.Killed != "" || r.Wrong > 0 || r.Mounts == 0 || r.P99 < r.P50 || r.Peak == 0 || r.Probes == 0 {
+		if r.Error != "" || r.Killed != "" || r.Wrong > 0 || r.Mounts == 0 || r.P99 < r.P50 || r.Peak == 0 || r.CPU == 0 || r.Machine == 0 || r.Probes == 0 {
 			t.Errorf("got %+v", r)
 		}
 		if r.Attack != "no attack" && r.Tries == 0 {
