@@ -90,7 +90,7 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// What a connection may receive counts anew with each request: long lives are no floods.
+// What a connection may receive begins again with each request: a long life is no flood.
 func TestLongLivedConnection(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		body := strings.Repeat("v", 400<<10)
