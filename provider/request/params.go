@@ -3,6 +3,7 @@ package request
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,11 +15,16 @@ var (
 	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 	// Client IDs are GUIDs, but fake clouds of tests use other names.
 	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	// A managed identity can also be named by its resource.
-	managedID = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,127}|(?i:/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/?#%\s\pC]{1,90}` +
-		`/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[A-Z0-9_-]{3,128}))$`)
+	// A managed identity can also be named by its resource. Its parts have no bounds here, since
+	// a repeated class of Unicode takes megabytes.
+	managedID = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,127}|(?i:/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/?#%\s\pC]+` +
+		`/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[A-Z0-9_-]+))$`)
 	guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 )
+
+// maxResourceID bounds the ID of a managed identity's resource: its resource group has at most 90
+// characters, and its name 128.
+const maxResourceID = 640
 
 // params reads single parameters and collects what is wrong with them.
 type params struct {
@@ -101,7 +107,11 @@ func (p params) identity() Identity {
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID, /subscriptions/…")
+		const fix = guidFix + ", or the identity's resource ID, /subscriptions/…"
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, fix)
+		if n := len(id.UserAssignedIdentityID); n > maxResourceID {
+			p.problems.add("userAssignedIdentityID", fmt.Sprintf("%d bytes long", n), fix)
+		}
 	} else {
 		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)
