@@ -38,7 +38,8 @@ func Base(maxConns int) *http.Transport {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		// Without pings, requests would go on over a connection that a firewall has
 		// dropped in silence, until TCP gives it up.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+		// What is still sent of an answer that was given up must fit into maxReceived.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second, MaxReceiveBufferPerStream: 1 << 20},
 	}
 	pool.DialContext = dialing(pool, &net.Dialer{Timeout: connectTimeout})
 	return pool

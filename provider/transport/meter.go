@@ -10,7 +10,7 @@ import (
 // or ends, for each request under way and once more: for what belongs to none, and for answers
 // that were given up. The bounds of responses do not see an endless sequence of HTTP/2 frames such
 // as PING, of which each takes processor time, and which goes on when no request is under way.
-const maxReceived = 1 << 20
+const maxReceived = 1<<20 + 64<<10 // an answer of 1 MiB, and what TLS and HTTP/2 add to it
 
 // meter is a connection that closes itself when it receives more than that.
 type meter struct {
