@@ -47,12 +47,3 @@ func keyJWK(o request.Object, v keyvault.Value) ([]byte, error) {
 	}
 	return json.Marshal(out)
 }
-
-// JWK renders a key as JSON Web Key: one file at the object's path. Its error is a *fault.Error.
-func JWK(o request.Object, v keyvault.Value) ([]File, error) {
-	content, err := keyJWK(o, v)
-	if err != nil {
-		return nil, err
-	}
-	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, nil
-}

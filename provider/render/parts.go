@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"akv-csi-provider/provider/keystore"
@@ -14,52 +13,19 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// Part is a part of a certificate with its private key.
-type Part string
-
-// The parts.
-const (
-	PartLeaf             Part = "leaf"
-	PartChain            Part = "chain"     // the intermediates
-	PartFullChain        Part = "fullchain" // leaf and intermediates, without a self-signed root
-	PartCA               Part = "ca"        // the root, or the topmost issuer there is
-	PartBundle           Part = "bundle"    // private key and all certificates
-	PartKey              Part = "key"       // PKCS#8
-	PartKeyPKCS1         Part = "key-pkcs1"
-	PartPKCS12           Part = "pkcs12"
-	PartJKS              Part = "jks"
-	PartTrustStorePKCS12 Part = "truststore-pkcs12" // intermediates and root
-	PartTrustStoreJKS    Part = "truststore-jks"
-)
-
-// Parts are all of them.
-var Parts = []Part{PartLeaf, PartChain, PartFullChain, PartCA, PartBundle, PartKey, PartKeyPKCS1,
-	PartPKCS12, PartJKS, PartTrustStorePKCS12, PartTrustStoreJKS}
-
-// HasPassword reports whether the part is a keystore or a truststore, which have passwords.
-func (p Part) HasPassword() bool { return slices.Index(Parts, p) >= slices.Index(Parts, PartPKCS12) }
-
-// PartFile is a file with one part.
-type PartFile struct {
-	Part       Part
-	Path       string
-	Mode       fs.FileMode
-	Password   []byte // of a keystore or truststore
-	Algorithms keystore.Algorithms
-}
-
-// PartFiles renders parts of a secret that is a certificate with its private key. Equal input has
-// equal bytes. Its error is a *fault.Error.
-func PartFiles(o request.Object, v keyvault.Value, parts []PartFile) ([]File, error) {
+// Parts renders parts of a secret that is a certificate with its private key. The passwords are
+// those of keystores and truststores, by the names of their secrets. Equal input has equal bytes.
+// Its error is a *fault.Error.
+func Parts(o request.Object, v keyvault.Value, parts []request.Part, passwords map[string]string) ([]File, error) {
 	id, err := partsOf(o, v)
 	if err != nil {
 		return nil, err
 	}
 	files := make([]File, len(parts))
 	for i, p := range parts {
-		content, err := id.part(p)
+		content, err := id.part(p, []byte(passwords[p.PasswordFrom]))
 		if err != nil {
-			return nil, invalid(fmt.Sprintf("%s has no part %s: %v", o, p.Part, err), cmp.Or(partFixes[err], "remove this part"))
+			return nil, invalid(fmt.Sprintf("%s has no part %s: %v", o, p.Name, err), cmp.Or(partFixes[err], "remove this part"))
 		}
 		files[i] = File{Path: p.Path, Mode: p.Mode, Content: content}
 	}
@@ -87,38 +53,41 @@ var (
 )
 
 // part returns one part. Its error has a fix in partFixes.
-func (id identity) part(p PartFile) ([]byte, error) {
-	full := slices.Concat(id.leaf, id.intermediates)
-	switch p.Part {
-	case PartLeaf:
+func (id identity) part(p request.Part, password []byte) ([]byte, error) {
+	full, algorithms := slices.Concat(id.leaf, id.intermediates), keystore.Modern
+	if p.Legacy {
+		algorithms = keystore.Legacy
+	}
+	switch p.Name {
+	case request.PartLeaf:
 		return certificates(id.leaf, keystore.ErrNoCerts)
-	case PartChain: // empty where the root signed the leaf
+	case request.PartChain: // empty where the root signed the leaf
 		return certificates(id.intermediates, nil)
-	case PartFullChain:
+	case request.PartFullChain:
 		return certificates(full, keystore.ErrNoCerts)
-	case PartCA:
+	case request.PartCA:
 		return certificates(id.top, errNoIssuer)
-	case PartBundle:
+	case request.PartBundle:
 		certs, err := certificates(id.all, keystore.ErrNoCerts)
 		if err != nil || id.key == nil {
 			return certs, err
 		}
 		return slices.Concat(encodePEM(labelPrivateKey, id.key), certs), nil
-	case PartKey:
+	case request.PartKey:
 		if id.key == nil {
 			return nil, keystore.ErrNoKey
 		}
 		return encodePEM(labelPrivateKey, id.key), nil
-	case PartKeyPKCS1:
+	case request.PartKeyPKCS1:
 		return id.pkcs1()
-	case PartPKCS12:
-		return keystore.PKCS12(keystore.Identity{Key: id.key, Certificates: full}, p.Password, p.Algorithms)
-	case PartJKS:
-		return keystore.JKS(keystore.Identity{Key: id.key, Certificates: full}, p.Password)
-	case PartTrustStorePKCS12:
-		return keystore.TrustStorePKCS12(id.trusted(), p.Password, p.Algorithms)
-	default: // PartTrustStoreJKS
-		return keystore.TrustStoreJKS(id.trusted(), p.Password)
+	case request.PartPKCS12:
+		return keystore.PKCS12(keystore.Identity{Key: id.key, Certificates: full}, password, algorithms)
+	case request.PartJKS:
+		return keystore.JKS(keystore.Identity{Key: id.key, Certificates: full}, password)
+	case request.PartTrustStorePKCS12:
+		return keystore.TrustStorePKCS12(id.trusted(), password, algorithms)
+	default: // request.PartTrustStoreJKS
+		return keystore.TrustStoreJKS(id.trusted(), password)
 	}
 }
 

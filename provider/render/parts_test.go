@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"akv-csi-provider/provider/fault"
-	"akv-csi-provider/provider/keystore"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
@@ -25,14 +24,20 @@ import (
 
 const storePassword = "CANARY-password"
 
-func partFile(p render.Part) render.PartFile {
-	return render.PartFile{Part: p, Path: "out/" + string(p), Mode: 0o400, Password: []byte(storePassword)}
+// allParts are all of them.
+var allParts = []request.PartName{request.PartLeaf, request.PartChain, request.PartFullChain, request.PartCA, request.PartBundle, request.PartKey,
+	request.PartKeyPKCS1, request.PartPKCS12, request.PartJKS, request.PartTrustStorePKCS12, request.PartTrustStoreJKS}
+
+func partFile(p request.PartName) request.Part {
+	return request.Part{Name: p, Path: "out/" + string(p), Mode: 0o400, PasswordFrom: "p"}
 }
 
+var passwords = map[string]string{"p": storePassword}
+
 // part renders one part.
-func part(t testing.TB, v keyvault.Value, p render.Part) (string, error) {
+func part(t testing.TB, v keyvault.Value, p request.PartName) (string, error) {
 	t.Helper()
-	files, err := render.PartFiles(object(request.EncodingUTF8), v, []render.PartFile{partFile(p)})
+	files, err := render.Parts(object(request.EncodingUTF8), v, []request.Part{partFile(p)}, passwords)
 	if err != nil {
 		if files != nil {
 			t.Error("files and an error")
@@ -49,19 +54,19 @@ func part(t testing.TB, v keyvault.Value, p render.Part) (string, error) {
 }
 
 // names are those of the certificates in PEM, or in a truststore or keystore.
-func names(t testing.TB, p render.Part, content string) string {
+func names(t testing.TB, p request.PartName, content string) string {
 	t.Helper()
 	var found []*x509.Certificate
 	switch p {
-	case render.PartPKCS12:
+	case request.PartPKCS12:
 		_, leaf, others, err := gopkcs12.DecodeChain([]byte(content), storePassword)
 		if err != nil {
 			t.Fatal(err)
 		}
 		found = append([]*x509.Certificate{leaf}, others...)
-	case render.PartTrustStorePKCS12:
+	case request.PartTrustStorePKCS12:
 		found = must(gopkcs12.DecodeTrustStore([]byte(content), storePassword))
-	case render.PartJKS, render.PartTrustStoreJKS:
+	case request.PartJKS, request.PartTrustStoreJKS:
 		store := jks.New(jks.WithOrderedAliases())
 		if err := store.Load(strings.NewReader(content), []byte(storePassword)); err != nil {
 			t.Fatal(err)
@@ -124,8 +129,8 @@ func TestPartCertificates(t *testing.T) {
 		"a key alone":          {plain(keyPEM(c[0].key)), [7]string{none, "", none, none, none, none, none}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i, parts := range [][]render.Part{{render.PartLeaf}, {render.PartChain}, {render.PartFullChain}, {render.PartCA}, {render.PartBundle},
-				{render.PartPKCS12, render.PartJKS}, {render.PartTrustStorePKCS12, render.PartTrustStoreJKS}} {
+			for i, parts := range [][]request.PartName{{request.PartLeaf}, {request.PartChain}, {request.PartFullChain}, {request.PartCA}, {request.PartBundle},
+				{request.PartPKCS12, request.PartJKS}, {request.PartTrustStorePKCS12, request.PartTrustStoreJKS}} {
 				for _, p := range parts {
 					content, err := part(t, test.value, p)
 					got := none
@@ -158,14 +163,14 @@ func TestPartKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, v := range []keyvault.Value{plain(c.text), {Text: c.text}} {
-				if got, err := part(t, v, render.PartKey); err != nil || got != keyPEM(c.key) {
+				if got, err := part(t, v, request.PartKey); err != nil || got != keyPEM(c.key) {
 					t.Errorf("got %q, %v", got, err)
 				}
-				got, err := part(t, v, render.PartKeyPKCS1)
+				got, err := part(t, v, request.PartKeyPKCS1)
 				if _, isRSA := c.key.(*rsa.PrivateKey); isRSA && got != pkcs1 || !isRSA && err == nil {
 					t.Errorf("PKCS#1: got %q, %v", got, err)
 				}
-				if got, err := part(t, v, render.PartBundle); err != nil || !strings.HasPrefix(got, keyPEM(c.key)+"-----BEGIN CERTIFICATE") {
+				if got, err := part(t, v, request.PartBundle); err != nil || !strings.HasPrefix(got, keyPEM(c.key)+"-----BEGIN CERTIFICATE") {
 					t.Errorf("bundle: got %q, %v", got, err)
 				}
 			}
@@ -180,28 +185,28 @@ func TestPartErrors(t *testing.T) {
 	const fix = "; files goes with a certificate: a PFX in base64 without a password, or PEM with at most one private key"
 	for name, test := range map[string]struct {
 		text string
-		part render.Part
+		part request.PartName
 		want string
 	}{
-		"text":           {"CANARY?", render.PartLeaf, "is not base64 text" + fix},
-		"no PFX":         {"Q0FOQVJZ", render.PartLeaf, "is not PKCS#12 with private keys or certificates" + fix},
-		"other PEM":      {"-----BEGIN PUBLIC KEY-----\nQ0FOQVJZ\n-----END PUBLIC KEY-----\n", render.PartLeaf, "is not PEM with a private key or certificates" + fix},
-		"broken PEM":     {"-----BEGIN CERTIFICATE-----\nCANARY", render.PartLeaf, "is not PEM with a private key or certificates" + fix},
-		"a broken key":   {"-----BEGIN PRIVATE KEY-----\nQ0FOQVJZ\n-----END PRIVATE KEY-----\n", render.PartKey, "is not PEM with a private key or certificates" + fix},
-		"an OpenSSH key": {"-----BEGIN OPENSSH PRIVATE KEY-----\nQ0FOQVJZ\n-----END OPENSSH PRIVATE KEY-----\n", render.PartKey, "is not PEM with a private key or certificates" + fix},
-		"a broken cert":  {"-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n-----END CERTIFICATE-----\n", render.PartLeaf, "has a certificate that cannot be read" + fix},
-		"encrypted":      {encrypted, render.PartKey, "has an encrypted private key" + fix},
-		"encrypted, old": {old, render.PartKey, "has an encrypted private key" + fix},
-		"two keys":       {keyPEM(c[0].key, c[1].key), render.PartKey, "has more than one private key" + fix},
-		"another key":    {keyPEM(other.key) + certPEM(c...), render.PartLeaf, "has a private key that belongs to none of its certificates" + fix},
-		"too long":       {"-----BEGIN " + strings.Repeat("CANARY", 11000), render.PartLeaf, "is longer than 65536 bytes" + fix},
-		"no key":         {certPEM(c...), render.PartKey, "has no part key: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no key for jks": {certPEM(c...), render.PartJKS, "has no part jks: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no key, PKCS#1": {certPEM(c...), render.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), render.PartCA, "has no part ca: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
-		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), render.PartTrustStoreJKS, "has no part truststore-jks: there is no certificate; remove this part, or import the certificate with its chain"},
-		"not RSA":        {keyPEM(c[0].key) + certPEM(c[0]), render.PartKeyPKCS1, "has no part key-pkcs1: the private key is not RSA; use part key"},
-		"no certificate": {keyPEM(c[0].key), render.PartLeaf, "has no part leaf: there is no certificate; remove this part, or import the certificate with its chain"},
+		"text":           {"CANARY?", request.PartLeaf, "is not base64 text" + fix},
+		"no PFX":         {"Q0FOQVJZ", request.PartLeaf, "is not PKCS#12 with private keys or certificates" + fix},
+		"other PEM":      {"-----BEGIN PUBLIC KEY-----\nQ0FOQVJZ\n-----END PUBLIC KEY-----\n", request.PartLeaf, "is not PEM with a private key or certificates" + fix},
+		"broken PEM":     {"-----BEGIN CERTIFICATE-----\nCANARY", request.PartLeaf, "is not PEM with a private key or certificates" + fix},
+		"a broken key":   {"-----BEGIN PRIVATE KEY-----\nQ0FOQVJZ\n-----END PRIVATE KEY-----\n", request.PartKey, "is not PEM with a private key or certificates" + fix},
+		"an OpenSSH key": {"-----BEGIN OPENSSH PRIVATE KEY-----\nQ0FOQVJZ\n-----END OPENSSH PRIVATE KEY-----\n", request.PartKey, "is not PEM with a private key or certificates" + fix},
+		"a broken cert":  {"-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n-----END CERTIFICATE-----\n", request.PartLeaf, "has a certificate that cannot be read" + fix},
+		"encrypted":      {encrypted, request.PartKey, "has an encrypted private key" + fix},
+		"encrypted, old": {old, request.PartKey, "has an encrypted private key" + fix},
+		"two keys":       {keyPEM(c[0].key, c[1].key), request.PartKey, "has more than one private key" + fix},
+		"another key":    {keyPEM(other.key) + certPEM(c...), request.PartLeaf, "has a private key that belongs to none of its certificates" + fix},
+		"too long":       {"-----BEGIN " + strings.Repeat("CANARY", 11000), request.PartLeaf, "is longer than 65536 bytes" + fix},
+		"no key":         {certPEM(c...), request.PartKey, "has no part key: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
+		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
+		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
+		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
+		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: there is no certificate; remove this part, or import the certificate with its chain"},
+		"not RSA":        {keyPEM(c[0].key) + certPEM(c[0]), request.PartKeyPKCS1, "has no part key-pkcs1: the private key is not RSA; use part key"},
+		"no certificate": {keyPEM(c[0].key), request.PartLeaf, "has no part leaf: there is no certificate; remove this part, or import the certificate with its chain"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := part(t, plain(test.text), test.part)
@@ -210,9 +215,7 @@ func TestPartErrors(t *testing.T) {
 			}
 		})
 	}
-	file := partFile(render.PartJKS)
-	file.Password = []byte("CANARYé")
-	_, err := render.PartFiles(object(request.EncodingUTF8), plain(keyPEM(c[0].key)+certPEM(c...)), []render.PartFile{file})
+	_, err := render.Parts(object(request.EncodingUTF8), plain(keyPEM(c[0].key)+certPEM(c...)), []request.Part{partFile(request.PartJKS)}, map[string]string{"p": "CANARYé"})
 	if err == nil || !strings.Contains(err.Error(), "has no part jks: the password is empty, longer than 1024 bytes, or has characters that the keystore cannot have; store a password") {
 		t.Errorf("got %v", err)
 	}
@@ -221,27 +224,24 @@ func TestPartErrors(t *testing.T) {
 // Parts of one PFX have equal bytes each time, whatever the order of its certificates is.
 func TestPartsAreStable(t *testing.T) {
 	c := line("leaf", "one", "root")
-	var parts []render.PartFile
-	for _, p := range render.Parts {
-		if p != render.PartKeyPKCS1 {
+	var parts []request.Part
+	for _, p := range allParts {
+		if p != request.PartKeyPKCS1 {
 			parts = append(parts, partFile(p))
 		}
-		if wants := strings.Contains(string(p), "pkcs12") || strings.Contains(string(p), "jks"); p.HasPassword() != wants {
-			t.Errorf("%s has a password: %t", p, p.HasPassword())
-		}
 	}
-	legacy := partFile(render.PartPKCS12)
-	legacy.Algorithms = keystore.Legacy
+	legacy := partFile(request.PartPKCS12)
+	legacy.Legacy = true
 	parts = append(parts, legacy)
 	var before []render.File
 	for _, order := range [][]*entity{{c[0], c[1], c[2]}, {c[2], c[0], c[1]}} {
-		files, err := render.PartFiles(object(request.EncodingUTF8), secretPFX(pfxFile(append(certBags(order...), keyBag(c[0].key))...)), parts)
+		files, err := render.Parts(object(request.EncodingUTF8), secretPFX(pfxFile(append(certBags(order...), keyBag(c[0].key))...)), parts, passwords)
 		if err != nil || len(files) != len(parts) {
 			t.Fatal(err)
 		}
 		for i := range before {
 			if !bytes.Equal(before[i].Content, files[i].Content) {
-				t.Errorf("%s has other bytes", parts[i].Part)
+				t.Errorf("%s has other bytes", parts[i].Name)
 			}
 		}
 		before = files
@@ -258,12 +258,12 @@ func FuzzParts(f *testing.F) {
 		f.Add(text, byte(i))
 	}
 	f.Fuzz(func(t *testing.T, text string, which byte) {
-		p := render.Parts[int(which)%len(render.Parts)]
+		p := allParts[int(which)%len(allParts)]
 		content, err := part(t, plain(text), p)
 		if again, _ := part(t, plain(text), p); again != content {
 			t.Errorf("%s has other bytes", p)
 		}
-		if err == nil && content == "" && p != render.PartChain {
+		if err == nil && content == "" && p != request.PartChain {
 			t.Errorf("%s is empty", p)
 		}
 	})
@@ -273,10 +273,10 @@ func BenchmarkParts(b *testing.B) {
 	c := line("leaf", "one", "root")
 	c[0] = issue("leaf", c[1], rsaKey())
 	v := secretPFX(pfxFile(append(certBags(c...), keyBag(rsaKey()))...))
-	for _, p := range render.Parts {
+	for _, p := range allParts {
 		b.Run(string(p), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := render.PartFiles(object(request.EncodingUTF8), v, []render.PartFile{partFile(p)}); err != nil {
+				if _, err := render.Parts(object(request.EncodingUTF8), v, []request.Part{partFile(p)}, passwords); err != nil {
 					b.Fatal(err)
 				}
 			}

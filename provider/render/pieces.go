@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"akv-csi-provider/provider/bundle"
@@ -11,29 +10,43 @@ import (
 	"akv-csi-provider/provider/tree"
 )
 
-// Piece is a file with what a JMESPath expression selects of a value.
-type Piece struct {
-	Query    *tree.Path
-	Path     string
-	Mode     fs.FileMode
-	Optional bool // there is no file if it selects nothing
+// maxPieces bounds the bytes of all pieces of one value, which may be parts of each other.
+const maxPieces = 256 << 10
+
+// within returns the files, or an error if they take more than one value may become.
+func within(o request.Object, files []File) ([]File, error) {
+	size := 0
+	for _, f := range files {
+		size += len(f.Content)
+	}
+	if size > maxPieces {
+		return nil, invalid(fmt.Sprintf("the pieces of %s have more than %d bytes", o, maxPieces), "mount fewer pieces, or the secret as a whole")
+	}
+	return files, nil
 }
 
-// Pieces renders parts of a secret that is JSON or YAML. Its error is a *fault.Error.
-func Pieces(o request.Object, v keyvault.Value, pieces []Piece) ([]File, error) {
+// Pieces renders parts of a secret that is JSON or YAML: a file for each piece, of which the
+// content is nil if it is left out. Its error is a *fault.Error.
+func Pieces(o request.Object, v keyvault.Value, pieces []request.Piece) ([]File, error) {
 	root, err := parsed(o, v, tree.Parse)
 	if err != nil {
 		return nil, err
 	}
 	budget := tree.NewBudget()
-	var files []File
-	for _, p := range pieces {
+	files := make([]File, len(pieces))
+	for i, p := range pieces {
 		value, found, err := p.Query.Find(root, &budget)
+		files[i] = File{Path: p.Path, Mode: p.Mode}
 		switch {
 		case err != nil:
 			return nil, invalid(fmt.Sprintf("jmesPath %s of %s %v", p.Query.Quote(), o, err), "change the path or the secret")
 		case found:
-			files = append(files, File{Path: p.Path, Mode: p.Mode, Content: tree.Content(value)})
+			if files[i].Content = tree.Content(value); files[i].Content == nil {
+				files[i].Content = []byte{}
+			}
+			if _, err := within(o, files); err != nil {
+				return nil, err
+			}
 		case !p.Optional:
 			return nil, invalid(fmt.Sprintf("jmesPath %s matches nothing in %s", p.Query.Quote(), o),
 				"correct the path, or set optional: true to leave the file out")
@@ -55,8 +68,14 @@ func parsed(o request.Object, v keyvault.Value, parse func(string) (any, error))
 	return root, nil
 }
 
-// members returns what is at the top of a secret that parse reads.
-func members(o request.Object, v keyvault.Value, parse func(string) (any, error)) ([]tree.Member, error) {
+// Expand renders a secret that is an object of JSON or YAML: one file for each of its keys, with
+// the key as its path, or one file with all keys in the format of the object's bundle. Its error is
+// a *fault.Error. It names no key: a key is a part of the secret.
+func Expand(o request.Object, v keyvault.Value, format request.Expand) ([]File, error) {
+	parse := tree.ParseJSON
+	if format == request.ExpandYAML {
+		parse = tree.ParseYAML
+	}
 	root, err := parsed(o, v, parse)
 	if err != nil {
 		return nil, err
@@ -65,25 +84,21 @@ func members(o request.Object, v keyvault.Value, parse func(string) (any, error)
 	if err != nil {
 		return nil, invalid(fmt.Sprintf("%s %v", o, err), "store an object, or use jmesPath")
 	}
-	return all, nil
-}
-
-// Expand renders a secret that parse reads (tree.ParseJSON or tree.ParseYAML) as one file for each
-// of its keys, below the object's path. Its error is a *fault.Error. It names no key: a key is a
-// part of the secret.
-func Expand(o request.Object, v keyvault.Value, parse func(string) (any, error)) ([]File, error) {
-	all, err := members(o, v, parse)
-	if err != nil {
-		return nil, err
+	if o.Bundle != "" {
+		content, err := Bundle(o.String(), o.Bundle, all)
+		if err != nil {
+			return nil, err
+		}
+		return within(o, []File{{Mode: o.Mode, Content: content}})
 	}
 	files := make([]File, len(all))
 	for i, m := range all {
 		if problem := nameProblem(m.Key); problem != "" {
 			return nil, invalid(fmt.Sprintf("%s has a key that is no file name: it %s", o, problem), "rename the key, or use jmesPath")
 		}
-		files[i] = File{Path: o.Path + "/" + m.Key, Mode: o.Mode, Content: tree.Content(m.Value)}
+		files[i] = File{Path: m.Key, Mode: o.Mode, Content: tree.Content(m.Value), Hidden: true}
 	}
-	return files, nil
+	return within(o, files)
 }
 
 // nameProblem says why a key is not the name of a file, without quoting it.
@@ -94,21 +109,12 @@ func nameProblem(key string) string {
 	return request.PathProblem(key)
 }
 
-// ExpandBundle renders a secret that parse reads as one file with all of its keys. Its error is a
-// *fault.Error.
-func ExpandBundle(o request.Object, v keyvault.Value, parse func(string) (any, error), format bundle.Format) ([]File, error) {
-	all, err := members(o, v, parse)
-	if err != nil {
-		return nil, err
-	}
-	return Bundle(o, format, all)
-}
-
-// Bundle renders entries as one file at the object's path. Its error is a *fault.Error.
-func Bundle(o request.Object, format bundle.Format, entries []tree.Member) ([]File, error) {
+// Bundle writes entries into the content of one file. of says in messages what they are from. Its
+// error is a *fault.Error.
+func Bundle(of string, format bundle.Format, entries []tree.Member) ([]byte, error) {
 	content, err := bundle.Write(format, entries)
 	if err != nil {
-		return nil, invalid(fmt.Sprintf("%s as %s %v", o, format, err), "rename or change what is in it, or use another format")
+		return nil, invalid(fmt.Sprintf("%s as %s %v", of, format, err), "rename or change what is in it, or use another format")
 	}
-	return []File{{Path: o.Path, Mode: o.Mode, Content: content}}, nil
+	return content, nil
 }

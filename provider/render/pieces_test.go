@@ -14,8 +14,8 @@ import (
 	"akv-csi-provider/provider/tree"
 )
 
-func piece(expression, path string, optional bool) render.Piece {
-	return render.Piece{Query: must(tree.ParsePath(expression)), Path: path, Mode: 0o440, Optional: optional}
+func piece(expression, path string, optional bool) request.Piece {
+	return request.Piece{Query: must(tree.ParsePath(expression)), Path: path, Mode: 0o440, Optional: optional}
 }
 
 // listed shows files as a text, or the error, which must be one of the content and quote nothing
@@ -30,6 +30,9 @@ func listed(t *testing.T, files []render.File, err error) string {
 	}
 	var out []string
 	for _, f := range files {
+		if f.Content == nil {
+			continue
+		}
 		out = append(out, fmt.Sprintf("%s %o %s", f.Path, f.Mode, f.Content))
 	}
 	return strings.Join(out, "|")
@@ -40,17 +43,17 @@ func TestPieces(t *testing.T) {
 	for name, c := range map[string]struct {
 		encoding request.Encoding
 		text     string
-		pieces   []render.Piece
+		pieces   []request.Piece
 		want     string
 	}{
-		"files":        {"", text, []render.Piece{piece("user", "db/user", false), piece("port", "port", false), piece("tags", "tags", false)}, `db/user 440 CANARY|port 440 12345678901234567890|tags 440 ["b","a"]`},
-		"yaml":         {"", "user: CANARY\nmode: 0755\n", []render.Piece{piece("mode", "m", false), piece("user", "u", false)}, "m 440 0755|u 440 CANARY"},
-		"decoded":      {request.EncodingHex, "7b2261223a317d", []render.Piece{piece("a", "a", false)}, "a 440 1"},
-		"left out":     {"", text, []render.Piece{piece("y", "y", true), piece("x", "x", true), piece("user", "u", true)}, "u 440 CANARY"},
-		"none is left": {"", text, []render.Piece{piece("y", "y", true)}, ""},
-		"nothing":      {"", text, []render.Piece{piece("user", "u", false), piece("y.z", "y", false)}, `jmesPath "y.z" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
-		"null":         {"", text, []render.Piece{piece("x", "x", false)}, `jmesPath "x" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
-		"a wrong type": {"", text, []render.Piece{piece("keys(user)", "u", true)}, `jmesPath "keys(user)" of secret "tls" calls keys on a value of a type that it does not take; change the path or the secret`},
+		"files":        {"", text, []request.Piece{piece("user", "db/user", false), piece("port", "port", false), piece("tags", "tags", false)}, `db/user 440 CANARY|port 440 12345678901234567890|tags 440 ["b","a"]`},
+		"yaml":         {"", "user: CANARY\nmode: 0755\n", []request.Piece{piece("mode", "m", false), piece("user", "u", false)}, "m 440 0755|u 440 CANARY"},
+		"decoded":      {request.EncodingHex, "7b2261223a317d", []request.Piece{piece("a", "a", false)}, "a 440 1"},
+		"left out":     {"", text, []request.Piece{piece("y", "y", true), piece("x", "x", true), piece("user", "u", true)}, "u 440 CANARY"},
+		"none is left": {"", text, []request.Piece{piece("y", "y", true)}, ""},
+		"nothing":      {"", text, []request.Piece{piece("user", "u", false), piece("y.z", "y", false)}, `jmesPath "y.z" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
+		"null":         {"", text, []request.Piece{piece("x", "x", false)}, `jmesPath "x" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
+		"a wrong type": {"", text, []request.Piece{piece("keys(user)", "u", true)}, `jmesPath "keys(user)" of secret "tls" calls keys on a value of a type that it does not take; change the path or the secret`},
 		"not hex":      {request.EncodingHex, text, nil, "is not hex text; store it so, or change its objectEncoding"},
 		"text":         {"", "CANARY", nil, "is neither a JSON nor a YAML object or list; store JSON or YAML, or mount the secret as a whole"},
 	} {
@@ -66,7 +69,7 @@ func TestPieces(t *testing.T) {
 // The pieces of one object share the bound of their evaluation.
 func TestPiecesAreBounded(t *testing.T) {
 	text := "[" + strings.Repeat("1,", 5000) + "1]"
-	var pieces []render.Piece
+	var pieces []request.Piece
 	for i := range 10 {
 		pieces = append(pieces, piece("length([?@ > `0`])", fmt.Sprint(i), false))
 	}
@@ -79,34 +82,71 @@ func TestPiecesAreBounded(t *testing.T) {
 	}
 }
 
+// What one value becomes is bounded: pieces may be parts of each other, and aliases of YAML multiply.
+func TestPiecesHaveABoundedSize(t *testing.T) {
+	const want = "the pieces of secret \"tls\" have more than 262144 bytes; mount fewer pieces, or the secret as a whole"
+	text := `{"a":"` + strings.Repeat("x", 30_000) + `"}`
+	var pieces []request.Piece
+	for i := range 9 {
+		pieces = append(pieces, piece("@", fmt.Sprint(i), false))
+	}
+	files, err := render.Pieces(object(""), keyvault.Value{Text: text}, pieces)
+	if got := listed(t, files, err); got != want {
+		t.Errorf("got %.200s", got)
+	}
+	if _, err := render.Pieces(object(""), keyvault.Value{Text: text}, pieces[:8]); err != nil {
+		t.Error(err)
+	}
+	yaml := "a: &a '" + strings.Repeat("x", 30_000) + "'\nb: *a\nc: *a\nd: *a\ne: *a\nf: *a\ng: *a\nh: *a\n"
+	for _, o := range []request.Object{object(""), bundled(bundle.JSON)} {
+		if files, err := render.Expand(o, keyvault.Value{Text: yaml}, request.ExpandYAML); err != nil {
+			t.Error(err)
+		} else if len(files) == 8 && files[0].String() != `a key in "."` {
+			t.Errorf("shown as %s", files[0])
+		}
+		long := strings.Replace(yaml, "b:", "z: *a\nb:", 1)
+		files, err := render.Expand(o, keyvault.Value{Text: long}, request.ExpandYAML)
+		if got := listed(t, files, err); got != want && !strings.Contains(got, "aliases") {
+			t.Errorf("got %.200s", got)
+		}
+	}
+}
+
 func TestExpand(t *testing.T) {
 	const yaml = "b: 0755\na: {x: [1]}\n"
 	const fix = "; rename the key, or use jmesPath"
 	for name, c := range map[string]struct {
 		text  string
-		parse func(string) (any, error)
+		format request.Expand
 		want  string
 	}{
-		"json":         {`{"b":"CANARY","a.b":{"x":1},"c":null}`, tree.ParseJSON, `certs/tls/a.b 440 {"x":1}|certs/tls/b 440 CANARY|certs/tls/c 440 null`},
-		"yaml":         {yaml, tree.ParseYAML, `certs/tls/a 440 {"x":[1]}|certs/tls/b 440 0755`},
-		"empty":        {`{}`, tree.ParseJSON, ""},
-		"yaml as json": {yaml, tree.ParseJSON, "is not a JSON object or list; store JSON or YAML, or mount the secret as a whole"},
-		"a list":       {`["CANARY"]`, tree.ParseJSON, "has no keys at its top: it is a list; store an object, or use jmesPath"},
-		"a slash":      {`{"CANARY/x":1}`, tree.ParseJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
-		"a backslash":  {`{"CANARY\\x":1}`, tree.ParseJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
-		"dots":         {`{"..CANARY":1}`, tree.ParseJSON, `has a key that is no file name: it starts with ".."` + fix},
-		"a dot":        {`{".":1}`, tree.ParseJSON, `has a key that is no file name: it names no file` + fix},
-		"an empty key": {`{"":1}`, tree.ParseJSON, `has a key that is no file name: it names no file` + fix},
-		"a NUL":        {`{"CANARY\u0000":1}`, tree.ParseJSON, `has a key that is no file name: it holds a NUL byte` + fix},
-		"a long key":   {`{"` + strings.Repeat("CANARY", 43) + `":1}`, tree.ParseJSON, `has a key that is no file name: it has a part longer than 255 bytes` + fix},
+		"json":         {`{"b":"CANARY","a.b":{"x":1},"c":null}`, request.ExpandJSON, `a.b 440 {"x":1}|b 440 CANARY|c 440 null`},
+		"yaml":         {yaml, request.ExpandYAML, `a 440 {"x":[1]}|b 440 0755`},
+		"empty":        {`{}`, request.ExpandJSON, ""},
+		"yaml as json": {yaml, request.ExpandJSON, "is not a JSON object or list; store JSON or YAML, or mount the secret as a whole"},
+		"a list":       {`["CANARY"]`, request.ExpandJSON, "has no keys at its top: it is a list; store an object, or use jmesPath"},
+		"a slash":      {`{"CANARY/x":1}`, request.ExpandJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
+		"a backslash":  {`{"CANARY\\x":1}`, request.ExpandJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
+		"dots":         {`{"..CANARY":1}`, request.ExpandJSON, `has a key that is no file name: it starts with ".."` + fix},
+		"a dot":        {`{".":1}`, request.ExpandJSON, `has a key that is no file name: it names no file` + fix},
+		"an empty key": {`{"":1}`, request.ExpandJSON, `has a key that is no file name: it names no file` + fix},
+		"a NUL":        {`{"CANARY\u0000":1}`, request.ExpandJSON, `has a key that is no file name: it holds a NUL byte` + fix},
+		"a long key":   {`{"` + strings.Repeat("CANARY", 43) + `":1}`, request.ExpandJSON, `has a key that is no file name: it has a part longer than 255 bytes` + fix},
 	} {
 		t.Run(name, func(t *testing.T) {
-			files, err := render.Expand(object(""), keyvault.Value{Text: c.text}, c.parse)
+			files, err := render.Expand(object(""), keyvault.Value{Text: c.text}, c.format)
 			if got := listed(t, files, err); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}
+}
+
+// bundled is the object with a format for all of its keys.
+func bundled(format bundle.Format) request.Object {
+	o := object("")
+	o.Bundle = format
+	return o
 }
 
 func TestBundle(t *testing.T) {
@@ -117,17 +157,17 @@ func TestBundle(t *testing.T) {
 		bundle.JSON:       `{"db-user":"it's","port":5432,"tags":["x"]}` + "\n",
 		bundle.YAML:       "\"db-user\": \"it's\"\n\"port\": 5432\n\"tags\": [\"x\"]\n",
 	} {
-		files, err := render.ExpandBundle(object(""), keyvault.Value{Text: text}, tree.ParseJSON, format)
-		if got := listed(t, files, err); got != "certs/tls 440 "+want {
+		files, err := render.Expand(bundled(format), keyvault.Value{Text: text}, request.ExpandJSON)
+		if got := listed(t, files, err); got != " 440 "+want {
 			t.Errorf("%s: got %q, want %q", format, got, want)
 		}
 	}
-	files, err := render.ExpandBundle(object(""), keyvault.Value{Text: `{"CANARY-a":1,"CANARY_A":2}`}, tree.ParseJSON, bundle.Dotenv)
+	files, err := render.Expand(bundled(bundle.Dotenv), keyvault.Value{Text: `{"CANARY-a":1,"CANARY_A":2}`}, request.ExpandJSON)
 	const want = `as dotenv has two names that are one environment variable in upper case, with _ for every other character; rename or change what is in it, or use another format`
 	if got := listed(t, files, err); got != want {
 		t.Errorf("got %s", got)
 	}
-	if files, err := render.ExpandBundle(object(""), keyvault.Value{Text: "CANARY"}, tree.ParseYAML, bundle.JSON); err == nil {
+	if files, err := render.Expand(bundled(bundle.JSON), keyvault.Value{Text: "CANARY"}, request.ExpandYAML); err == nil {
 		t.Errorf("got %v", files)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"path"
+	"strconv"
 
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
@@ -18,6 +20,16 @@ type File struct {
 	Path    string      // clean and relative to the mount
 	Mode    fs.FileMode // 0 to 0777
 	Content []byte
+	// Hidden says that the path contains a key of the value, which no message may show.
+	Hidden bool
+}
+
+// String names the file in messages.
+func (f File) String() string {
+	if f.Hidden {
+		return fmt.Sprintf("a key in %.64q", path.Dir(f.Path))
+	}
+	return strconv.Quote(f.Path)
 }
 
 // invalid is the error of a value that does not match its object. Its text never contains a
@@ -43,6 +55,8 @@ func Files(o request.Object, v keyvault.Value, opts Options) (files []File, warn
 	switch {
 	case o.Type == request.TypeCert:
 		content, err = certificate(o, v)
+	case o.Type == request.TypeKey && o.Format == request.FormatJWK:
+		content, err = keyJWK(o, v)
 	case o.Type == request.TypeKey:
 		content, err = key(o, v)
 	case v.Managed:

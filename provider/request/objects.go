@@ -22,13 +22,14 @@ const (
 	TypeCert   Type = "cert"
 )
 
-// Format is how a secret behind a certificate is written.
+// Format is how a secret behind a certificate, or a key, is written.
 type Format string
 
 // The formats, as written in objectFormat (there in any case).
 const (
 	FormatPEM Format = "pem"
 	FormatPFX Format = "pfx"
+	FormatJWK Format = "jwk" // of a key
 )
 
 // Encoding is how a secret's text stands for bytes.
