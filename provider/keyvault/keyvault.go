@@ -57,6 +57,9 @@ const (
 	Shared Source = "shared" // by a request of another caller that was under way
 	Cached Source = "kept"   // by one that ended before
 	Stale  Source = "stale"  // by one that ended before, since the vault is unavailable
+
+	FromStandby Source = "failover" // by another vault, since the first one is unavailable
+	Absent      Source = "absent"   // the vault does not have what is optional
 )
 
 // sources are those of package coalesce.
@@ -143,13 +146,17 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 			value, source, err = r.values.Do(ctx, k, fresh, read)
 		}
 		if err == nil {
-			r.report(ctx, sources[source])
+			r.answered(ctx, caller, source)
 			return value, nil
 		}
 		err = asTimeout(err, o)
-		if old, ok := r.stale(k, fresh, err); ok {
+		if old, ok := r.stale(k, caller, fresh, err); ok {
 			r.report(ctx, Stale)
 			return old, nil
+		}
+		if caller.Optional && fault.Is(err, fault.ObjectNotFound) {
+			r.report(ctx, Absent)
+			return Value{}, err
 		}
 		return Value{}, r.suggest(ctx, v, caller, o, err)
 	}
@@ -163,8 +170,8 @@ func rejectedForAnother(source coalesce.Source, err error) bool {
 
 // stale returns what was read before, for the start of a pod that would fail with err; see
 // Config.StaleIfError.
-func (r *Reader) stale(k key, fresh Freshness, err error) (Value, bool) {
-	if r.cfg.StaleIfError <= 0 || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
+func (r *Reader) stale(k key, caller Caller, fresh Freshness, err error) (Value, bool) {
+	if r.cfg.StaleIfError <= 0 || caller.Failover == First || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
 		return Value{}, false
 	}
 	old, ok := r.values.Cached(k, r.cfg.Now().Add(-r.cfg.StaleIfError))
@@ -231,7 +238,7 @@ func (r *Reader) startList(ctx context.Context, caller Caller, q question, fresh
 		if err != nil {
 			return nil, asTimeout(err, q.Object)
 		}
-		r.report(ctx, sources[source])
+		r.answered(ctx, caller, source)
 		return all, nil
 	}
 }
@@ -261,6 +268,15 @@ func (r *Reader) life(call *coalesce.Call, caller Caller) coalesce.Life {
 // no parameter for: the caller, for policies apiVersion and authorize, and the call, for the throttle.
 func (q question) context(ctx context.Context, caller Caller, call *coalesce.Call) context.Context {
 	return throttle.WithTrace(withCaller(ctx, caller), call, q.explain)
+}
+
+// answered reports the source of an answer that came from the vault.
+func (r *Reader) answered(ctx context.Context, caller Caller, source coalesce.Source) {
+	if caller.Failover == Standby {
+		r.report(ctx, FromStandby)
+		return
+	}
+	r.report(ctx, sources[source])
 }
 
 func (r *Reader) report(ctx context.Context, s Source) {

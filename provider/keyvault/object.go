@@ -40,7 +40,20 @@ type Caller struct {
 	// APIVersion is the version of Key Vault's API to begin with; "" is the SDK's, which is the
 	// newest. It does not change what is read.
 	APIVersion string
+	// Optional says that what is read may not exist: it is not looked for under other types.
+	Optional bool
+	Failover Failover
 }
+
+// Failover says how a vault and another one stand in for each other.
+type Failover int
+
+// The vaults that can be read. Alone is the zero value.
+const (
+	Alone   Failover = iota
+	First            // another vault is read if this one is unavailable, so no answer may be stale
+	Standby          // this vault is read since the first one is unavailable
+)
 
 // Node is the Authority of the node's managed identity, which belongs to no cloud's
 // authority.

@@ -1,0 +1,90 @@
+package keyvault_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// Where another vault stands by, that one is read in place of a stale answer, and its answers count
+// as its own kind, those of lists too.
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		var sources []keyvault.Source
+		r := configured(t, func(req *http.Request) (*http.Response, error) {
+			if down.Load() {
+				return answer(http.StatusServiceUnavailable, "")
+			}
+			if req.URL.Path == "/secrets" {
+				return answer(http.StatusOK, `{"value":[]}`)
+			}
+			return answer(http.StatusOK, fmt.Sprintf(`{"id":"https://%s/secrets/s/1","value":"one"}`, host))
+		}, func(c *keyvault.Config) {
+			c.StaleIfError = time.Hour
+			c.OnRead = func(_ context.Context, s keyvault.Source) { sources = append(sources, s) }
+		})
+		get := func(failover keyvault.Failover) error {
+			who := caller("a")
+			who.Failover = failover
+			_, err := r.Get(t.Context(), who, object(request.TypeSecret, "s"), fresh())()
+			return err
+		}
+		if err := get(keyvault.First); err != nil {
+			t.Fatal(err)
+		}
+		down.Store(true)
+		time.Sleep(time.Second)
+		wantReason(t, get(keyvault.First), fault.ServiceUnavailable)
+		if err := get(keyvault.Alone); err != nil {
+			t.Error(err)
+		}
+		down.Store(false)
+		time.Sleep(time.Minute)
+		if err := get(keyvault.Standby); err != nil {
+			t.Error(err)
+		}
+		who := caller("a")
+		who.Failover = keyvault.Standby
+		if _, err := r.List(t.Context(), who, host, request.TypeSecret, fresh())(); err != nil {
+			t.Error(err)
+		}
+		if want := []keyvault.Source{keyvault.Read, keyvault.Stale, keyvault.FromStandby, keyvault.FromStandby}; !slices.Equal(sources, want) {
+			t.Errorf("got %v, want %v", sources, want)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// What is optional is not looked for under other types, which would take two more requests.
+func TestOptionalIsNotSuggested(t *testing.T) {
+	for optional, want := range map[bool]struct {
+		requests int
+		sources  []keyvault.Source
+	}{true: {1, []keyvault.Source{keyvault.Absent}}, false: {3, nil}} {
+		requests := 0
+		var sources []keyvault.Source
+		r := configured(t, func(*http.Request) (*http.Response, error) {
+			requests++
+			return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
+		}, func(c *keyvault.Config) {
+			c.OnRead = func(_ context.Context, s keyvault.Source) { sources = append(sources, s) }
+		})
+		who := caller("a")
+		who.Optional = optional
+		_, err := r.Get(t.Context(), who, object(request.TypeSecret, "s"), fresh())()
+		wantReason(t, err, fault.ObjectNotFound)
+		if requests != want.requests || !slices.Equal(sources, want.sources) {
+			t.Errorf("optional %t: %d requests, sources %v", optional, requests, sources)
+		}
+	}
+}
