@@ -12,8 +12,9 @@ import (
 )
 
 // checkFiles finds files that cannot exist beside each other, or at all, now that all are
-// known: those of histories, and certificates and keys in files of their own. What the class
-// alone shows was reported when it was parsed.
+// known: those of histories and searches, certificates and keys in files of their own, and keys of
+// values. What the class alone shows was reported when it was parsed. Equal paths are accepted
+// only where the replaced provider accepts them.
 func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]request.Warning, error) {
 	var files []request.File
 	for i, p := range parts {
@@ -22,26 +23,32 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 		}
 	}
 	duplicates, nested := request.Conflicts(files)
-	field := func(f request.File) string { return items[f.Owner].String() + ": objectAlias" }
 	var warnings []request.Warning
+	var problems []fault.Problem
 	for _, c := range duplicates {
-		if c.File.Path == items[c.File.Owner].Path && c.File.Path == items[c.Other.Owner].Path {
-			continue // both paths are in the class
+		one, other := owned{&items[c.File.Owner], c.File.Path}, owned{&items[c.Other.Owner], c.Other.Path}
+		cause := fmt.Sprintf("%s is also the path of a file of %s", one.quote(), other.item)
+		switch {
+		case one.inClass() && other.inClass():
+		case one.isNew() || other.isNew():
+			problems = append(problems, fault.Problem{Field: one.field(), Cause: cause, Fix: "use another path"})
+		default:
+			warnings = append(warnings, request.Warning{Kind: request.WarnDuplicatePath, Field: one.field(), Cause: cause + "; the last one is kept"})
 		}
-		warnings = append(warnings, request.Warning{Kind: request.WarnDuplicatePath, Field: field(c.File),
-			Cause: fmt.Sprintf("%.64q is also the path of a file of %s; the last one is kept", c.File.Path, items[c.Other.Owner])})
 	}
 	if err := s.strict(warnings); err != nil {
 		return nil, err
 	}
-	problems, bad, err := invalidPaths(ctx, files, field)
+	invalid, bad, err := invalidPaths(ctx, items, files)
 	if err != nil {
 		return nil, err
 	}
+	problems = append(problems, invalid...)
 	for _, c := range nested {
 		if !bad[c.File.Path] {
-			problems = append(problems, fault.Problem{Field: field(c.File), Fix: request.NestedFix,
-				Cause: fmt.Sprintf("%.64q lies below %.64q, a file of %s", c.File.Path, c.Other.Path, items[c.Other.Owner])})
+			one, other := owned{&items[c.File.Owner], c.File.Path}, owned{&items[c.Other.Owner], c.Other.Path}
+			problems = append(problems, fault.Problem{Field: one.field(), Fix: request.NestedFix,
+				Cause: fmt.Sprintf("%s lies below %s, a file of %s", one.quote(), other.quote(), other.item)})
 		}
 	}
 	if len(problems) > 0 {
@@ -53,10 +60,64 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 	return warnings, nil
 }
 
+// owned is the path of a file, and what the file is made of.
+type owned struct {
+	item *item
+	path string
+}
+
+// entry is what the class says about the file.
+func (f owned) entry() *request.Object {
+	if f.item.of != nil {
+		return &f.item.of.Object
+	}
+	return &f.item.Object
+}
+
+// isKey reports whether the path contains a key of a value. No message may show it.
+func (f owned) isKey() bool {
+	o := f.entry()
+	return o.Pieces != nil && o.Pieces.Expand != "" && o.Bundle == ""
+}
+
+// isNew reports whether the path is one that the replaced provider does not have.
+func (f owned) isNew() bool { return f.isKey() || f.item.found && f.item.of == nil }
+
+// inClass reports whether the class has the path.
+func (f owned) inClass() bool {
+	o := f.entry()
+	if f.isNew() {
+		return false
+	}
+	if p := o.Pieces; p != nil {
+		if slices.ContainsFunc(p.Paths, func(p request.Piece) bool { return p.Path == f.path }) ||
+			slices.ContainsFunc(p.Parts, func(p request.Part) bool { return p.Path == f.path }) {
+			return true
+		}
+	}
+	return f.path == o.Path
+}
+
+// quote shows the path in a message.
+func (f owned) quote() string {
+	if f.isKey() {
+		return "the name of one of its files"
+	}
+	return fmt.Sprintf("%.64q", f.path)
+}
+
+// field is where the path comes from.
+func (f owned) field() string {
+	if f.isKey() {
+		return f.item.String() + ": expand"
+	}
+	return f.item.String() + ": objectAlias"
+}
+
 // invalidPaths finds the paths that the driver or the file system would reject. Of files
 // with one path, the last one is reported. It goes on after the deadline of the mount, which
 // stale answers come at.
-func invalidPaths(ctx context.Context, files []request.File, field func(request.File) string) (problems []fault.Problem, bad map[string]bool, _ error) {
+func invalidPaths(ctx context.Context, items []item, files []request.File) (problems []fault.Problem, bad map[string]bool, _ error) {
 	bad = make(map[string]bool)
 	for _, f := range slices.Backward(files) {
 		if err := ctx.Err(); errors.Is(err, context.Canceled) {
@@ -67,7 +128,11 @@ func invalidPaths(ctx context.Context, files []request.File, field func(request.
 			continue
 		}
 		bad[f.Path] = true
-		problems = append(problems, fault.Problem{Field: field(f), Cause: fmt.Sprintf("%.64q %s", f.Path, cause), Fix: "use a shorter path"})
+		one := owned{&items[f.Owner], f.Path}
+		if one.isKey() {
+			cause = "is too long" // the other causes were found when it was rendered
+		}
+		problems = append(problems, fault.Problem{Field: one.field(), Cause: one.quote() + " " + cause, Fix: "use a shorter path"})
 	}
 	return problems, bad, nil
 }

@@ -75,11 +75,14 @@ func (s *signIn) Forget(id entra.Identity, _ string, token entra.Token) {
 type vaults struct {
 	values map[string]string
 	lists  map[string][]string                    // versions by name, newest first
+	items  map[string][]keyvault.Item             // objects by host and type
 	fails  map[string]func(context.Context) error // instead of a value
 	hook   func(name string)                      // called within each read
 
 	mu      sync.Mutex // guards what follows
 	reads   []string
+	listed  []string
+	at      map[string]int // reads by host
 	hosts   map[string]bool
 	callers map[keyvault.Caller]bool
 	needs   []keyvault.Freshness
@@ -112,6 +115,10 @@ func (v *vaults) get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	host, name, version := o.Host, o.Name, o.Version
 	v.mu.Lock()
 	v.reads = append(v.reads, name)
+	if v.at == nil {
+		v.at = map[string]int{}
+	}
+	v.at[host]++
 	if v.hosts == nil {
 		v.hosts, v.callers = map[string]bool{}, map[keyvault.Caller]bool{}
 	}
@@ -120,8 +127,10 @@ func (v *vaults) get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	if v.hook != nil {
 		v.hook(name)
 	}
-	if fail, ok := v.fails[name]; ok {
-		return keyvault.Value{}, fail(ctx)
+	for _, key := range []string{name, host} {
+		if fail, ok := v.fails[key]; ok {
+			return keyvault.Value{}, fail(ctx)
+		}
 	}
 	value, ok := v.values[name]
 	if !ok {
@@ -141,6 +150,18 @@ func (v *vaults) Versions(ctx context.Context, _ keyvault.Caller, o keyvault.Obj
 		all := v.lists[o.Name]
 		return all[:min(n, len(all))], nil
 	}
+}
+
+func (v *vaults) List(ctx context.Context, _ keyvault.Caller, host string, kind request.Type, _ keyvault.Freshness) func() ([]keyvault.Item, error) {
+	return begun(func() ([]keyvault.Item, error) {
+		v.mu.Lock()
+		v.listed = append(v.listed, host+" "+string(kind))
+		v.mu.Unlock()
+		if fail, ok := v.fails[host]; ok {
+			return nil, fail(ctx)
+		}
+		return v.items[host+" "+string(kind)], nil
+	})
 }
 
 // Resource is the one of the file with "/asked" after it.

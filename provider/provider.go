@@ -26,11 +26,12 @@ type SignIn interface {
 	Forget(id entra.Identity, scope string, t entra.Token)
 }
 
-// Vaults reads from key vaults; *keyvault.Reader does. Get and Versions start a read and return
+// Vaults reads from key vaults; *keyvault.Reader does. Get, Versions and List start a read and return
 // at once. The function that they return waits for the answer; call it exactly once.
 type Vaults interface {
 	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) func() (keyvault.Value, error)
 	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, fresh keyvault.Freshness) func() ([]string, error)
+	List(ctx context.Context, caller keyvault.Caller, host string, t request.Type, fresh keyvault.Freshness) func() ([]keyvault.Item, error)
 	Resource(ctx context.Context, host, fallback string) (string, error)
 }
 
@@ -70,8 +71,11 @@ type Mounter struct {
 	Now func() time.Time
 	// Memory bounds what mounts read at a time, in bytes; nil is no bound.
 	Memory *fair.Semaphore
-	// Processors bounds the conversions of certificates at a time; nil is no bound.
+	// Processors bounds what takes a processor for long, such as conversions of certificates; nil
+	// is no bound.
 	Processors *fair.Semaphore
+	// Keystores caches keystores; nil caches none.
+	Keystores *Keystores
 	// StrictObjects refuses what is otherwise accepted with a warning.
 	StrictObjects bool
 }
@@ -85,6 +89,8 @@ type Volume struct {
 	// ClassWarnings are mistakes in the class that are accepted, and that show only in what
 	// the vault returned.
 	ClassWarnings []request.Warning
+	// Absent names for the log what the vaults do not have and is optional.
+	Absent []string
 	// Release, if not nil, gives back the memory that the mount has reserved; call it once,
 	// when the volume was sent.
 	Release func()
@@ -113,12 +119,17 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount, lastEnd time.Ti
 	if err != nil {
 		return nil, err
 	}
-	host := env.VaultHost(req.Vault)
-	scope, err := m.scope(ctx, env, host)
+	s := session{Mounter: m, cloud: env, fresh: fresh, caller: keyvault.Caller{APIVersion: env.APIVersion}}
+	first := req.Vault
+	if req.Vault == "" {
+		first = req.Objects[0].Vault
+	} else {
+		s.host = env.VaultHost(req.Vault)
+	}
+	scope, err := m.scope(ctx, env, env.VaultHost(first))
 	if err != nil {
 		return nil, err
 	}
-	s := session{Mounter: m, host: host, fresh: fresh, caller: keyvault.Caller{APIVersion: env.APIVersion}}
 	volume, err := s.mountAs(ctx, id, scope, req.Objects)
 	if fault.Is(err, fault.TokenRejected) { // the token may have been revoked while it was cached
 		volume, err = s.mountAs(ctx, id, scope, req.Objects)
@@ -149,7 +160,8 @@ func (m *Mounter) strict(warnings []request.Warning) error {
 	return request.Strict(warnings)
 }
 
-// scope returns the OAuth scope of the token. Only a vault of a custom cloud is asked for it.
+// scope returns the OAuth scope of the token, which is one for all vaults of the class. Only in a
+// custom cloud a vault is asked for it, the first one.
 func (m *Mounter) scope(ctx context.Context, env cloud.Cloud, host string) (string, error) {
 	if !env.Custom {
 		return cloud.Scope(env.Resource), nil

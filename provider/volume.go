@@ -2,9 +2,9 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
+	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
@@ -12,22 +12,30 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// session is one mount after its sign-in: the vault that it reads from, the caller that it
+// session is one mount after its sign-in: the vaults that it reads from, the caller that it
 // reads as, and how fresh the answers must be.
 type session struct {
 	*Mounter
-	host   string
-	caller keyvault.Caller
-	fresh  keyvault.Freshness
+	cloud    cloud.Cloud
+	host     string // of the class's vault; "" without one
+	caller   keyvault.Caller
+	fresh    keyvault.Freshness
+	failover *failover // nil where no vault stands by
 }
 
 // volume reads all objects and puts the volume together.
 func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volume, err error) {
-	items, empty, err := s.expand(ctx, objects)
+	cancel := s.withFailover(ctx, objects)
+	defer cancel()
+	items, empty, err := s.plan(ctx, objects)
 	if err != nil {
 		return nil, err
 	}
-	release, err := s.reserve(ctx, min(len(items)*itemMemory, volumeFactor*s.MaxBytes))
+	size := 0
+	for i := range items {
+		size += items[i].memory()
+	}
+	release, err := s.reserve(ctx, min(size, volumeFactor*s.MaxBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -44,19 +52,23 @@ func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volum
 	if err != nil {
 		return nil, err
 	}
-	v := assemble(parts)
+	v := assemble(items, parts)
 	v.ClassWarnings = append(empty, conflicts...)
 	v.Release = release
 	return v, nil
 }
 
 // What reading takes of the memory of the mounter. An item counts with two copies of the most
-// that a secret of Key Vault has, 25 KiB; a volume with two copies of its bound. A list of
-// versions is at most a megabyte.
+// that a secret of Key Vault has, 25 KiB; pieces of a value and documents with two copies of what
+// they may become; a volume with two copies of its bound. A list of versions is at most a
+// megabyte, a list of objects four.
 const (
-	itemMemory   = 50 << 10
-	volumeFactor = 2
-	listMemory   = 1 << 20
+	itemMemory       = 50 << 10
+	piecesMemory     = 512 << 10
+	documentMemory   = 2 * maxDocument
+	volumeFactor     = 2
+	listMemory       = 1 << 20
+	objectListMemory = 4 << 20
 )
 
 // reserve waits until there is memory for what the mount is going to read; release is nil if
@@ -68,11 +80,22 @@ func (s session) reserve(ctx context.Context, size int) (release func(), err err
 	return s.Memory.Acquire(ctx, fair.Tenant(ctx), int64(size))
 }
 
-// part is what one object adds to the volume.
+// turn waits for a turn of the processors: what takes them for long waits, so that the mounts of
+// one namespace do not take them from all others.
+func (s session) turn(ctx context.Context) (release func(), err error) {
+	if s.Processors == nil {
+		return func() {}, nil
+	}
+	return s.Processors.Acquire(ctx, fair.Tenant(ctx), 1)
+}
+
+// part is what one item adds to the volume. Of a composite, the files are in the part of the
+// member that came last.
 type part struct {
 	files    []render.File
-	version  Version
+	version  Version // none of what does not exist
 	warnings []string
+	absent   bool
 	size     int // bytes of the files' content
 }
 
@@ -81,16 +104,27 @@ type part struct {
 func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 	parts := make([]part, len(items))
 	total := 0
-	known := make(renderings)
-	err := each(ctx, len(items), s.MaxConcurrency, func(i int) func() (keyvault.Value, error) {
-		return s.Vaults.Get(ctx, s.caller, s.object(items[i].Object), s.fresh)
-	}, func(i int, value keyvault.Value) (err error) {
-		parts[i], err = s.newPart(ctx, items[i], value, known)
-		if total += parts[i].size; total > s.MaxBytes {
-			parts[i].files = nil // refused below; until then only sizes are needed
-		}
-		return err
-	})
+	known := newRenderings()
+	err := readEach(ctx, s, len(items), s.MaxConcurrency, func(i int) *request.Object { return &items[i].Object },
+		func(ctx context.Context, i int, host string, caller keyvault.Caller) func() (keyvault.Value, error) {
+			o := &items[i]
+			if o.unread {
+				return func() (keyvault.Value, error) { return keyvault.Value{}, nil }
+			}
+			return s.Vaults.Get(ctx, caller, keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version}, s.fresh)
+		}, func(i int, value keyvault.Value, standby bool, err error) error {
+			there := err == nil
+			if err != nil && !(items[i].Optional && fault.Is(err, fault.ObjectNotFound)) {
+				return err
+			}
+			if parts[i], err = s.newPart(ctx, &items[i], value, there, known); standby && there {
+				parts[i].warnings = append(parts[i].warnings, s.standbyWarning(&items[i].Object))
+			}
+			if total += parts[i].size; total > s.MaxBytes {
+				parts[i].files = nil // refused below; until then only sizes are needed
+			}
+			return err
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -98,142 +132,40 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 		sizes := make(map[string]int, len(parts))
 		for i, p := range parts {
 			name := items[i].String()
-			if items[i].Path != items[i].Name {
-				name += fmt.Sprintf(" as %q", items[i].Path)
+			if path := items[i].Path; path != items[i].Name && path != "" && items[i].of == nil {
+				name += fmt.Sprintf(" as %q", path)
 			}
-			sizes[name] = p.size
+			sizes[name] += p.size
 		}
 		return nil, TooLarge(total, s.MaxBytes, sizes)
 	}
 	return parts, nil
 }
 
-// each makes n reads, at most window of them at a time. start(i) starts read i and returns at
-// once; the function that it returns waits for the answer, which done(i) then receives. Both are
-// called in the order of i, in the goroutine of the mount: a goroutine for each read of each mount
-// would take 5 MiB when 500 pods start. The errors of all reads are joined, and a panic is the
-// error of its read. When ctx ends, no further read starts; nor when the first maxFailed have all
-// failed, as their errors take memory, and the others would likely fail alike.
-func each[T any](ctx context.Context, n, window int, start func(i int) func() (T, error), done func(i int, value T) error) error {
-	errs := make([]error, n)
-	waits := make([]func() (T, error), n)
-	started, failed := 0, 0
-	for i := range n {
-		hopeless := failed == i && failed >= maxFailed
-		for ; started < n && started < i+max(window, 1) && ctx.Err() == nil && !hopeless; started++ {
-			waits[started] = startOne(started, start)
-		}
-		if i == started {
-			errs[i] = ctx.Err() // nothing more starts
-			break
-		}
-		if errs[i] = finishOne(ctx, i, waits[i], done); errs[i] != nil {
-			failed++
-		}
-		waits[i] = nil
+// newPart renders the files of an item. there says whether its object exists.
+func (s session) newPart(ctx context.Context, it *item, value keyvault.Value, there bool, known *renderings) (p part, err error) {
+	switch {
+	case it.unread:
+		p.absent = it.of == nil
+	case !there:
+		p.absent = true
+	default:
+		p.version, p.warnings = Version{ID: it.id, Version: value.Version}, s.valueWarnings(it.Object, value)
 	}
-	return fault.Join(errs)
-}
-
-// maxFailed is how many reads of a mount may fail with none that succeeds; a message names half
-// as many objects.
-const maxFailed = 100
-
-// startOne starts a read. A panic becomes the error for which its caller waits.
-func startOne[T any](i int, start func(i int) func() (T, error)) (wait func() (T, error)) {
-	var err error
-	defer func() {
-		if err != nil {
-			wait = func() (none T, _ error) { return none, err }
-		}
-	}()
-	defer fault.Recover(&err)
-	return start(i)
-}
-
-// finishOne waits for a read and passes on its answer, unless the caller has left: answers that
-// are cached come all the same, and what is done with them takes time.
-func finishOne[T any](ctx context.Context, i int, wait func() (T, error), done func(i int, value T) error) (err error) {
-	defer fault.Recover(&err)
-	value, err := wait()
+	switch {
+	case it.of != nil:
+		p.files, err = s.join(ctx, it, value, there, known)
+	case !p.absent:
+		p.files, err = s.files(ctx, &it.Object, value, nil, known)
+	}
 	if err != nil {
-		return err
+		return part{}, err
 	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err()
-	}
-	return done(i, value)
-}
-
-// renderings are the files that were rendered for one mount, by what they depend on: a class
-// may name one object thousands of times. Their paths are without the object's.
-type renderings map[rendering][]render.File
-
-type rendering struct {
-	object  request.Object // without path and mode
-	version string
-}
-
-// newPart renders the files of an object.
-func (s session) newPart(ctx context.Context, o item, value keyvault.Value, known renderings) (part, error) {
-	p := part{version: Version{ID: o.id, Version: value.Version}, warnings: s.valueWarnings(o.Object, value)}
-	key := rendering{o.Object, value.Version}
-	key.object.Path, key.object.Mode = "", 0
-	files, ok := known[key]
-	if !ok {
-		var (
-			warnings []string
-			err      error
-		)
-		if files, warnings, err = s.render(ctx, key.object, value); render.Convertible(err) {
-			files, warnings, err = s.renderConverted(ctx, key.object, value, err)
-		}
-		if err != nil {
-			return part{}, err
-		}
-		known[key] = files
-		p.warnings = append(p.warnings, warnings...)
-	}
-	p.files = make([]render.File, len(files))
-	for i, f := range files {
-		p.files[i] = render.File{Path: o.Path + f.Path, Mode: o.Mode, Content: f.Content}
+	p.warnings = append(p.warnings, known.warned()...)
+	for _, f := range p.files {
 		p.size += len(f.Content)
 	}
 	return p, nil
-}
-
-// render renders a value. What takes the processor for long waits for its turn, so that the
-// mounts of one namespace do not take it from all others.
-func (s session) render(ctx context.Context, o request.Object, value keyvault.Value) ([]render.File, []string, error) {
-	if s.Processors != nil && value.Managed {
-		release, err := s.Processors.Acquire(ctx, fair.Tenant(ctx), 1)
-		if err != nil {
-			return nil, nil, err
-		}
-		defer release()
-	}
-	return render.Files(o, value, s.Render)
-}
-
-// renderConverted renders a PFX that render cannot decode, for the reason given, after the vault
-// has converted it. That fails with the same reason if the vault cannot do so either.
-func (s session) renderConverted(ctx context.Context, o request.Object, value keyvault.Value, reason error) ([]render.File, []string, error) {
-	object := s.object(o)
-	object.Version, object.AsPEM = value.Version, true
-	converted, err := s.Vaults.Get(ctx, s.caller, object, s.fresh)()
-	switch {
-	case err == nil && converted.Text != value.Text:
-		value.PEM = converted.Text
-		return s.render(ctx, o, value)
-	case ctx.Err() != nil, fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout, fault.TokenRejected):
-		return nil, nil, err // the next attempt may succeed
-	}
-	return nil, nil, reason
-}
-
-// object is the object of the class, as the vault names it.
-func (s session) object(o request.Object) keyvault.Object {
-	return keyvault.Object{Host: s.host, Type: o.Type, Name: o.Name, Version: o.Version}
 }
 
 // valueWarnings are about an object that is stale, disabled or outside its dates. Key Vault serves
@@ -254,7 +186,7 @@ func (s session) valueWarnings(o request.Object, v keyvault.Value) []string {
 
 // assemble puts the volume together. Of files with equal paths, the
 // last one wins, as in the driver, which writes a map by path.
-func assemble(parts []part) *Volume {
+func assemble(items []item, parts []part) *Volume {
 	last := make(map[string]int)
 	for i, p := range parts {
 		for _, f := range p.files {
@@ -263,7 +195,12 @@ func assemble(parts []part) *Volume {
 	}
 	v := &Volume{Versions: make([]Version, 0, len(parts))}
 	for i, p := range parts {
-		v.Versions = append(v.Versions, p.version)
+		if p.version.ID != "" {
+			v.Versions = append(v.Versions, p.version)
+		}
+		if p.absent {
+			v.Absent = append(v.Absent, items[i].absence())
+		}
 		v.ValueWarnings = append(v.ValueWarnings, p.warnings...)
 		for _, f := range p.files {
 			if last[f.Path] == i {
@@ -271,5 +208,18 @@ func assemble(parts []part) *Volume {
 			}
 		}
 	}
+	if len(v.Versions) == 0 { // which the driver would reject
+		for i := range items {
+			v.Versions = append(v.Versions, Version{ID: items[i].id})
+		}
+	}
 	return v
+}
+
+// absence names what does not exist.
+func (i *item) absence() string {
+	if i.Find != nil {
+		return search{finding: finding{entry: i.entry}, Object: &i.Object, find: *i.Find}.String()
+	}
+	return i.Object.String()
 }

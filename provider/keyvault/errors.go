@@ -217,13 +217,10 @@ func (b errorBody) code() string {
 	return "a bad request"
 }
 
-// NoVersions is the error of objects whose vault lists no enabled version of them.
-func NoVersions(objects []Object) *fault.Error {
-	e := &fault.Error{Reason: fault.ObjectNotFound,
-		Cause: objects[0].Host + " has no enabled version of {objects} to mount a history of",
-		Fix:   "check objectName, objectType and objectVersion"}
-	for _, o := range objects {
-		e.Objects = append(e.Objects, o.String())
-	}
-	return e
+// NoVersions is the error of an object of which its vault lists no enabled version.
+func NoVersions(o Object) *fault.Error {
+	return &fault.Error{Reason: fault.ObjectNotFound,
+		Cause:   o.Host + " has no enabled version of {objects} to mount a history of",
+		Fix:     "check objectName, objectType and objectVersion",
+		Objects: []string{o.String()}}
 }

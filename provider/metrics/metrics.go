@@ -42,7 +42,8 @@ func New(version string) *Metrics {
 			" code \"error\" without an answer.", "service", "operation", "code")
 	m.answers = m.counter("akv_csi_object_reads_total",
 		"Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way,"+
-			" kept from before, or stale while the vault was away.", "answer", "read", "shared", "kept", "stale")
+			" kept from before, stale while the vault was away, from its failover vault, or absent where they are optional.",
+		"answer", "read", "shared", "kept", "stale", "failover", "absent")
 	m.signIns = m.counter("akv_csi_sign_ins_total",
 		"Access tokens that mounts asked for, by where they came from: kept, or exchanged.", "token", "kept", "exchanged")
 	m.closed = m.counter("akv_csi_gate_closed_seconds_total",
@@ -176,8 +177,10 @@ func classify(req *http.Request) (service, operation string) {
 	switch {
 	case !ok:
 		return "other", "other"
-	case len(parts) == 1: // without a token: for what tokens are to be made
+	case len(parts) == 1 && req.Header.Get("Authorization") == "": // for what tokens are to be made
 		return "keyvault", "challenge"
+	case len(parts) == 1:
+		return "keyvault", "list_" + kind + "s"
 	case len(parts) > 2 && parts[2] == "versions":
 		return "keyvault", "list_" + kind + "_versions"
 	}

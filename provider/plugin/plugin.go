@@ -115,6 +115,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	}
 	mounter := cfg.Mounter
 	mounter.Memory, mounter.Processors = fair.New(volumeMemory), fair.New(int64(max(runtime.GOMAXPROCS(0), 2)))
+	mounter.Keystores = provider.NewKeystores(keystoreMemory)
 	agent := userAgent(cfg.Version, cfg.CustomUserAgent)
 	azure := cfg.Azure
 	if azure == nil {
@@ -163,6 +164,8 @@ func count(mount *stats.Mount, s keyvault.Source) {
 		mount.Cached.Add(1)
 	case keyvault.Stale:
 		mount.Stale.Add(1)
+	case keyvault.FromStandby:
+		mount.Failover.Add(1)
 	}
 }
 
@@ -205,6 +208,9 @@ func clusterToken(file string) func() string {
 // volumeMemory bounds what mounts read at a time; with package server's bound of requests and
 // the size of an idle process it is what the memory limit of the manifests is made of.
 const volumeMemory = 64 << 20
+
+// keystoreMemory bounds the cached keystores, each of some kilobytes.
+const keystoreMemory = 2 << 20
 
 // userAgent names the plugin to Azure. The custom text may be anything; what an
 // HTTP header cannot contain is left out.

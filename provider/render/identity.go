@@ -52,8 +52,12 @@ func partsOf(o request.Object, v keyvault.Value) (identity, error) {
 	if !ok {
 		cause = err.Error()
 	}
-	return identity{}, invalid(fmt.Sprintf("%s %s", o, cause),
+	e := invalid(fmt.Sprintf("%s %s", o, cause),
 		"files goes with a certificate: a PFX in base64 without a password, or PEM with at most one private key")
+	if v.Managed { // else the vault cannot convert it
+		e.Err = err
+	}
+	return identity{}, e
 }
 
 func pfxIdentity(v keyvault.Value) (identity, error) {

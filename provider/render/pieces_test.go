@@ -116,9 +116,9 @@ func TestExpand(t *testing.T) {
 	const yaml = "b: 0755\na: {x: [1]}\n"
 	const fix = "; rename the key, or use jmesPath"
 	for name, c := range map[string]struct {
-		text  string
+		text   string
 		format request.Expand
-		want  string
+		want   string
 	}{
 		"json":         {`{"b":"CANARY","a.b":{"x":1},"c":null}`, request.ExpandJSON, `a.b 440 {"x":1}|b 440 CANARY|c 440 null`},
 		"yaml":         {yaml, request.ExpandYAML, `a 440 {"x":[1]}|b 440 0755`},

@@ -40,6 +40,9 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 		level = slog.LevelWarn
 		fields = append(fields, slog.Int("warnings", n), slog.Any("first", resp.warnings[:min(n, maxLogged)]))
 	}
+	if n := len(resp.absent); n > 0 {
+		fields = append(fields, slog.Int("absent", n), slog.Any("leftOut", resp.absent[:min(n, maxLogged)]))
+	}
 	fields = append(fields, slog.Int("bytes", resp.size), slog.String("reason", "ok"))
 	r.trace(ctx, req, "ok")
 	s.cfg.Log.LogAttrs(ctx, level, "mounted", r.cost(fields)...)
@@ -64,6 +67,9 @@ func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r
 // cost adds what the mount took.
 func (r report) cost(fields []slog.Attr) []slog.Attr {
 	count := func(name string, n *atomic.Int32) slog.Attr { return slog.Int(name, int(n.Load())) }
+	if r.stats.Failover.Load() > 0 {
+		fields = append(fields, count("failover", &r.stats.Failover))
+	}
 	return append(fields, count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("kept", &r.stats.Cached),
 		count("stale", &r.stats.Stale), count("requests", &r.stats.Requests), slog.Duration("duration", r.took))
 }

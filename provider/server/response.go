@@ -2,7 +2,6 @@ package server
 
 import (
 	"path/filepath"
-	"strconv"
 
 	"akv-csi-provider/provider"
 
@@ -15,6 +14,7 @@ type response struct {
 	*v1alpha1.MountResponse
 	size     int      // bytes, encoded
 	warnings []string // about values, for the log
+	absent   []string // what the vaults do not have, for the log
 }
 
 // newResponse puts a volume into the driver's message, if it fits.
@@ -32,11 +32,11 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 	}
 	size := proto.Size(out)
 	if size <= limit {
-		return response{MountResponse: out, size: size, warnings: v.ValueWarnings}, nil
+		return response{MountResponse: out, size: size, warnings: v.ValueWarnings, absent: v.Absent}, nil
 	}
 	sizes := make(map[string]int, len(v.Files))
 	for _, f := range v.Files {
-		sizes[strconv.Quote(f.Path)] = len(f.Content)
+		sizes[f.String()] += len(f.Content) // which shows no key of a value
 	}
 	return response{}, provider.TooLarge(size, limit, sizes)
 }

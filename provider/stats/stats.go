@@ -12,8 +12,8 @@ import (
 type Mount struct {
 	Requests atomic.Int32 // to Azure and to the cluster
 
-	// Responses of vaults, lists of versions among them, by their source.
-	Read, Shared, Cached, Stale atomic.Int32
+	// Responses of vaults, lists among them, by their source.
+	Read, Shared, Cached, Stale, Failover atomic.Int32
 }
 
 type key struct{}

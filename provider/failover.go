@@ -1,0 +1,110 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// failoverAfter is how long the vaults for which others stand by have for all of their answers, so
+// that a pod starts within 5 s although they are silent.
+const failoverAfter = 4 * time.Second
+
+// failover is what a mount knows of the vaults for which others stand by.
+type failover struct {
+	first context.Context // of reads from these vaults
+	away  map[string]bool // the hosts of those that were unavailable; they are not asked again
+}
+
+// withFailover prepares for vaults for which others stand by, if there are any. That is for pods
+// that start: one that runs keeps its files.
+func (s *session) withFailover(ctx context.Context, objects []request.Object) (cancel context.CancelFunc) {
+	for i := range objects {
+		if s.fresh.Urgent && objects[i].Failover != "" {
+			f := &failover{away: make(map[string]bool)}
+			f.first, cancel = context.WithTimeout(ctx, failoverAfter)
+			s.failover = f
+			return cancel
+		}
+	}
+	return func() {}
+}
+
+// host is the DNS name of a vault; "" is that of the class.
+func (s session) hostOf(vault string) string {
+	if vault == "" {
+		return s.host
+	}
+	return s.cloud.VaultHost(vault)
+}
+
+// ask starts to read i for the caller at the host, and returns at once.
+type ask[T any] func(ctx context.Context, i int, host string, caller keyvault.Caller) (wait func() (T, error))
+
+// readEach is each for reads of objects from their vaults or, where one of these is unavailable,
+// from the vault that stands by for it. A 401, 403 or 404 of the first one is final. done is called
+// with whether the answer is from the vault that stands by.
+func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, standby bool, err error) error) error {
+	caller := s.caller
+	if s.failover == nil {
+		return each(ctx, n, window, func(i int) func() (T, error) {
+			caller.Optional = object(i).Optional
+			return start(ctx, i, s.hostOf(object(i).Vault), caller)
+		}, func(i int, value T, err error) error { return done(i, value, false, err) })
+	}
+	atStandby := make(map[int]bool)
+	var again []int
+	var causes []error
+	standby := func(i int) func() (T, error) {
+		caller.Optional, caller.Failover = object(i).Optional, keyvault.Standby
+		return start(ctx, i, s.hostOf(object(i).Failover), caller)
+	}
+	err := each(ctx, n, window, func(i int) func() (T, error) {
+		o := object(i)
+		host := s.hostOf(o.Vault)
+		caller.Optional, caller.Failover = o.Optional, keyvault.Alone
+		switch {
+		case o.Failover == "":
+			return start(ctx, i, host, caller)
+		case s.failover.away[host]:
+			atStandby[i] = true
+			return standby(i)
+		}
+		caller.Failover = keyvault.First
+		return start(s.failover.first, i, host, caller)
+	}, func(i int, value T, err error) error {
+		if o := object(i); o.Failover != "" && !atStandby[i] && unavailable(ctx, err) {
+			s.failover.away[s.hostOf(o.Vault)] = true
+			again, causes = append(again, i), append(causes, err)
+			return nil
+		}
+		return done(i, value, atStandby[i], err)
+	})
+	if err != nil || len(again) == 0 {
+		return err
+	}
+	return each(ctx, len(again), window, func(k int) func() (T, error) { return standby(again[k]) }, func(k int, value T, err error) error {
+		if err != nil {
+			err = fault.Errors{causes[k], err}
+		}
+		return done(again[k], value, true, err)
+	})
+}
+
+// unavailable reports whether a vault did not answer, has failed itself, or throttles.
+func unavailable(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false // the mount ends, not its first vaults' time
+	}
+	return fault.Is(err, fault.ServiceUnavailable, fault.Throttled, fault.Timeout) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// standbyWarning is about an object that was read from the vault that stands by.
+func (s session) standbyWarning(o *request.Object) string {
+	return fmt.Sprintf("%s is read from %s, since %s is unavailable", o, s.hostOf(o.Failover), s.hostOf(o.Vault))
+}

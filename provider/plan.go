@@ -1,0 +1,192 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+
+	"akv-csi-provider/provider/document"
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/request"
+)
+
+// item is what one read adds to the volume: a version of an object.
+type item struct {
+	request.Object
+	id    string // of its version, as reported to the driver
+	entry int    // index of its entry in the class
+	// of is set if its value is one of several that files are made of: that with the index member.
+	of     *composite
+	member int
+	found  bool // by a search: it may be gone when it is read
+	unread bool // there is nothing to read: it stands for an entry that found nothing
+}
+
+// String names the item in messages: what its files are made of.
+func (i *item) String() string {
+	if i.of != nil {
+		return i.of.String()
+	}
+	return i.Object.String()
+}
+
+// composite is an entry of the class whose files are made of several values.
+type composite struct {
+	request.Object
+	members []member
+	left    int  // how many of these have not been read
+	absent  bool // one does not exist, and the entry is optional
+}
+
+// member is a value of a composite.
+type member struct {
+	name   string          // of a search: the result's
+	source document.Source // of a document
+	value  keyvault.Value
+	there  bool
+}
+
+// String names the composite in messages.
+func (c *composite) String() string {
+	switch {
+	case c.Document != nil:
+		return fmt.Sprintf("document %q", c.Path)
+	case c.Find != nil:
+		return fmt.Sprintf("%s bundle %q", c.Bundle, c.Path)
+	}
+	return c.Object.String()
+}
+
+// maxItems bounds the versions of one volume, as request bounds its objects.
+const maxItems = 4096
+
+// plan says what to read for the class, in the order of its entries, with mistakes that only the
+// vaults show. Searches are replaced by what they find, and histories by their versions.
+func (s session) plan(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
+	found, err := s.search(ctx, objects)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := planner{items: make([]item, 0, len(objects)), found: found}
+	for i := range objects {
+		p.add(i, &objects[i])
+		if len(p.items) > maxItems {
+			return nil, nil, tooMany("objects with what the searches and documents read", "narrow the searches")
+		}
+	}
+	return s.expand(ctx, p.items)
+}
+
+func tooMany(what, fix string) error {
+	return fault.Invalid(fault.Problem{Field: "objects", Cause: fmt.Sprintf("more than %d %s", maxItems, what), Fix: fmt.Sprintf("at most %d; %s", maxItems, fix)})
+}
+
+// planner makes the items of entries.
+type planner struct {
+	items []item
+	found map[finding][]match
+}
+
+// add adds the items of an entry.
+func (p *planner) add(entry int, o *request.Object) {
+	switch {
+	case o.Document != nil:
+		p.addDocument(entry, o)
+	case o.Find != nil:
+		p.addMatches(entry, o)
+	case o.Pieces != nil && len(passwords(o)) > 0:
+		c := &composite{Object: *o}
+		p.addMember(entry, c, o.Name, document.Source{}, false)
+		for _, name := range passwords(o) {
+			p.addMember(entry, c, name, document.Source{}, false)
+		}
+	default:
+		p.items = append(p.items, item{Object: *o, id: o.ID(), entry: entry})
+	}
+}
+
+func (p *planner) addDocument(entry int, o *request.Object) {
+	c := &composite{Object: *o}
+	for _, r := range o.Document.References() {
+		if r.Kind != document.Find {
+			p.addMember(entry, c, r.Name, r.Source, false)
+			continue
+		}
+		for _, m := range p.found[finding{entry, r.Source}] {
+			p.addMember(entry, c, m.name, r.Source, true)
+		}
+	}
+	if len(c.members) == 0 {
+		c.left++
+		p.items = append(p.items, item{Object: request.Object{Path: o.Path}, id: "document/" + o.Path, entry: entry, of: c, unread: true})
+	}
+}
+
+func (p *planner) addMatches(entry int, o *request.Object) {
+	matches := p.found[finding{entry: entry}]
+	if len(matches) == 0 { // it is optional
+		p.items = append(p.items, item{Object: *o, id: string(o.Type) + "/" + o.Path, entry: entry, unread: true})
+		return
+	}
+	c := &composite{Object: *o}
+	for _, m := range matches {
+		if o.Bundle != "" {
+			p.addMember(entry, c, m.name, document.Source{Name: m.path}, true)
+			continue
+		}
+		single := *o
+		single.Find, single.Name, single.Path, single.Optional = nil, m.name, join(o.Path, m.path), true
+		p.items = append(p.items, item{Object: single, id: single.ID(), entry: entry, found: true})
+	}
+}
+
+// kinds are the types of what documents refer to.
+var kinds = map[document.Kind]request.Type{document.Secret: request.TypeSecret, document.Find: request.TypeSecret,
+	document.Certificate: request.TypeCert, document.Key: request.TypeKey}
+
+// addMember adds an object of which the value goes into the composite.
+func (p *planner) addMember(entry int, c *composite, name string, source document.Source, found bool) {
+	o := request.Object{Vault: c.Vault, Failover: c.Failover, Type: c.Type, Name: name, History: 1, Optional: c.Optional || found}
+	if t, ok := kinds[source.Kind]; ok {
+		o.Type = t
+	}
+	if len(c.members) == 0 && c.Pieces != nil {
+		o.Version = c.Version
+	}
+	p.items = append(p.items, item{Object: o, id: o.ID(), entry: entry, of: c, member: len(c.members), found: found})
+	c.members = append(c.members, member{name: name, source: source})
+	c.left++
+}
+
+// passwords are the names of the secrets with the passwords of an object's keystores.
+func passwords(o *request.Object) (names []string) {
+	seen := map[string]bool{"": true}
+	for _, p := range o.Pieces.Parts {
+		if !seen[p.PasswordFrom] {
+			seen[p.PasswordFrom] = true
+			names = append(names, p.PasswordFrom)
+		}
+	}
+	return names
+}
+
+// join is the path of a file in a folder; "" is the mount point.
+func join(folder, name string) string {
+	if folder == "" {
+		return name
+	}
+	return folder + "/" + name
+}
+
+// memory is what the item counts with in the reservation of the volume.
+func (i *item) memory() int {
+	switch {
+	case i.of != nil && i.member == 0 && i.of.Document != nil:
+		return itemMemory + documentMemory
+	case i.of != nil && i.member == 0 && i.of.Pieces != nil:
+		return itemMemory * (1 + len(i.of.Pieces.Parts))
+	case i.Pieces != nil:
+		return itemMemory*(1+len(i.Pieces.Parts)) + piecesMemory*min(1, len(i.Pieces.Paths)+len(i.Pieces.Expand))
+	}
+	return itemMemory
+}
