@@ -48,7 +48,7 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 		if !bad[c.File.Path] {
 			one, other := owned{&items[c.File.Owner], c.File.Path}, owned{&items[c.Other.Owner], c.Other.Path}
 			problems = append(problems, fault.Problem{Field: one.field(), Fix: request.NestedFix,
-				Cause: fmt.Sprintf("%s lies below %s, a file of %s", one.quote(), other.quote(), other.item)})
+				Cause: one.quote() + " lies below " + other.describe()})
 		}
 	}
 	if len(problems) > 0 {
@@ -104,6 +104,14 @@ func (f owned) quote() string {
 		return "the name of one of its files"
 	}
 	return fmt.Sprintf("%.64q", f.path)
+}
+
+// describe names the file in a message about another.
+func (f owned) describe() string {
+	if f.isKey() {
+		return fmt.Sprintf("a file of %s", f.item)
+	}
+	return fmt.Sprintf("%.64q, a file of %s", f.path, f.item)
 }
 
 // field is where the path comes from.

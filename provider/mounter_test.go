@@ -192,13 +192,13 @@ func (a answer) Do(r *http.Request) (*http.Response, error) {
 }
 
 // parse makes the request of a pod with a class in which something is changed.
-func parse(t *testing.T, objects string, changes map[string]string) *request.Mount {
+func parse(t testing.TB, objects string, changes map[string]string) *request.Mount {
 	t.Helper()
 	return parseWith(t, "null", objects, changes)
 }
 
 // parseWith is parse with the secrets that the driver sends.
-func parseWith(t *testing.T, secrets, objects string, changes map[string]string) *request.Mount {
+func parseWith(t testing.TB, secrets, objects string, changes map[string]string) *request.Mount {
 	t.Helper()
 	attributes := map[string]string{
 		"csi.storage.k8s.io/pod.name": "cart-0", "csi.storage.k8s.io/pod.namespace": "shop", "csi.storage.k8s.io/serviceAccount.name": "reader",
