@@ -50,7 +50,8 @@ func (row canaryRow) run(t *testing.T) (reasons []string, marks int) {
 }
 
 // canaryRows are the tables of failures and of the reference with marks in them, and rows of their own.
-func canaryRows() []canaryRow {
+func canaryRows(t *testing.T) []canaryRow {
+	t.Helper()
 	var rows []canaryRow
 	for _, f := range failures() {
 		rows = append(rows, canaryRow{failure: f})
@@ -66,7 +67,7 @@ func canaryRows() []canaryRow {
 		}
 		rows = append(rows, row)
 	}
-	return slices.Concat(rows, canaryPanics(), canaryEchoes(), canaryCredentials(), canaryContents())
+	return slices.Concat(rows, canaryPanics(), canaryEchoes(), canaryCredentials(), canaryContents(), canaryEntries(t))
 }
 
 // TestCanary mounts in every way that the tests know, with marks in place of tokens, client secrets,
@@ -77,7 +78,7 @@ func TestCanary(t *testing.T) {
 	reached := map[string]bool{}
 	rows, marks := 0, 0
 	t.Run("rows", func(t *testing.T) {
-		for _, row := range canaryRows() {
+		for _, row := range canaryRows(t) {
 			t.Run(row.name, func(t *testing.T) {
 				t.Parallel()
 				reasons, n := row.run(t)
