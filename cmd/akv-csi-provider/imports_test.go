@@ -46,7 +46,7 @@ var siblings = map[string][]string{
 	"provider/plugin": {"", "admin", "cloud", "entra", "fair", "keyvault", "kube", "metrics", "server", "stats", "throttle",
 		"tracing", "transport"},
 	"provider/server":   {"", "fair", "fault", "request", "stats"},
-	"provider":          {"cloud", "entra", "fair", "fault", "keyvault", "kube", "render", "request"},
+	"provider":          {"cloud", "coalesce", "document", "entra", "fair", "fault", "keyvault", "kube", "render", "request", "tree"},
 	"provider/render":   {"bundle", "fault", "keystore", "keyvault", "pkcs12", "request", "tree"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
 	"provider/entra":    {"coalesce", "fault", "kube", "pkcs12", "request", "throttle", "transport"},
