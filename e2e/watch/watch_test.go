@@ -406,7 +406,7 @@ func TestDocument(t *testing.T) {
 func TestValues(t *testing.T) {
 	for name, want := range map[string]map[string]float64{
 		"akv_csi_rotations_total":    {"changed": 1, "unchanged": 1, "failed": 0},
-		"akv_csi_object_reads_total": {"read": 3, "shared": 0, "kept": 0, "stale": 0},
+		"akv_csi_object_reads_total": {"read": 3, "shared": 0, "kept": 0, "stale": 0, "failover": 0, "absent": 0},
 		"akv_csi_lax_objects_total":  {"unknown_field": 4},
 	} {
 		for _, m := range served[name].GetMetric() {

@@ -161,6 +161,34 @@ func TestRequests(t *testing.T) {
 
 var labelText = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
+// A list of objects has a token; what has none is asked for its challenge.
+func TestLists(t *testing.T) {
+	m := metrics.New("1.2.3")
+	transport := m.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
+	}))
+	for _, path := range []string{"secrets", "keys", "certificates"} {
+		for _, token := range []string{"", "Bearer x"} {
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://contoso.vault.azure.net/"+path+"?api-version=7.6", nil)
+			if token != "" {
+				req.Header.Set("Authorization", token)
+			}
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+		}
+	}
+	want := map[string]string{`code="200",operation="challenge",service="keyvault"`: "3"}
+	for _, kind := range []string{"secrets", "keys", "certificates"} {
+		want[`code="200",operation="list_`+kind+`",service="keyvault"`] = "1"
+	}
+	if got := counts(scrape(t, m), requestCount); !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
 // Whatever is asked for, no label tells it.
 func TestLabelsAreClosed(t *testing.T) {
 	s := newSDK(t)

@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/document"
+	"akv-csi-provider/provider/metrics"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/server"
 	"akv-csi-provider/provider/tree"
@@ -179,7 +182,9 @@ func TestCostOfEntries(t *testing.T) {
 func TestFailoverVault(t *testing.T) {
 	object, found := secretObject("my-secret"), search("^my-(.*)$", "d")
 	object.Failover, found.Failover = "contoso-dr", "contoso-dr"
-	w := newWorld(t, of(object, found))
+	observed := of(object, found)
+	observed.metrics = metrics.New("1.2.3")
+	w := newWorld(t, observed)
 	dr := w.Vault("contoso-dr", w.tenant)
 	dr.Grant(clientID, azuretest.SecretsGet, azuretest.SecretsList)
 	dr.SetSecret("my-secret", azuretest.Secret{Value: "from afar"})
@@ -197,13 +202,26 @@ func TestFailoverVault(t *testing.T) {
 			t.Errorf("the log lacks %s:\n%s", part, w.log.String())
 		}
 	}
+	wantAnswers(t, observed.metrics, "failover", 3)
+}
+
+// wantAnswers checks the count of answers of a source.
+func wantAnswers(t *testing.T, m *metrics.Metrics, source string, want int) {
+	t.Helper()
+	exposition := httptest.NewRecorder()
+	m.Handler().ServeHTTP(exposition, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if line := fmt.Sprintf("akv_csi_object_reads_total{answer=%q} %d\n", source, want); !strings.Contains(exposition.Body.String(), line) {
+		t.Errorf("the metrics lack %s", line)
+	}
 }
 
 // What is optional and absent is left out, with a line in the log, and comes with a later rotation.
 func TestOptionalObject(t *testing.T) {
 	object := secretObject("later")
 	object.Optional = true
-	w := newWorld(t, of(object))
+	observed := of(object)
+	observed.metrics = metrics.New("1.2.3")
+	w := newWorld(t, observed)
 	req := w.request(t, "one.yaml")
 	resp, err := w.mount(t, req)
 	if err != nil || len(resp.GetFiles()) != 0 || len(resp.GetObjectVersion()) != 1 || resp.GetObjectVersion()[0].GetId() != "secret/later" || resp.GetObjectVersion()[0].GetVersion() != "" {
@@ -213,6 +231,7 @@ func TestOptionalObject(t *testing.T) {
 	if log := w.log.String(); !strings.Contains(log, `"level":"INFO"`) || !strings.Contains(log, `"absent":1,"leftOut":["secret \"later\""]`) {
 		t.Errorf("log: %s", log)
 	}
+	wantAnswers(t, observed.metrics, "absent", 1)
 	w.vault.SetSecret("later", azuretest.Secret{Value: "here"})
 	if resp, err = w.mount(t, req); err != nil || files(resp)["later"] != "here" || !strings.Contains(w.log.String(), `"changed":true`) {
 		t.Errorf("got %v, %v", resp, err)
