@@ -47,6 +47,7 @@ func TestMemory(t *testing.T) {
 		fmt.Sprintf("| %d MiB | `requestMemory`", server["requestMemory"]>>20),
 		fmt.Sprintf("| %d MiB | %d × %d KiB, `maxCalls` × `maxRequest`", waiting>>20, server["maxCalls"], server["maxRequest"]>>10),
 		fmt.Sprintf("| %d MiB | `volumeMemory`", plugin["volumeMemory"]>>20),
+		fmt.Sprintf("| %d MiB | `keystoreMemory`", plugin["keystoreMemory"]>>20),
 		fmt.Sprintf("| %d MiB | `--cache-max-bytes`", values.CacheMaxBytes>>20),
 	} {
 		if !strings.Contains(section, want) {

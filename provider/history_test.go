@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
@@ -174,5 +175,17 @@ func TestCustomCloud(t *testing.T) {
 	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return gone }
 	if volume, err := m.Mount(t.Context(), parse(t, secrets("a"), stack), time.Time{}); volume != nil || !errors.Is(err, gone) || len(s.ids) != 1 {
 		t.Errorf("got %v, %v; signed in %d times", volume, err, len(s.ids))
+	}
+
+	// The vault that stands by is asked while the first one is away.
+	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return &fault.Error{Reason: fault.ServiceUnavailable} }
+	req := *parse(t, secrets("a"), stack)
+	req.Objects = standingBy(one("a"))
+	volume, err := m.Mount(t.Context(), &req, time.Time{})
+	if err != nil || string(volume.Files[0].Content) != "A" || v.at["contoso-dr.vault.stack.example"] != 1 {
+		t.Errorf("got %v, %v, read %v", volume, err, v.at)
+	}
+	if _, err := m.Mount(t.Context(), &req, time.Now()); !fault.Is(err, fault.ServiceUnavailable) {
+		t.Errorf("a rotation: got %v", err)
 	}
 }

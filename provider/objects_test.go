@@ -197,11 +197,11 @@ func TestFindRefused(t *testing.T) {
 		reason  string
 		says    string
 	}{
-		"none":            {[]request.Object{find("^none", "d")}, "ObjectNotFound", contoso + ` has nothing for find of secrets by name "^none"; check find`},
-		"no tag":          {[]request.Object{but(find("", "d"), func(o *request.Object) { o.Find.Tags = map[string]string{"a": "b"} })}, "ObjectNotFound", `find of secrets by 1 tags`},
-		"certificates":    {[]request.Object{find("^tls", "d")}, "ObjectNotFound", "but 1 secrets behind certificates; set includeCertificates: true"},
-		"disabled":        {[]request.Object{find("^off", "d")}, "ObjectNotFound", "but 1 that are disabled; enable them"},
-		"too many":        {[]request.Object{one("plain"), but(find("-", "d"), func(o *request.Object) { o.Find.Max = 3 })}, "InvalidParameter", `objects[1]: find: find of secrets by name "-" matches 4 objects in ` + contoso + ", more than 3; narrow it, or raise maxObjects"},
+		"none":            {[]request.Object{find("^none", "d")}, "ObjectNotFound", contoso + ` has no secret for find with name "^none"; check find`},
+		"no tag":          {[]request.Object{but(find("", "d"), func(o *request.Object) { o.Find.Tags = map[string]string{"a": "b"} })}, "ObjectNotFound", `find with tag "a"`},
+		"certificates":    {[]request.Object{find("^tls", "d")}, "ObjectNotFound", "but 1 behind certificates; set includeCertificates: true"},
+		"disabled":        {[]request.Object{find("^off", "d")}, "ObjectNotFound", "but 1 that are disabled; enable what is disabled, or check find"},
+		"too many":        {[]request.Object{one("plain"), but(find("-", "d"), func(o *request.Object) { o.Find.Max = 3 })}, "InvalidParameter", `objects[1]: find: find with name "-" matches 4 secrets in ` + contoso + ", more than maxObjects 3; narrow it, or raise maxObjects"},
 		"in a document":   {[]request.Object{doc(t, "d", `{{ range find "." }}{{ end }}`)}, "", ""},
 		"one path":        {[]request.Object{find("-(.*)$", "d")}, "InvalidParameter", `its group is empty for secret "p-"`},
 		"one path twice":  {[]request.Object{find("^[pq]-(a)$", "d")}, "InvalidParameter", `"p-a" and "q-a" have one path, "a"`},
@@ -236,7 +236,7 @@ func TestFindIsBounded(t *testing.T) {
 	volume, err := m.Mount(t.Context(), class(t, many...), time.Time{})
 	refused(t, volume, err, "more than 4096 objects that the searches find")
 	volume, err = m.Mount(t.Context(), class(t, doc(t, "d", `{{ range find "^s" }}{{ end }}`)), time.Time{})
-	refused(t, volume, err, "matches 1000 objects", "more than 100; narrow it")
+	refused(t, volume, err, `objects[0] "d": template: find "^s" matches 1000 secrets`, "more than 100; narrow it")
 	if len(v.listed) != 2 || len(v.reads) > 0 {
 		t.Errorf("%d lists and %d reads", len(v.listed), len(v.reads))
 	}

@@ -120,13 +120,10 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount, lastEnd time.Ti
 		return nil, err
 	}
 	s := session{Mounter: m, cloud: env, fresh: fresh, caller: keyvault.Caller{APIVersion: env.APIVersion}}
-	first := req.Vault
-	if req.Vault == "" {
-		first = req.Objects[0].Vault
-	} else {
+	if req.Vault != "" {
 		s.host = env.VaultHost(req.Vault)
 	}
-	scope, err := m.scope(ctx, env, env.VaultHost(first))
+	scope, err := s.scope(ctx, &req.Objects[0])
 	if err != nil {
 		return nil, err
 	}
@@ -161,12 +158,23 @@ func (m *Mounter) strict(warnings []request.Warning) error {
 }
 
 // scope returns the OAuth scope of the token, which is one for all vaults of the class. Only in a
-// custom cloud a vault is asked for it, the first one.
-func (m *Mounter) scope(ctx context.Context, env cloud.Cloud, host string) (string, error) {
-	if !env.Custom {
-		return cloud.Scope(env.Resource), nil
+// custom cloud a vault is asked for it: that of the first object or, while it is unavailable and a
+// pod starts, the one that stands by for it.
+func (s session) scope(ctx context.Context, first *request.Object) (string, error) {
+	fallback := s.cloud.Resource
+	if !s.cloud.Custom {
+		return cloud.Scope(fallback), nil
 	}
-	resource, err := m.Vaults.Resource(ctx, host, env.Resource)
+	if !s.fresh.Urgent || first.Failover == "" {
+		resource, err := s.Vaults.Resource(ctx, s.hostOf(first.Vault), fallback)
+		return cloud.Scope(resource), err
+	}
+	limited, cancel := context.WithTimeout(ctx, failoverAfter)
+	defer cancel()
+	resource, err := s.Vaults.Resource(limited, s.hostOf(first.Vault), fallback)
+	if unavailable(ctx, err) {
+		resource, err = s.Vaults.Resource(ctx, s.hostOf(first.Failover), fallback)
+	}
 	return cloud.Scope(resource), err
 }
 

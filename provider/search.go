@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -188,33 +189,44 @@ func matching(find request.Find, i keyvault.Item) (path string, ok bool) {
 
 // String names the search in messages.
 func (s search) String() string {
+	if !s.path {
+		return fmt.Sprintf("find %.64q", s.find.Name)
+	}
 	var parts []string
 	if s.find.Name != nil {
-		parts = append(parts, fmt.Sprintf("name %.64q", s.find.Name.String()))
+		parts = append(parts, fmt.Sprintf("name %.64q", s.find.Name))
 	}
-	if n := len(s.find.Tags); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d tags", n))
+	for _, name := range slices.Sorted(maps.Keys(s.find.Tags)) {
+		parts = append(parts, fmt.Sprintf("tag %.64q", name))
 	}
-	return fmt.Sprintf("find of %ss by %s", s.kind(), strings.Join(parts, " and "))
+	return "find with " + strings.Join(parts, ", ")
 }
 
-func (s search) field() string { return fmt.Sprintf("objects[%d]: find", s.entry) }
+// words are the words for the types in messages.
+var words = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
+
+func (s search) field() string {
+	if s.path {
+		return fmt.Sprintf("objects[%d]: find", s.entry)
+	}
+	return fmt.Sprintf("objects[%d] %.64q: template", s.entry, s.Path)
+}
 
 func (s search) tooMany(host string, n int) error {
-	fix := "narrow it, or raise maxObjects (at most 1000)"
+	most, fix := fmt.Sprint("maxObjects ", s.find.Max), "narrow it, or raise maxObjects to at most 1000"
 	if !s.path {
-		fix = "narrow it"
+		most, fix = fmt.Sprint(s.find.Max), "narrow it"
 	}
-	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d objects in %s, more than %d", s, n, host, s.find.Max), Fix: fix})
+	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d %ss in %s, more than %s", s, n, words[s.kind()], host, most), Fix: fix})
 }
 
 func (s search) nothing(host string, managed, disabled int) error {
-	cause, fix := host+" has nothing for {objects}", "check find and keyvaultName, or set optional: true"
+	cause, fix := fmt.Sprintf("%s has no %s for {objects}", host, words[s.Type]), "check find and keyvaultName, or set optional: true"
 	switch {
 	case managed > 0:
-		cause, fix = fmt.Sprintf("%s but %d secrets behind certificates", cause, managed), "set includeCertificates: true, or "+fix
+		cause, fix = fmt.Sprintf("%s but %d behind certificates", cause, managed), "set includeCertificates: true, or "+fix
 	case disabled > 0:
-		cause, fix = fmt.Sprintf("%s but %d that are disabled", cause, disabled), "enable them, or "+fix
+		cause, fix = fmt.Sprintf("%s but %d that are disabled", cause, disabled), "enable what is disabled, or "+fix
 	}
 	return &fault.Error{Reason: fault.ObjectNotFound, Cause: cause, Fix: fix, Objects: []string{s.String()}}
 }

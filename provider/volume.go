@@ -219,7 +219,7 @@ func assemble(items []item, parts []part) *Volume {
 // absence names what does not exist.
 func (i *item) absence() string {
 	if i.Find != nil {
-		return search{finding: finding{entry: i.entry}, Object: &i.Object, find: *i.Find}.String()
+		return search{Object: &i.Object, find: *i.Find, path: true}.String()
 	}
 	return i.Object.String()
 }
