@@ -28,7 +28,7 @@ func TestThumbprint(t *testing.T) {
 	const n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs" +
 		"tn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
 	for _, kty := range []string{"RSA", "RSA-HSM"} {
-		files, err := render.Files(jwkObject(), keyvault.Value{Key: &keyvault.Key{Type: kty, N: append([]byte{0}, rawURL(n)...), E: []byte{0, 1, 0, 1}}}, render.Options{})
+		files, _, err := render.Files(jwkObject(), keyvault.Value{Key: &keyvault.Key{Type: kty, N: append([]byte{0}, rawURL(n)...), E: []byte{0, 1, 0, 1}}}, render.Options{})
 		if err != nil || len(files) != 1 || files[0].Path != jwkObject().Path {
 			t.Fatalf("got %v, %v", files, err)
 		}
@@ -50,7 +50,7 @@ func TestJWKOfCurves(t *testing.T) {
 			point := must(key.Bytes())
 			size := len(point) / 2
 			x, y := new(big.Int).SetBytes(point[1:1+size]), new(big.Int).SetBytes(point[1+size:])
-			files, err := render.Files(jwkObject(), keyvault.Value{Key: &keyvault.Key{Type: "EC-HSM", Curve: crv, X: x.Bytes(), Y: y.Bytes()}}, render.Options{})
+			files, _, err := render.Files(jwkObject(), keyvault.Value{Key: &keyvault.Key{Type: "EC-HSM", Curve: crv, X: x.Bytes(), Y: y.Bytes()}}, render.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestJWKErrors(t *testing.T) {
 		"not of such a key":        {Type: "RSA", N: []byte{4}, E: []byte{3}},
 		`"EC" but its numbers are`: {Type: "EC", Curve: "P-256", X: []byte{1}, Y: []byte{1}},
 	} {
-		if files, err := render.Files(jwkObject(), keyvault.Value{Key: key}, render.Options{}); err == nil || files != nil || !strings.Contains(err.Error(), want) {
+		if files, _, err := render.Files(jwkObject(), keyvault.Value{Key: key}, render.Options{}); err == nil || files != nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, %v, want %s", files, err, want)
 		}
 	}
