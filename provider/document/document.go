@@ -85,6 +85,9 @@ type Template struct {
 // References returns what the template refers to, each source once.
 func (t *Template) References() []Reference { return t.references }
 
+// Size returns the number of bytes of the template.
+func (t *Template) Size() int { return len(t.text) }
+
 // Parse reads a template. It returns all that is wrong with it, of which the texts quote at
 // most a part of the template.
 func Parse(text string) (*Template, []*Error) {

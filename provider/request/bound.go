@@ -24,6 +24,11 @@ const (
 	maxBreaks = 10 * maxObjects
 	// maxWarnings bounds the warnings about fields, which aliases can multiply.
 	maxWarnings = 512
+	// maxLanguage bounds the templates and expressions, which aliases can multiply too: about the
+	// bytes of templates, each of which takes up to a microsecond, as do those of YAML.
+	maxLanguage = 256 << 10
+	// Bytes of a JMESPath expression, and of a pattern, take longer, a pattern's size too.
+	expressionPrice, patternPrice = 4, 16
 )
 
 // directive finds a line that starts with %, where YAML starts lines.
@@ -40,7 +45,11 @@ type work struct {
 	left     int // of maxWork
 	parsed   int // of maxParsed
 	warnings int // of maxWarnings
+	items    int // of maxObjects
+	language int // of maxLanguage
 }
+
+func newWork() work { return work{maxWork, maxParsed, maxWarnings, maxObjects, maxLanguage} }
 
 // breaks counts the line breaks and commas of a text.
 func breaks(text string) int {

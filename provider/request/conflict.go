@@ -79,18 +79,37 @@ func below(p, file string) bool {
 	return file != "" && len(p) > len(file) && p[len(file)] == '/' && strings.HasPrefix(p, file)
 }
 
+// output is a file of the class.
+type output struct {
+	path  string
+	alias string // the field that names it: `objects[2] "db": objectAlias`
+	owner string // what it is a file of: `objects[2] "db"`
+	at    place
+	// The replaced provider has no such files: a loss of one is no mistake that works there.
+	strict  bool
+	history int // how many versions path is the newest of; 1 for none
+}
+
+// shown is the path for messages: of a folder the folder.
+func (o output) shown() string {
+	folder, _, _ := strings.Cut(o.path, folderMark)
+	return folder
+}
+
 // checkPaths finds conflicts between the files of the objects, as far as the class shows:
-// those of directories are problems, those of equal paths warnings.
+// those of directories are problems, those of equal paths warnings if the replaced provider
+// accepts them.
 //
 // How many versions a history will have is not known yet: its first version stands for all,
 // and an object that names the path of another version is a duplicate of that.
-func (r *objectsReader) checkPaths(objects []Object, places []place) {
-	files := make([]File, len(objects))
+func (r *objectsReader) checkPaths() {
+	all := r.outputs
+	files := make([]File, len(all))
 	histories := make(map[string]int)
-	for i, o := range objects {
-		files[i] = File{o.firstPath(), i}
-		if o.History > 1 {
-			histories[o.Path] = i
+	for i, o := range all {
+		files[i] = File{o.path, i}
+		if o.history > 1 {
+			histories[parent(o.path)] = i
 		}
 	}
 	duplicates, nested := Conflicts(files)
@@ -98,24 +117,30 @@ func (r *objectsReader) checkPaths(objects []Object, places []place) {
 	for _, c := range duplicates {
 		replaced[c.Other.Owner] = true
 	}
-	for i, o := range objects {
-		if of, ok := histories[parent(o.Path)]; ok && o.History == 1 && !replaced[i] && isIndex(path.Base(o.Path), objects[of].History) {
+	for i, o := range all {
+		if of, ok := histories[parent(o.path)]; ok && o.history == 1 && !replaced[i] && isIndex(path.Base(o.path), all[of].history) {
 			duplicates = append(duplicates, Conflict{files[i], files[of]})
 		}
 	}
-	name := func(f File) string { return fmt.Sprintf("objects[%d] %s", f.Owner, quote(objects[f.Owner].Name)) }
 	for _, c := range duplicates { // however many: each is the loss of a file
-		if c.File.Path == "" {
-			continue // its object has no name, which is a problem
+		file, other := all[c.File.Owner], all[c.Other.Owner]
+		cause := fmt.Sprintf("%s is also the path of %s", quote(file.path), other.owner)
+		if file.strict || other.strict {
+			r.problem(file.at, file.alias, cause, "give each file a path of its own")
+			continue
 		}
-		line, column := places[c.File.Owner].position()
-		r.warnings = append(r.warnings, Warning{Kind: WarnDuplicatePath, Field: name(c.File) + ": objectAlias", Line: line, Column: column,
-			Cause: fmt.Sprintf("%s is also the path of %s; the last one is kept", quote(c.File.Path), name(c.Other))})
+		line, column := file.at.position()
+		r.warnings = append(r.warnings, Warning{Kind: WarnDuplicatePath, Field: file.alias, Line: line, Column: column,
+			Cause: cause + "; the last one is kept"})
 	}
 	for _, c := range nested {
-		r.problem(places[c.File.Owner], name(c.File)+": objectAlias", fmt.Sprintf("%s lies below the file of %s", quote(c.File.Path), name(c.Other)), NestedFix)
+		file, other := all[c.File.Owner], all[c.Other.Owner]
+		r.problem(file.at, file.alias, fmt.Sprintf("%s lies below the file of %s", quote(file.shown()), other.owner), NestedFix)
 	}
 }
+
+// folderMark is the name of a file of a folder, where no file is known yet: no path contains it.
+const folderMark = "/\x00"
 
 // NestedFix is what to do about a file that lies below another.
 const NestedFix = "a path cannot be a file and a directory"

@@ -19,16 +19,15 @@ var (
 	objectVersion = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
 )
 
-var knownFields = []string{"objectName", "objectType", "objectAlias", "objectVersion",
-	"objectVersionHistory", "objectFormat", "objectEncoding", "filePermission"}
-
-// fieldReader reads the fields of one object.
+// fieldReader reads the fields of one entry, or of a mapping in it.
 type fieldReader struct {
 	*objectsReader
-	where  string // "objects[2]", later with the object's name
+	of     string   // what the mapping is, for messages
+	known  []string // names of its fields
+	where  string   // "objects[2]", later with the object's name
 	entry  place
 	nodes  map[string]yaml.Node
-	values map[string]string // "" for those of unknown fields
+	values map[string]string // of fields that are texts; "" for those of unknown fields
 }
 
 // place is where a field is, or the object if it has no such field.
@@ -56,7 +55,11 @@ func (r *fieldReader) read(d *document, node *yaml.Node) bool {
 		r.problem(at, r.where, at.cause("not a mapping of fields"), objectsFix)
 		return false
 	}
-	// Decoding to a map rejects duplicate fields.
+	return r.decode()
+}
+
+// decode reads the mapping. Decoding to a map rejects duplicate fields.
+func (r *fieldReader) decode() bool {
 	if err := r.entry.node.Decode(&r.nodes); err != nil {
 		line, cause := yamlCause(err, r.entry.doc.skipped)
 		at := r.entry
@@ -68,8 +71,11 @@ func (r *fieldReader) read(d *document, node *yaml.Node) bool {
 	}
 	r.values = make(map[string]string, len(r.nodes))
 	for _, name := range sortedKeys(r.nodes) {
-		if !slices.Contains(knownFields, name) {
-			r.values[name] = "" // it is ignored; see unknown
+		if !slices.Contains(r.known, name) {
+			r.values[name] = "" // see unknown
+			continue
+		}
+		if slices.Contains(nestedFields, name) {
 			continue
 		}
 		// Decoding to a string returns the text verbatim, except for !!binary and null.
@@ -80,7 +86,10 @@ func (r *fieldReader) read(d *document, node *yaml.Node) bool {
 			}
 			continue
 		}
-		r.values[name] = strings.TrimSpace(text)
+		if name != "template" { // of which white space is a part
+			text = strings.TrimSpace(text)
+		}
+		r.values[name] = text
 	}
 	return true
 }
@@ -108,51 +117,31 @@ func (r *fieldReader) text(outer *document, node *yaml.Node) bool {
 	return true
 }
 
-func (r *fieldReader) object() Object {
-	f := r.values
-	name := f["objectName"]
-	if name != "" {
-		r.where += " " + quote(name)
+// version reads objectVersion.
+func (r *fieldReader) version() string {
+	version := r.values["objectVersion"]
+	if version == "latest" {
+		return ""
 	}
-	o := Object{
-		Type:     Type(f["objectType"]),
-		Name:     name,
-		Version:  f["objectVersion"],
-		History:  r.history(f["objectVersionHistory"]),
-		Path:     f["objectAlias"],
-		Encoding: EncodingUTF8,
-		Mode:     r.permission(f["filePermission"]),
+	if version != "" && !objectVersion.MatchString(version) {
+		r.wrong("objectVersion", invalid(version, notValid), "use 32 hexadecimal digits, or latest")
 	}
-	if !objectName.MatchString(name) {
-		r.wrong("objectName", r.required("objectName"), "use 1 to 127 letters, digits and hyphens")
-	}
-	switch o.Type {
+	return version
+}
+
+// objectType reads objectType.
+func (r *fieldReader) objectType() Type {
+	t := Type(r.values["objectType"])
+	switch t {
 	case TypeSecret, TypeKey, TypeCert:
 	default:
 		fix := "use one of secret, key, cert"
-		if near := nearest(f["objectType"], string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
+		if near := nearest(string(t), string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
 			fix = "did you mean " + near + "? " + fix
 		}
 		r.wrong("objectType", r.required("objectType"), fix)
 	}
-	if o.Version == "latest" {
-		o.Version = ""
-	}
-	if o.Version != "" && !objectVersion.MatchString(o.Version) {
-		r.wrong("objectVersion", invalid(o.Version, notValid), "use 32 hexadecimal digits, or latest")
-	}
-	if o.Path == "" {
-		o.Path = name // which is always a valid path
-	} else if cause := aliasProblem(&o); cause != "" {
-		r.wrong("objectAlias", quote(o.Path)+" "+cause, "use a relative path in its shortest form")
-	}
-	o.Format, o.FormatSet = r.format(f["objectFormat"], o.Type), f["objectFormat"] != ""
-	if text := f["objectEncoding"]; text != "" {
-		o.Encoding = r.encoding(text, o.Type)
-	}
-	r.placeholders()
-	r.unknown()
-	return o
+	return t
 }
 
 // aliasProblem says what is wrong with the object's path. The path of a history is a
@@ -183,7 +172,7 @@ func (r *fieldReader) required(field string) string {
 		return r.place(field).cause(notSingle)
 	}
 	for _, name := range sortedKeys(r.values) {
-		if !slices.Contains(knownFields, name) && nearest(name, knownFields...) == field {
+		if !slices.Contains(r.known, name) && nearest(name, r.known...) == field {
 			return fmt.Sprintf("missing; there is %s, which is no field", quote(name))
 		}
 	}
@@ -220,8 +209,12 @@ func (r *fieldReader) format(text string, t Type) Format {
 	switch format := Format(strings.ToLower(text)); {
 	case text == "", format == FormatPEM:
 		return FormatPEM
+	case format == FormatJWK && t == TypeKey:
+		return FormatJWK
+	case format == FormatJWK:
+		r.wrong("objectFormat", "jwk does not go with objectType "+quote(string(t)), "use objectType key to get a public key as JWK")
 	case format != FormatPFX:
-		r.wrong("objectFormat", invalid(text, notValid), "use pem or pfx")
+		r.wrong("objectFormat", invalid(text, notValid), "use pem or pfx, or jwk for a key")
 	case t == TypeSecret:
 		return FormatPFX
 	case text == string(FormatPFX):
@@ -261,17 +254,23 @@ func (r *fieldReader) placeholders() {
 	}
 }
 
-// unknown warns of unknown fields. The replaced provider ignores them, and classes in use
-// may contain some.
+// unknown reports unknown fields. Those of an entry are warnings: the replaced provider ignores
+// them, and classes in use may contain some.
 func (r *fieldReader) unknown() {
 	for _, name := range sortedKeys(r.values) {
-		if slices.Contains(knownFields, name) || r.work.warnings <= 0 {
+		if slices.Contains(r.known, name) || r.work.warnings <= 0 {
 			continue
 		}
-		cause := "is no field of an object"
-		if near := nearest(name, knownFields...); near != "" {
+		cause := "is no field of " + r.of
+		if near := nearest(name, r.known...); near != "" {
 			cause += "; did you mean " + near + "?"
 		}
-		r.warn(r.place(name), WarnUnknownField, r.where+": "+strings.Trim(quote(name), `"`), cause)
+		field := strings.Trim(quote(name), `"`)
+		if r.of == entryOfObjects {
+			r.warn(r.place(name), WarnUnknownField, r.where+": "+field, cause)
+			continue
+		}
+		r.work.warnings--
+		r.problem(r.place(name), r.where+": "+field, cause, "the fields are "+strings.Join(r.known, ", "))
 	}
 }

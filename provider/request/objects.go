@@ -28,8 +28,8 @@ type Format string
 // The formats, as written in objectFormat (there in any case).
 const (
 	FormatPEM Format = "pem"
-	FormatPFX Format = "pfx"
-	FormatJWK Format = "jwk" // of a key
+	FormatPFX Format = "pfx" // of secrets
+	FormatJWK Format = "jwk" // of keys
 )
 
 // Encoding is how a secret's text stands for bytes.
@@ -52,7 +52,7 @@ type Object struct {
 	Version  string // "" for the latest
 	History  int    // how many versions; 1 without objectVersionHistory
 	Path     string // of its file below the mount point: clean, relative; see below
-	Format   Format // FormatPEM unless a secret asks for FormatPFX
+	Format   Format // FormatPEM unless a secret asks for FormatPFX, or a key for FormatJWK
 	// FormatSet reports that objectFormat is set: it is ignored for what is not of a certificate.
 	FormatSet bool
 	Encoding  Encoding    // EncodingUTF8 unless a secret asks for another
@@ -90,7 +90,17 @@ func (o Object) ID() string {
 }
 
 // String names the object in messages: its type and name.
-func (o Object) String() string { return fmt.Sprintf("%s %q", o.Type, o.Name) }
+func (o Object) String() string {
+	switch {
+	case o.Document != nil:
+		return fmt.Sprintf("document %q", o.Path)
+	case o.Find != nil && o.Find.Name != nil:
+		return fmt.Sprintf("find %q", o.Find.Name)
+	case o.Find != nil:
+		return "find by tags"
+	}
+	return fmt.Sprintf("%s %q", o.Type, o.Name)
+}
 
 // Bounds of the objects parameter. An object of Kubernetes contains at most 1.5 MiB, so no
 // class that works comes near; the volumeAttributes of a pod might try.
@@ -101,11 +111,18 @@ const (
 
 const objectsFix = `it is YAML: an "array:" of objects, each with objectName and objectType, or a bare list of them`
 
+// defaults are what the class gives to entries that do not say otherwise.
+type defaults struct {
+	vault, failover string // in lower case; "" for none
+	mode            fs.FileMode
+}
+
 // objectsReader reads the parameter objects and collects what is wrong with it.
 type objectsReader struct {
 	work
-	mode     fs.FileMode // of objects without filePermission
+	defaults
 	problems problems
+	outputs  []output
 	warnings []Warning
 
 	// The replaced provider mounts what it understands and ignores the rest, if the list is
@@ -116,14 +133,14 @@ type objectsReader struct {
 // parseObjects reads the objects parameter in all its forms: "array:" of YAML
 // texts (the form of the provider this one replaces), "array:" of mappings, and
 // a bare list of mappings.
-func parseObjects(text string, mode fs.FileMode) ([]Object, []Warning, problems) {
-	r := &objectsReader{mode: mode, work: work{left: maxWork, parsed: maxParsed, warnings: maxWarnings}}
+func parseObjects(text string, class defaults) ([]Object, []Warning, problems) {
+	r := &objectsReader{defaults: class, work: newWork()}
 	d, list := r.list(text)
 	if list == nil {
 		return nil, nil, r.problems
 	}
 	var objects []Object
-	var places []place
+	var entries []fieldReader
 	for i, node := range list.Content {
 		if resolve(node).Tag == "!!null" {
 			continue // as the replaced provider does with an empty "-"
@@ -131,16 +148,17 @@ func parseObjects(text string, mode fs.FileMode) ([]Object, []Warning, problems)
 		if r.left < 0 {
 			break // this is reported already
 		}
-		f := fieldReader{objectsReader: r, where: fmt.Sprintf("objects[%d]", i)}
+		f := fieldReader{objectsReader: r, of: entryOfObjects, known: entryFields, where: fmt.Sprintf("objects[%d]", i)}
 		if f.read(d, resolve(node)) {
 			objects = append(objects, f.object())
-			places = append(places, f.place("objectAlias"))
+			entries = append(entries, f)
 		}
 	}
 	if len(objects) == 0 && len(r.problems) == 0 {
 		r.problem(place{d, list}, "objects", "a list of nothing", noObjects)
 	}
-	r.checkPaths(objects, places)
+	r.checkVaults(objects, entries)
+	r.checkPaths()
 	return objects, r.warnings, r.problems
 }
 

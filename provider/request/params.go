@@ -74,16 +74,32 @@ func (p params) pod() Pod {
 	}
 }
 
+const vaultFix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
+
 // vault returns the vault's name in lower case: DNS names ignore case, so that one vault
-// must have one name in caches.
+// must have one name in caches. It is "" if the class names none.
 func (p params) vault() string {
-	const fix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
-	name := p.matching("keyvaultName", vaultName, fix)
-	if name == "" {
-		p.absent("keyvaultName", fix)
-	}
-	return strings.ToLower(name)
+	return strings.ToLower(p.matching("keyvaultName", vaultName, vaultFix))
 }
+
+// failover returns the vault that is read when the class's is unavailable.
+func (p params) failover(vault string) string {
+	const field = "failoverKeyvaultName"
+	name := strings.ToLower(p.matching(field, vaultName, vaultFix))
+	switch {
+	case name == "":
+	case vault == "":
+		p.problems.add(field, "set without keyvaultName", "set keyvaultName too, or failoverKeyvaultName on the objects")
+	case name == vault:
+		p.problems.add(field, sameVault, otherVault)
+	}
+	return name
+}
+
+const (
+	sameVault  = "is the vault that it is to replace"
+	otherVault = "name another vault, or remove it"
+)
 
 // cloud returns what the class says about its cloud. Which clouds and files there are is not
 // known here.

@@ -1,8 +1,6 @@
 package request
 
 import (
-	"io/fs"
-
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
@@ -16,8 +14,8 @@ type Parser struct {
 
 // list is what the objects of a request depend on.
 type list struct {
-	text string
-	mode fs.FileMode
+	text  string
+	class defaults
 }
 
 type parsedList struct {
@@ -29,7 +27,7 @@ type parsedList struct {
 const (
 	maxLists    = 256
 	maxListText = 16 << 10
-	maxListSize = 512 // objects and warnings, since aliases make many of a short text
+	maxListSize = 512 // objects, their pieces and warnings, since aliases make many of a short text
 )
 
 // NewParser makes a Parser with a cache.
@@ -39,17 +37,40 @@ func NewParser() *Parser {
 }
 
 // objects returns the objects of the text, which several Mounts may share.
-func (r *Parser) objects(text string, mode fs.FileMode) ([]Object, []Warning, problems) {
+func (r *Parser) objects(text string, class defaults) ([]Object, []Warning, problems) {
 	if r.known == nil || len(text) > maxListText {
-		return parseObjects(text, mode)
+		return parseObjects(text, class)
 	}
-	key := list{text, mode}
+	key := list{text, class}
 	if found, ok := r.known.Get(key); ok {
 		return found.objects, found.warnings, nil
 	}
-	objects, warnings, wrong := parseObjects(text, mode)
-	if len(wrong) == 0 && len(objects)+len(warnings) <= maxListSize {
+	objects, warnings, wrong := parseObjects(text, class)
+	if len(wrong) == 0 && listSize(objects)+len(warnings) <= maxListSize {
 		r.known.Add(key, parsedList{objects, warnings})
 	}
 	return objects, warnings, wrong
+}
+
+// listSize is the memory that objects take, in that of about one object.
+func listSize(objects []Object) int {
+	size := len(objects)
+	for _, o := range objects {
+		if o.Find != nil {
+			size += 1 + len(o.Find.Tags)
+			if o.Find.Name != nil {
+				size += maxPatternSize / 8
+			}
+		}
+		if o.Document != nil {
+			size += o.Document.Size()/8 + len(o.Document.References())
+		}
+		if o.Pieces != nil {
+			size += len(o.Pieces.Paths) + len(o.Pieces.Parts)
+			for _, p := range o.Pieces.Paths {
+				size += len(p.Query.String()) / 4
+			}
+		}
+	}
+	return size
 }

@@ -111,13 +111,19 @@ func (r *Parser) Parse(attributes, secrets, permission string) (*Mount, error) {
 func (r *Parser) ParseClass(parameters map[string]string, mode fs.FileMode) (*Mount, []fault.Problem) {
 	var found problems
 	p := params{values: parameters, problems: &found}
-	m := &Mount{Vault: p.vault(), Cloud: p.cloud(), Identity: p.identity()}
+	m := &Mount{Vault: p.vault()}
+	class := defaults{vault: m.Vault, failover: p.failover(m.Vault), mode: mode}
+	var wrong problems
+	if p.text("objects") != "" {
+		m.Objects, m.Warnings, wrong = r.objects(parameters["objects"], class)
+	}
+	if m.Vault == "" && !ownVaults(parameters["objects"], m.Objects) {
+		p.absent("keyvaultName", vaultFix)
+	}
+	m.Cloud, m.Identity = p.cloud(), p.identity()
 	if p.text("objects") == "" {
 		p.absent("objects", objectsFix)
-		return m, found
 	}
-	objects, warnings, wrong := r.objects(parameters["objects"], mode)
-	m.Objects, m.Warnings = objects, warnings
 	return m, append(found, wrong...)
 }
 
