@@ -133,21 +133,21 @@ func TestHistoriesThatJustFit(t *testing.T) {
 	refused(t, volume, err, "more than 4096 versions")
 }
 
-// A volume of a thousand versions whose path is thousands of directories deep is no burden:
-// looking at each directory of each file took 18 s.
+// A volume of thousands of versions whose path is thousands of directories deep is no burden:
+// looking at each directory of each file took 18 s for a thousand.
 func TestDeepPaths(t *testing.T) {
-	list := make([]string, 1000)
+	list := make([]string, 4000)
 	for i := range list {
 		list[i] = fmt.Sprintf("v%d", i)
 	}
 	v := &vaults{values: map[string]string{"h": "H"}, lists: map[string][]string{"h": list}}
-	class := "- {objectName: h, objectType: secret, objectVersionHistory: 1000, objectAlias: " + strings.Repeat("a/", 2000) + "h}\n"
+	class := "- {objectName: h, objectType: secret, objectVersionHistory: 4000, objectAlias: " + strings.Repeat("a/", 2000) + "h}\n"
 	start := time.Now()
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, class, nil), time.Time{})
-	if err != nil || len(volume.Files) != 1000 {
+	if err != nil || len(volume.Files) != 4000 {
 		t.Fatalf("got %v", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %s", took)
 	}
 }

@@ -71,7 +71,7 @@ func TestConflictsOfDeepPaths(t *testing.T) {
 			t.Errorf("%s: %d duplicates, %d nested", kind, len(duplicates), len(got))
 		}
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %s", took)
 	}
 }

@@ -3,6 +3,7 @@ package request
 import (
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,7 +42,11 @@ func readings(text string) (flush, indented document) {
 	outer := func(r rune) bool { return unicode.IsSpace(r) || r == byteOrderMark }
 	content := strings.TrimLeftFunc(text, outer)
 	before := text[:len(text)-len(content)]
-	content = strings.TrimRightFunc(content, outer)
+	end := strings.TrimRightFunc(content, outer)
+	if end != "" && strings.Contains(content[len(end):], "\n") {
+		end += "\n" // which a template may end with
+	}
+	content = end
 
 	margin := before[strings.LastIndexByte(before, '\n')+1:]
 	indent := strings.TrimLeft(margin, string(byteOrderMark))
@@ -196,12 +201,22 @@ func (d *document) source(p position) string {
 	return line
 }
 
-// placeholder finds one in a text that does not parse, outside lines of comment.
+// placeholder finds one in a text that does not parse, outside lines of comment, and outside
+// templates of documents, which look alike.
 func (d *document) placeholder() (position, string) {
-	searched := 0
+	searched, template := 0, -1 // template is the column of the last one's field, or -1
 	for n := 1; n <= len(d.split()) && searched < 64; n++ {
 		line := d.line(n)
-		if content := strings.TrimSpace(line); !strings.ContainsAny(content, "{($<%") || content[0] == '#' {
+		content := strings.TrimSpace(line)
+		column := strings.Index(line, strings.TrimLeft(content, "- "))
+		if content == "" || template >= 0 && column > template {
+			continue
+		}
+		if template = -1; templateField.MatchString(content) {
+			template = column
+			continue
+		}
+		if !strings.ContainsAny(content, "{($<%") || content[0] == '#' {
 			continue
 		}
 		searched++
@@ -211,6 +226,9 @@ func (d *document) placeholder() (position, string) {
 	}
 	return position{}, ""
 }
+
+// templateField finds a template of a document.
+var templateField = regexp.MustCompile(`^(- +)*['"]?template['"]? *:`)
 
 // locate returns the position in the parameter objects of a position in the text. In a folded
 // scalar, or a quoted one with escapes, that is where the scalar starts.

@@ -1,8 +1,9 @@
 package request_test
 
 import (
+	"cmp"
 	"encoding/json"
-	"maps"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -53,17 +54,27 @@ func FuzzObjects(f *testing.F) {
 	if err != nil || len(files) == 0 {
 		f.Fatalf("no classes in testdata: %v", err)
 	}
-	var attr map[string]string
 	for _, file := range files {
+		var attr map[string]string
 		if err := json.Unmarshal([]byte(sent(f, cluster, filepath.Base(file)).GetAttributes()), &attr); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(attr["objects"])
 	}
+	for _, entry := range []string{
+		`objectName: a, objectType: secret, keyvaultName: other, failoverKeyvaultName: third, optional: true`,
+		`find: {name: "^a-(.*)$", tags: {env: prod}}, objectType: secret, objectAlias: d, maxObjects: 5, includeCertificates: true, objectVersionHistory: 2`,
+		`find: {name: a}, objectType: secret, bundle: yaml, objectAlias: f`, `objectName: a, objectType: secret, expand: yaml, objectAlias: d`,
+		`objectName: a, objectType: secret, objectAlias: w, jmesPath: [{path: "a[0].b", objectAlias: x/y, filePermission: 0400, optional: true}]`,
+		`objectName: a, objectType: secret, files: [{part: truststore-jks, objectAlias: t, passwordFrom: pw}, {part: pkcs12, objectAlias: k, passwordFrom: pw, algorithms: legacy}]`,
+		`objectAlias: f, template: "{{ secret \"a\" | quote }}{{ range find \"b\" }}{{ .Value }}{{ end }}"`, `objectName: a, objectType: key, objectFormat: jwk`,
+	} {
+		f.Add("- {" + entry + "}\n- {objectName: z, objectType: secret}")
+		f.Add("array:\n  - |\n    {" + entry + "}\n")
+	}
+	base := newAttributes(f)
 	f.Fuzz(func(t *testing.T, objects string) {
-		attr := maps.Clone(attr)
-		attr["objects"] = objects
-		checkParse(t, toJSON(t, attr), "null", "420")
+		checkParse(t, toJSON(t, base.with(map[string]string{"objects": objects})), "null", "420")
 	})
 }
 
@@ -95,7 +106,7 @@ var (
 
 func checkMount(t *testing.T, m *request.Mount) {
 	t.Helper()
-	if m.Pod.Name == "" || m.Pod.Namespace == "" || !vaultName.MatchString(m.Vault) {
+	if m.Pod.Name == "" || m.Pod.Namespace == "" || m.Vault != "" && !vaultName.MatchString(m.Vault) {
 		t.Errorf("pod %+v, vault %q", m.Pod, m.Vault)
 	}
 	if m.Identity.UseVMManagedIdentity && m.Identity.UseAzureTokenProxy {
@@ -112,23 +123,19 @@ func checkMount(t *testing.T, m *request.Mount) {
 	}
 	paths := map[string]bool{}
 	for _, o := range m.Objects {
-		if !objectName.MatchString(o.Name) || !objectVersion.MatchString(o.Version) || o.Version == "latest" {
-			t.Errorf("name %q, version %q", o.Name, o.Version)
+		checkObject(t, m, o)
+		for i, p := range files(o) {
+			if !cleanPath(p) {
+				t.Errorf("path %q", p)
+			}
+			if paths[p] {
+				duplicates--
+			}
+			if paths[p] && (i > 0 || o.Document != nil || o.Bundle != "" || o.Pieces != nil && o.Path == "") {
+				t.Errorf("%q is lost, which no replaced provider accepts", p)
+			}
+			paths[p] = true
 		}
-		if o.Mode > 0o777 || o.History < 1 {
-			t.Errorf("mode %o, history %d", o.Mode, o.History)
-		}
-		secret := o.Type == request.TypeSecret
-		if !secret && o.Type != request.TypeKey && o.Type != request.TypeCert || !secret && (o.Format != request.FormatPEM || o.Encoding != request.EncodingUTF8) {
-			t.Errorf("%s in format %q and encoding %q", o.Type, o.Format, o.Encoding)
-		}
-		if !cleanPath(o.Path) {
-			t.Errorf("path %q", o.Path)
-		}
-		if paths[o.Path] {
-			duplicates--
-		}
-		paths[o.Path] = true
 	}
 	if duplicates != 0 {
 		t.Errorf("%d duplicate paths too few or too many are reported", duplicates)
@@ -138,6 +145,77 @@ func checkMount(t *testing.T, m *request.Mount) {
 			if strings.HasPrefix(p, q+"/") {
 				t.Errorf("%q is a file and the directory of %q", q, p)
 			}
+		}
+	}
+}
+
+// files are the paths of an object's files that the class names.
+func files(o request.Object) (paths []string) {
+	folder := (o.Find != nil || o.Pieces != nil && o.Pieces.Expand != "") && o.Bundle == ""
+	if o.Path != "" && !folder {
+		if paths = []string{o.Path}; o.History > 1 {
+			paths = []string{o.Nth(0, "").Path}
+		}
+	}
+	if o.Pieces != nil {
+		for _, p := range o.Pieces.Paths {
+			paths = append(paths, p.Path)
+		}
+		for _, p := range o.Pieces.Parts {
+			paths = append(paths, p.Path)
+		}
+	}
+	return paths
+}
+
+func checkObject(t *testing.T, m *request.Mount, o request.Object) {
+	t.Helper()
+	if o.Vault != "" && !vaultName.MatchString(o.Vault) || o.Vault == m.Vault && m.Vault != "" || m.Vault == "" && o.Vault == "" {
+		t.Errorf("vault %q in a class with %q", o.Vault, m.Vault)
+	}
+	if o.Failover != "" && (!vaultName.MatchString(o.Failover) || o.Failover == o.Vault || o.Vault == "" && o.Failover == m.Vault) {
+		t.Errorf("vault %q fails over to %q", o.Vault, o.Failover)
+	}
+	if o.Mode > 0o777 || o.History < 1 {
+		t.Errorf("mode %o, history %d", o.Mode, o.History)
+	}
+	if o.Find == nil && o.Document == nil && !objectName.MatchString(o.Name) || (o.Find != nil || o.Document != nil) && o.Name != "" || o.Find != nil && o.Document != nil {
+		t.Errorf("name %q, %v, %v", o.Name, o.Find, o.Document)
+	}
+	if !objectVersion.MatchString(o.Version) || o.Version == "latest" {
+		t.Errorf("version %q", o.Version)
+	}
+	secret := o.Type == request.TypeSecret
+	if o.Document != nil {
+		if o.Type != "" || o.History > 1 || o.Path == "" {
+			t.Errorf("document %+v", o)
+		}
+		return
+	}
+	if !secret && o.Type != request.TypeKey && o.Type != request.TypeCert || !secret && (o.Format == request.FormatPFX || o.Encoding != request.EncodingUTF8) ||
+		o.Format == request.FormatJWK && o.Type != request.TypeKey {
+		t.Errorf("%s in format %q and encoding %q", o.Type, o.Format, o.Encoding)
+	}
+	if f := o.Find; f != nil && (f.Max < 1 || f.Max > 1000 || f.Name == nil && len(f.Tags) == 0 || f.Managed && !secret || o.Version != "") {
+		t.Errorf("search %+v", f)
+	}
+	if o.Bundle != "" && (o.Path == "" || o.History > 1) {
+		t.Errorf("bundle %+v", o)
+	}
+	if o.Pieces == nil {
+		return
+	}
+	if !secret || o.History > 1 || len(o.Pieces.Paths)+len(o.Pieces.Parts) == 0 && o.Pieces.Expand == "" {
+		t.Errorf("pieces %+v", o)
+	}
+	for _, p := range o.Pieces.Paths {
+		if p.Query == nil || p.Mode > 0o777 {
+			t.Errorf("piece %+v", p)
+		}
+	}
+	for _, p := range o.Pieces.Parts {
+		if p.Name == "" || p.Mode > 0o777 || p.Name.Protected() != objectName.MatchString(p.PasswordFrom) {
+			t.Errorf("part %+v", p)
 		}
 	}
 }
@@ -155,21 +233,57 @@ func cleanPath(p string) bool {
 	return true
 }
 
+// written is the entry of an object. Its vault is named where another is the class's.
+func written(o request.Object, class string) map[string]any {
+	octal := func(mode fs.FileMode) string { return "0" + strconv.FormatUint(uint64(mode), 8) }
+	e := map[string]any{"objectAlias": o.Path, "filePermission": octal(o.Mode), "keyvaultName": cmp.Or(o.Vault, class),
+		"failoverKeyvaultName": o.Failover, "optional": o.Optional, "bundle": string(o.Bundle)}
+	if o.Document != nil {
+		e["template"] = reflect.ValueOf(o.Document).Elem().FieldByName("text").String()
+		return e
+	}
+	e["objectName"], e["objectType"], e["objectVersion"] = o.Name, string(o.Type), o.Version
+	if e["objectVersionHistory"] = o.History; o.FormatSet {
+		e["objectFormat"] = string(o.Format)
+	}
+	if o.Type == request.TypeSecret {
+		e["objectEncoding"] = string(o.Encoding)
+	}
+	if f := o.Find; f != nil {
+		find := map[string]any{}
+		if e["find"], e["maxObjects"], e["includeCertificates"] = find, f.Max, f.Managed; f.Name != nil {
+			find["name"] = f.Name.String()
+		}
+		if len(f.Tags) > 0 {
+			find["tags"] = f.Tags
+		}
+	}
+	if o.Pieces == nil {
+		return e
+	}
+	var paths, parts []map[string]any
+	for _, p := range o.Pieces.Paths {
+		paths = append(paths, map[string]any{"path": p.Query.String(), "objectAlias": p.Path, "filePermission": octal(p.Mode), "optional": p.Optional})
+	}
+	for _, p := range o.Pieces.Parts {
+		parts = append(parts, map[string]any{"part": string(p.Name), "objectAlias": p.Path, "filePermission": octal(p.Mode), "passwordFrom": p.PasswordFrom,
+			"algorithms": map[bool]string{true: "legacy"}[p.Legacy]})
+	}
+	if e["expand"] = string(o.Pieces.Expand); paths != nil {
+		e["jmesPath"] = paths
+	}
+	if parts != nil {
+		e["files"] = parts
+	}
+	return e
+}
+
 // checkRoundTrip writes the Mount as a class and reads it again.
 func checkRoundTrip(t *testing.T, m *request.Mount) {
 	t.Helper()
 	list := make([]map[string]any, len(m.Objects))
 	for i, o := range m.Objects {
-		list[i] = map[string]any{
-			"objectName": o.Name, "objectType": string(o.Type), "objectVersion": o.Version, "objectVersionHistory": o.History,
-			"objectAlias": o.Path, "filePermission": "0" + strconv.FormatUint(uint64(o.Mode), 8),
-		}
-		if o.FormatSet {
-			list[i]["objectFormat"] = string(o.Format)
-		}
-		if o.Type == request.TypeSecret {
-			list[i]["objectEncoding"] = string(o.Encoding)
-		}
+		list[i] = written(o, m.Vault)
 	}
 	objects, err := yaml.Marshal(list)
 	if err != nil {

@@ -48,3 +48,55 @@ func TestCachedListsAreSmall(t *testing.T) {
 		t.Errorf("a 16 KiB list keeps %d MiB", per>>20)
 	}
 }
+
+// Nor do pieces, patterns and templates, which take more than their text does.
+func TestCachedPiecesAreSmall(t *testing.T) {
+	const object = "objectName: x, objectType: secret, "
+	list := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for name, objects := range map[string]func(n int) string{
+		"pieces": func(n int) string {
+			return "- {" + object + "jmesPath: [" + list(n, "{path: a.b, objectAlias: f%d}, ") + "]}"
+		},
+		"expressions": func(n int) string {
+			return "- {" + object + "jmesPath: [{objectAlias: x, path: " + list(n, "a%d.") + "a}]}"
+		},
+		"parts": func(n int) string {
+			return "- {" + object + "files: [" + list(n, "{part: leaf, objectAlias: f%d}, ") + "]}"
+		},
+		"templates":  func(n int) string { return `- {objectAlias: f, template: "` + list(n, "{{%d}}") + `"}` },
+		"references": func(n int) string { return `- {objectAlias: f, template: "` + list(n, `{{ secret \"s%d\" }}`) + `"}` },
+		"patterns":   func(n int) string { return list(n, "- {objectType: secret, find: {name: '(a?){20}b{50}|%d'}}\n") },
+		"tags":       func(n int) string { return list(n, "- {objectType: secret, find: {tags: {a: b, c%d: d}}}\n") },
+	} {
+		cached := 0
+		for n := 1; n <= 512; n *= 2 {
+			p := NewParser()
+			const lists = 4
+			var a, b runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&a)
+			for i := range lists {
+				_, _ = p.ParseClass(map[string]string{"keyvaultName": "vault", "objects": fmt.Sprintf("# %d\n%s", i, objects(n))}, 0o644)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&b)
+			per := (int64(b.HeapAlloc) - int64(a.HeapAlloc)) / lists
+			runtime.KeepAlive(p)
+			if p.known.Len() == lists {
+				cached = n
+			}
+			if per > 1<<20 {
+				t.Errorf("%d %s: a list keeps %d KiB", n, name, per>>10)
+			}
+		}
+		if most := map[string]int{"patterns": 16, "templates": 512, "expressions": 128}[name]; cached < 8 || most > 0 && cached > most {
+			t.Errorf("%s: lists of up to %d are cached", name, cached)
+		}
+	}
+}

@@ -145,7 +145,7 @@ func parseObjects(text string, class defaults) ([]Object, []Warning, problems) {
 		if resolve(node).Tag == "!!null" {
 			continue // as the replaced provider does with an empty "-"
 		}
-		if r.left < 0 {
+		if r.left < 0 || r.items < 0 || r.language < 0 {
 			break // this is reported already
 		}
 		f := fieldReader{objectsReader: r, of: entryOfObjects, known: entryFields, where: fmt.Sprintf("objects[%d]", i)}

@@ -26,6 +26,9 @@ type replacedObject struct {
 	FilePermission       string `yaml:"filePermission"`
 }
 
+var addedFields = []string{"keyvaultName", "failoverKeyvaultName", "optional", "find", "maxObjects", "includeCertificates",
+	"bundle", "jmesPath", "expand", "files", "template"}
+
 // replacedObjects reads the objects as the replaced provider does.
 func replacedObjects(text string) ([]replacedObject, bool) {
 	var list struct {
@@ -42,6 +45,16 @@ func replacedObjects(text string) ([]replacedObject, bool) {
 		}
 		for _, s := range []*string{&o.ObjectName, &o.ObjectAlias, &o.ObjectVersion, &o.ObjectType, &o.ObjectFormat, &o.ObjectEncoding, &o.FilePermission} {
 			*s = strings.TrimSpace(*s)
+		}
+		// It ignores the fields that this provider adds.
+		var fields map[string]yaml.Node
+		if yaml.Unmarshal([]byte(entry), &fields) != nil {
+			return nil, false
+		}
+		for _, added := range addedFields {
+			if _, ok := fields[added]; ok {
+				return nil, false
+			}
 		}
 	}
 	return objects, len(objects) > 0
@@ -103,6 +116,7 @@ func (o replacedObject) means(got request.Object) bool {
 	want := request.Object{
 		Type: request.Type(o.ObjectType), Name: o.ObjectName, Version: o.ObjectVersion, Path: o.ObjectAlias,
 		History: max(1, int(o.ObjectVersionHistory)), Format: request.FormatPEM, FormatSet: o.ObjectFormat != "", Encoding: request.EncodingUTF8, Mode: got.Mode,
+		Failover: got.Failover, // of the class, where it is ignored
 	}
 	if want.Path == "" {
 		want.Path = o.ObjectName

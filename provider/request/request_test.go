@@ -204,6 +204,7 @@ func TestParseClasses(t *testing.T) {
 			}),
 			with(secret("ci-key"), func(o *request.Object) { o.Type, o.History = request.TypeKey, 5 }),
 		}, nil},
+		{"beyond.yaml", "contoso", workload, beyond(t), nil},
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			r := sent(t, cluster, c.file)
@@ -240,8 +241,8 @@ func TestParseClasses(t *testing.T) {
 // TestEveryClassIsTested keeps testdata and the table above together.
 func TestEveryClassIsTested(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.yaml")
-	if err != nil || len(files) != 7 {
-		t.Errorf("testdata holds %d classes: %v; TestParseClasses knows 7", len(files), err)
+	if err != nil || len(files) != 8 {
+		t.Errorf("testdata holds %d classes: %v; TestParseClasses knows 8", len(files), err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package request
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -80,10 +81,10 @@ func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause string) {
 	parsed, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
 		code := "not valid"
-		if e, ok := err.(*syntax.Error); ok {
+		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			code = e.Code.String() + " in " + quote(e.Expr)
 		}
-		return nil, invalid(text, "is no regular expression: "+code)
+		return nil, quote(text) + " is no regular expression: " + code
 	}
 	size := patternSize(parsed)
 	if size > maxPatternSize {
@@ -113,7 +114,7 @@ func patternSize(p *syntax.Regexp) int {
 		size += patternSize(sub)
 	}
 	if p.Op == syntax.OpRepeat {
-		size *= max(p.Min, p.Max, 1)
+		size = (size - 1) * max(p.Min, p.Max, 1)
 	}
 	return min(size, maxPatternSize+1) // without an overflow
 }
