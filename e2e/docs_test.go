@@ -18,7 +18,7 @@ import (
 
 // values are what a reader would export before envsubst.
 var values = map[string]string{
-	"NAMESPACE": "default", "KEYVAULT_NAME": "kv-contoso",
+	"NAMESPACE": "default", "KEYVAULT_NAME": "kv-contoso", "OTHER_KEYVAULT_NAME": "kv-contoso-west",
 	"TENANT_ID": "11111111-2222-3333-4444-555555555555", "CLIENT_ID": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 	"CLIENT_SECRET": "abc8Q~not-a-password", "CERTIFICATE_NAME": "web-tls", "HOST_NAME": "web.contoso.example",
 	"CLIENT_CERTIFICATE": clientPFX,

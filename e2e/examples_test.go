@@ -138,16 +138,59 @@ func filesOf(t *testing.T, class []byte, secret map[string]string) []string {
 	return pathsOf(mount)
 }
 
+// vaultSecrets are those of the site's vault that the examples search or take apart; the keys of
+// the values that are JSON are in order.
+var vaultSecrets = []struct{ name, value string }{
+	{"appsettings", `{"logLevel":"info","queue":"orders"}`}, {"db", `{"password":"s3cret","username":"app"}`},
+	{"feature-search", "on"}, {"keystore-password", "changeit"},
+	{"payments-password", "s3cret"}, {"payments-user", "pay"}, {"worker-queue", "orders"}, {"worker-token", "t0ken"},
+}
+
+// pathsOf are the files that a volume has if the vault has what vaultSecrets are.
 func pathsOf(mount *request.Mount) []string {
 	var files []string
 	for _, o := range mount.Objects {
-		if o.History <= 1 {
+		switch {
+		case o.Optional && o.Name != "": // the site does not have it
+		case o.Find != nil && o.Bundle == "":
+			for _, s := range vaultSecrets {
+				if m := o.Find.Name.FindStringSubmatch(s.name); m != nil {
+					files = append(files, path.Join(o.Path, m[len(m)-1]))
+				}
+			}
+		case o.Pieces != nil:
+			files = append(files, piecesOf(o)...)
+		case o.History <= 1:
 			files = append(files, o.Path)
-			continue
+		default:
+			for i := range o.History {
+				files = append(files, o.Nth(i, "").Path)
+			}
 		}
-		for i := range o.History {
-			files = append(files, o.Nth(i, "").Path)
+	}
+	return files
+}
+
+func piecesOf(o request.Object) (files []string) {
+	if o.Path != "" && (o.Pieces.Expand == "" || o.Bundle != "") {
+		files = append(files, o.Path)
+	}
+	if o.Pieces.Expand != "" && o.Bundle == "" {
+		for _, s := range vaultSecrets {
+			if s.name == o.Name {
+				for _, m := range regexp.MustCompile(`"(\w+)":`).FindAllStringSubmatch(s.value, -1) {
+					files = append(files, path.Join(o.Path, m[1]))
+				}
+			}
 		}
+	}
+	for _, p := range o.Pieces.Paths {
+		if !p.Optional {
+			files = append(files, p.Path)
+		}
+	}
+	for _, p := range o.Pieces.Parts {
+		files = append(files, p.Path)
 	}
 	return files
 }
@@ -158,7 +201,7 @@ var mounted = regexp.MustCompile(`/mnt/secrets/([^ ;"']+)`)
 // they mount and read, and which Kubernetes Secrets there will be.
 func TestExamplesAgree(t *testing.T) {
 	classes, err := filepath.Glob("../deploy/examples/*/secretproviderclass.yaml")
-	if err != nil || len(classes) < 8 {
+	if err != nil || len(classes) < 14 {
 		t.Fatalf("%d examples, %v", len(classes), err)
 	}
 	for _, file := range classes {

@@ -62,7 +62,13 @@ func newSite(t *testing.T, suffix string) *site {
 	vault.Grant(values["CLIENT_ID"], azuretest.SecretsGet, azuretest.SecretsList)
 	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello?"})
 	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
+	for _, secret := range vaultSecrets {
+		vault.SetSecret(secret.name, azuretest.Secret{Value: secret.value})
+	}
 	vault.SetCertificate(values["CERTIFICATE_NAME"], selfSigned(t))
+	other := box.VaultIn(suffix, values["OTHER_KEYVAULT_NAME"], tenant)
+	other.Grant(values["CLIENT_ID"], azuretest.SecretsGet)
+	other.SetSecret("shared-secret", azuretest.Secret{Value: "of all"})
 	if s.cluster, err = box.Cluster(exampleIssuer); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +141,7 @@ func selfSigned(t *testing.T) azuretest.Certificate {
 // the driver's code makes of them the Kubernetes Secrets that the class wants.
 func TestExamplesMount(t *testing.T) {
 	classes, err := filepath.Glob("../deploy/examples/*/secretproviderclass.yaml")
-	if err != nil || len(classes) < 8 {
+	if err != nil || len(classes) < 14 {
 		t.Fatalf("%d examples, %v", len(classes), err)
 	}
 	for _, file := range classes {

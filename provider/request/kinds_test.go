@@ -200,8 +200,8 @@ func TestNewFieldsRefused(t *testing.T) {
 		{object + `keyvaultName: https://x.vault.azure.net`, ` "a": keyvaultName`, []string{`"https://x`, "3 to 24"}},
 		{object + `keyvaultName: "{{ .Values.kv }}"`, ` "a": keyvaultName`, []string{"Helm"}},
 		{object + `failoverKeyvaultName: k`, ` "a": failoverKeyvaultName`, []string{`"k"`, "3 to 24"}},
-		{object + `failoverKeyvaultName: CONTOSO`, ` "a": failoverKeyvaultName`, []string{"is the vault that it is to replace"}},
-		{object + `keyvaultName: other, failoverKeyvaultName: Other`, ` "a": failoverKeyvaultName`, []string{"is the vault that it is to replace"}},
+		{object + `failoverKeyvaultName: CONTOSO`, ` "a": failoverKeyvaultName`, []string{"is the same vault as keyvaultName"}},
+		{object + `keyvaultName: other, failoverKeyvaultName: Other`, ` "a": failoverKeyvaultName`, []string{"is the same vault as keyvaultName"}},
 		// Optional.
 		{object + `optional: yes`, ` "a": optional`, []string{`"yes"`, "true or false"}},
 		{object + `optional: [true]`, `: optional`, []string{"single value"}},

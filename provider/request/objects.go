@@ -171,7 +171,7 @@ func (r *objectsReader) list(text string) (*document, *yaml.Node) {
 		return nil, nil
 	}
 	flush, indented := readings(text)
-	if n := breaks(flush.text); n > maxBreaks {
+	if n := breaks(strings.TrimSuffix(flush.text, "\n")); n > maxBreaks {
 		r.problem(place{}, "objects", fmt.Sprintf("%d lines and commas", n), fmt.Sprintf("at most %d", maxBreaks))
 		return nil, nil
 	}

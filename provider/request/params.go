@@ -97,7 +97,7 @@ func (p params) failover(vault string) string {
 }
 
 const (
-	sameVault  = "is the vault that it is to replace"
+	sameVault  = "is the same vault as keyvaultName"
 	otherVault = "name another vault, or remove it"
 )
 

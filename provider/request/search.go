@@ -67,7 +67,7 @@ func (r *fieldReader) name() *regexp.Regexp {
 	return pattern
 }
 
-const patternFix = "use a regular expression of RE2"
+const patternFix = "use a regular expression of RE2, with + or * instead of long repetitions"
 
 // pattern compiles a pattern, or says what is wrong with it. It returns neither if there is a
 // problem that is reported.

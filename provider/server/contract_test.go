@@ -68,7 +68,7 @@ func referenceRows(t *testing.T) []string {
 
 // TestContract walks the reference row by row.
 func TestContract(t *testing.T) {
-	all := slices.Concat(parameterStories(), fieldStories(), laxStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories())
+	all := slices.Concat(parameterStories(), fieldStories(), laxStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories(), newStories())
 	told := make(map[string]bool)
 	for _, s := range all {
 		told[s.row] = true
