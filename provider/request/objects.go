@@ -28,8 +28,8 @@ type Format string
 // The formats, as written in objectFormat (there in any case).
 const (
 	FormatPEM Format = "pem"
-	FormatPFX Format = "pfx" // of secrets
-	FormatJWK Format = "jwk" // of keys
+	FormatPFX Format = "pfx"
+	FormatJWK Format = "jwk" // of a key
 )
 
 // Encoding is how a secret's text stands for bytes.
