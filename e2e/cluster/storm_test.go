@@ -412,7 +412,8 @@ func (c *cluster) policies(t *testing.T) {
 func (c *cluster) dryRun(t *testing.T) {
 	p := c.newPlace(t)
 	for _, args := range [][]string{
-		{"-k", "../../deploy/manifests"}, {"-f", "../../deploy/manifests/windows"}, {"-k", "../../deploy/policy"},
+		{"-k", "../../deploy/manifests"}, {"-f", "../../deploy/manifests/windows"},
+		{"-k", "../../deploy/policy"}, {"-k", "../../deploy/policy/enforce"},
 	} {
 		c.kubectl(t, append([]string{"apply", "--server-side", "--dry-run=server", "--force-conflicts"}, args...)...)
 	}

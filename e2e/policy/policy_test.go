@@ -69,6 +69,16 @@ func pod(driver string, attributes map[string]string) *unstructured.Unstructured
 // mount says what the provider finds wrong with a class and the attributes of a volume.
 func mount(t *testing.T, c *unstructured.Unstructured, attributes map[string]string) error {
 	t.Helper()
+	m, err := parse(t, c, attributes)
+	if err == nil && m.Cloud.Name != "" {
+		return cloud.CheckName(m.Cloud.Name)
+	}
+	return err
+}
+
+// parse is what the provider reads of a class and the attributes of a volume.
+func parse(t *testing.T, c *unstructured.Unstructured, attributes map[string]string) (*request.Mount, error) {
+	t.Helper()
 	box, err := azuretest.New(azuretest.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -86,14 +96,7 @@ func mount(t *testing.T, c *unstructured.Unstructured, attributes map[string]str
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
-	if err != nil {
-		return err
-	}
-	if m.Cloud.Name != "" {
-		return cloud.CheckName(m.Cloud.Name)
-	}
-	return nil
+	return new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
 }
 
 // check holds the policy's verdict against what is expected and against the provider's.
@@ -279,10 +282,17 @@ func TestCost(t *testing.T) {
 
 func TestPolicies(t *testing.T) {
 	var problems []string
-	for _, file := range []string{"classes.yaml", "pods.yaml"} {
+	for _, file := range slices.Concat(advice, enforce) {
 		policy, binding := policies(t, file)
-		if *policy.Spec.FailurePolicy != admissionv1.Ignore {
-			t.Errorf("%s: a policy that cannot be evaluated would stand in the way", file)
+		want := admissionv1.Ignore
+		if slices.Contains(enforce, file) {
+			want = admissionv1.Fail
+		}
+		if *policy.Spec.FailurePolicy != want {
+			t.Errorf("%s: failurePolicy %s, want %s", file, *policy.Spec.FailurePolicy, want)
+		}
+		if want == admissionv1.Fail && policy.Spec.ParamKind != nil {
+			t.Errorf("%s: if the CRD of its parameters is missing, it refuses every object", file)
 		}
 		if binding.Spec.PolicyName != policy.Name || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
 			t.Errorf("%s: the binding is %+v", file, binding.Spec)
@@ -305,7 +315,7 @@ func TestPolicies(t *testing.T) {
 				t.Errorf("%s: %s: %s", file, part, result)
 			}
 		}
-		wrong := []string{"object.spec.nonsense == 1", "variables.parameters == 1", "variables.nonsense"}
+		wrong := []string{"object.spec.nonsense == 1", "variables." + policy.Spec.Variables[0].Name + " == 1", "variables.nonsense"}
 		if policy.Spec.ParamKind != nil {
 			wrong = append(wrong, "params.spec.nonsense == 1")
 		}
@@ -380,7 +390,7 @@ func TestExamples(t *testing.T) {
 
 // The expressions compile with what the oldest supported API server knows, 1.30.
 func TestOldServer(t *testing.T) {
-	for _, file := range []string{"classes.yaml", "pods.yaml"} {
+	for _, file := range slices.Concat(advice, enforce) {
 		policy, _ := policies(t, file)
 		compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(version.MajorMinor(1, 30)))
 		if err != nil {
@@ -410,26 +420,28 @@ func TestOldServer(t *testing.T) {
 	}
 }
 
-// The kustomization applies every file.
+// The kustomizations apply every file of their folder.
 func TestKustomization(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/policy/kustomization.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var k struct{ Resources []string }
-	if err := yaml.Unmarshal(text, &k); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob("../../deploy/policy/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if name := filepath.Base(file); name != "kustomization.yaml" && !slices.Contains(k.Resources, name) {
-			t.Errorf("%s is not applied", name)
+	for _, folder := range []string{"../../deploy/policy", "../../deploy/policy/enforce"} {
+		text, err := os.ReadFile(folder + "/kustomization.yaml")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(files) != len(k.Resources)+1 {
-		t.Errorf("%d resources of %d files", len(k.Resources), len(files))
+		var k struct{ Resources []string }
+		if err := yaml.Unmarshal(text, &k); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(folder + "/*.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if name := filepath.Base(file); name != "kustomization.yaml" && !slices.Contains(k.Resources, name) {
+				t.Errorf("%s is not applied", file)
+			}
+		}
+		if len(files) != len(k.Resources)+1 {
+			t.Errorf("%s: %d resources of %d files", folder, len(k.Resources), len(files))
+		}
 	}
 }
