@@ -27,6 +27,7 @@ CLUSTER  := cd e2e/cluster && $(TEST) ./build ./node && go run ./prepare && $(TE
 FIPS     := ./provider ./provider/keyvault ./provider/kube ./provider/pkcs12 ./provider/render ./provider/transport
 LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
+HELM3    := $(CURDIR)/bin/helm3
 
 .PHONY: build cross test lint fuzz bench trust demo image chart manifests e2e help
 help: ## show this list
@@ -71,9 +72,10 @@ demo: build ## the way of a secret from a vault into a pod, on this machine
 image: ## a multi-arch OCI archive and its bills of materials, in bin/; needs no docker
 	cd e2e/tools/image && go run . --ref=$(IMAGE)
 
-chart: $(HELM) ## lint the chart; hold its renderings and deploy/manifests against it
-	$(HELM) lint --strict --values e2e/chart/testdata/everything.yaml deploy/chart
-	cd e2e && HELM=$(HELM) $(TEST) -count=1 ./chart
+chart: $(HELM) $(HELM3) ## lint the chart with Helm 3 and 4; check its renderings and deploy/manifests
+	@set -e; for helm in $^; do echo "== $$($$helm version --short)"; \
+	  $$helm lint --strict --kube-version=1.34.0 --values e2e/chart/testdata/everything.yaml deploy/chart; \
+	  (cd e2e && HELM=$$helm $(TEST) -count=1 ./chart); done
 
 manifests: $(HELM) ## render deploy/manifests from the chart
 	cd e2e && HELM=$(HELM) $(TEST) -count=1 -run=TestManifests ./chart -update
@@ -86,5 +88,8 @@ else
 	export E2E_KUBERNETES=1.34 E2E_TOKENS=context; $(CLUSTER) -short
 endif
 
-$(HELM): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
-	cd e2e/tools/helm && go build -ldflags='-s -w' -o $@ helm.sh/helm/v4/cmd/helm && touch $@
+# Of one module, since they share nearly all of what they are built of.
+$(HELM): HELM_MAJOR := 4
+$(HELM3): HELM_MAJOR := 3
+$(HELM) $(HELM3): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
+	cd e2e/tools/helm && go build -ldflags='-s -w' -o $@ helm.sh/helm/v$(HELM_MAJOR)/cmd/helm && touch $@

@@ -26,12 +26,14 @@ func TestHardened(t *testing.T) {
 		"--identity-modes=workload-identity,identity-binding",
 		"--managed-identity-namespaces=kube-system",
 		"--strict-objects=true",
-		"--enable-pprof=false",
 		"--bind-address=127.0.0.1",
 	} {
 		if !slices.Contains(c.Args, want) {
 			t.Errorf("no %s in %q", want, c.Args)
 		}
+	}
+	if slices.Contains(c.Args, "--enable-pprof=true") {
+		t.Error("profiles are on")
 	}
 	plain, _ := objects(t, "testdata/plain.golden")
 	for _, arg := range plain["akv-csi-provider"].Spec.Template.Spec.Containers[0].Args {

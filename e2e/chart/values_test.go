@@ -9,9 +9,10 @@ import (
 )
 
 type schema struct {
-	Type       any
+	Ref        string `json:"$ref"`
 	Properties map[string]schema
-	Additional any `json:"additionalProperties"`
+	Additional any               `json:"additionalProperties"`
+	Defs       map[string]schema `json:"$defs"`
 }
 
 // Every value has a comment and a place in the schema, which refuses all others.
@@ -24,20 +25,35 @@ func TestValues(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, folder+"/values.schema.json")), &root); err != nil {
 		t.Fatal(err)
 	}
-	if n := compare(t, "", values.Content[0], root); n < 80 {
+	if n := compare(t, "", values.Content[0], root, root.Defs); n < 120 {
 		t.Errorf("%d values", n)
 	}
 }
 
-// free are objects of Kubernetes, of which the chart knows nothing.
-var free = []string{"affinity", "securityContext", "resources", "updateStrategy", "labels"}
+// replaced are keys of the replaced chart that have no effect.
+var replaced = []string{
+	"secrets-store-csi-driver", "enableArcExtension", "arc", "Azure",
+	"promMdmConverter", "mdm", "msiAdapter", "telegraf", "amacoreagent", "fluentd",
+}
 
-func compare(t *testing.T, path string, values *yamlv3.Node, s schema) (n int) {
+// free are objects of Kubernetes, of which the chart knows nothing.
+var free = []string{"affinity", "securityContext", "resources", "updateStrategy", "labels", "livenessProbe", "readinessProbe", "nodeSelector"}
+
+func compare(t *testing.T, path string, values *yamlv3.Node, s schema, defs map[string]schema) (n int) {
 	t.Helper()
-	if s.Additional != false {
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
+		s = defs[name]
+	}
+	if path != "global" && s.Additional != false {
 		t.Errorf("%s: a typo would pass", path)
 	}
-	known := map[string]bool{"global": path == ""}
+	known := make(map[string]bool)
+	if path == "" {
+		known["enabled"] = true // of charts above this one
+		for _, name := range replaced {
+			known[name] = true
+		}
+	}
 	for i := 0; i+1 < len(values.Content); i += 2 {
 		key, value := values.Content[i], values.Content[i+1]
 		here := strings.TrimPrefix(path+"."+key.Value, ".")
@@ -56,7 +72,7 @@ func compare(t *testing.T, path string, values *yamlv3.Node, s schema) (n int) {
 			nested = nested && f != key.Value
 		}
 		if nested {
-			n += compare(t, here, value, child)
+			n += compare(t, here, value, child, defs)
 		}
 	}
 	for name := range s.Properties {

@@ -1,0 +1,134 @@
+package chart_test
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"akv-csi-provider/provider/cloud"
+
+	"sigs.k8s.io/yaml"
+)
+
+type alertFile struct {
+	Groups []struct {
+		Name  string
+		Rules []alertRule
+	}
+}
+
+type alertRule struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+// alerts are the rules that the chart renders.
+func alerts(t *testing.T, args ...string) alertFile {
+	t.Helper()
+	text, err := helm(t, slices.Concat(operator, []string{"--values=testdata/plain.yaml", "--set=prometheusRule.enabled=true", "--show-only=templates/monitoring.yaml"}, args)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rule struct{ Spec alertFile }
+	if err := yaml.Unmarshal([]byte(text), &rule); err != nil {
+		t.Fatal(err)
+	}
+	return rule.Spec
+}
+
+// The chart's alerts are those of files/alerts.yaml, but for what the values change.
+func TestAlerts(t *testing.T) {
+	var want alertFile
+	if err := yaml.Unmarshal([]byte(read(t, folder+"/files/alerts.yaml")), &want); err != nil {
+		t.Fatal(err)
+	}
+	if got := alerts(t); !reflect.DeepEqual(got, want) {
+		t.Errorf("by itself:\n%+v\nwant\n%+v", got, want)
+	}
+	// Each alert with a threshold takes another one, and each can be turned off by itself.
+	ends := regexp.MustCompile(`> [0-9.]+$`)
+	thresholds := 0
+	change := func(name, key, value string) string {
+		return "--set=prometheusRule.alerts." + name + "." + key + "=" + value
+	}
+	changes := []string{"--set=prometheusRule.alertLabels.team=platform,prometheusRule.alertLabels.severity=x"}
+	var off [2][]string // every other one
+	for g := range want.Groups {
+		for r := range want.Groups[g].Rules {
+			rule := &want.Groups[g].Rules[r]
+			off[r%2] = append(off[r%2], change(rule.Alert, "enabled", "false"))
+			changes = append(changes, change(rule.Alert, "for", "7m"), change(rule.Alert, "labels.severity", "page"))
+			if ends.MatchString(rule.Expr) {
+				thresholds++
+				changes = append(changes, change(rule.Alert, "threshold", "0.125"))
+			}
+			rule.Expr = ends.ReplaceAllString(rule.Expr, "> 0.125")
+			rule.For = "7m"
+			rule.Labels = map[string]string{"severity": "page", "team": "platform"}
+		}
+	}
+	if got := alerts(t, changes...); !reflect.DeepEqual(got, want) || thresholds < 5 {
+		t.Errorf("with %d thresholds:\n%+v\nwant\n%+v", thresholds, got, want)
+	}
+	for half := range off {
+		got := alerts(t, off[half]...)
+		for g := range want.Groups {
+			for r, rule := range want.Groups[g].Rules {
+				is := slices.ContainsFunc(got.Groups[g].Rules, func(other alertRule) bool { return other.Alert == rule.Alert })
+				if is != (r%2 != half) {
+					t.Errorf("%s is there: %v", rule.Alert, is)
+				}
+			}
+		}
+	}
+}
+
+// Without the operator's kinds, the rest is installed.
+func TestWithoutOperator(t *testing.T) {
+	args := []string{"--values=testdata/plain.yaml", "--set=podMonitor.enabled=true,prometheusRule.enabled=true"}
+	for _, test := range []struct {
+		known []string
+		want  []string
+	}{
+		{nil, nil},
+		{[]string{"--api-versions=monitoring.coreos.com/v1"}, nil},
+		{[]string{"--api-versions=monitoring.coreos.com/v1/PodMonitor"}, []string{"PodMonitor"}},
+		{[]string{"--api-versions=monitoring.coreos.com/v1/PrometheusRule"}, []string{"PrometheusRule"}},
+		{[]string{"--api-versions=azmonitoring.coreos.com/v1/PodMonitor"}, nil},
+		{[]string{"--api-versions=azmonitoring.coreos.com/v1/PodMonitor", "--set=podMonitor.apiVersion=azmonitoring.coreos.com/v1"}, []string{"PodMonitor"}},
+	} {
+		text, err := helm(t, slices.Concat(args, test.known)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, kind := range []string{"PodMonitor", "PrometheusRule"} {
+			if strings.Contains(text, "\nkind: "+kind+"\n") {
+				got = append(got, kind)
+			}
+		}
+		if !slices.Equal(got, test.want) || !strings.Contains(text, "kind: DaemonSet") {
+			t.Errorf("%q: %q, want %q", test.known, got, test.want)
+		}
+	}
+}
+
+// The chart takes a cloud's name if and only if the provider does.
+func TestCloudNames(t *testing.T) {
+	taken := 0
+	for _, name := range append(cloud.Names(), "azurecloud", "AZUREUSGOVERNMENTCLOUD", "AzureUSGovernment", "azuredeloscloud",
+		"Sky", "sea", "AzureGermanCloud", "AzureMoon", "public", " AzureCloud", "/sky.json") {
+		_, err := helm(t, "--values=testdata/plain.yaml", "--set=cloudFiles={Sky=/sky.json,Sea=/a=b}", "--set-string=cloudName="+name)
+		if provider := cloud.CheckName(name, "Sky", "Sea"); (err == nil) != (provider == nil) {
+			t.Errorf("%q: the chart says %v, the provider %v", name, err, provider)
+		}
+		if err == nil {
+			taken++
+		}
+	}
+	if taken != len(cloud.Names())+6 {
+		t.Errorf("%d names", taken)
+	}
+}
