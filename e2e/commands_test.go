@@ -133,6 +133,9 @@ func (c commands) call(args []*syntax.Word, block string) {
 		if words[0] == "make" && !strings.Contains(w, "=") && !strings.Contains(c.makefile, "\n"+w+":") {
 			c.t.Errorf("%s: no target %s in the Makefile", c.where, w)
 		}
+		if words[0] == "helm" && w == "--reuse-values" {
+			c.t.Errorf("%s: %s leaves out the defaults of new values; use --reset-then-reuse-values", c.where, w)
+		}
 		if words[0] == "helm" && words[i] == "--set" && slices.Contains(words, "deploy/chart") {
 			key, _, _ := strings.Cut(w, "=")
 			checkValue(c.t, c.where, key)
@@ -183,7 +186,12 @@ func checkValue(t *testing.T, where, key string) {
 }
 
 // foreign are flags of other programs that the documents name by themselves.
-var foreign = []string{"from-file", "enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", "set"}
+var foreign = []string{
+	"from-file", // kubectl
+	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
+	"set", "reuse-values", "reset-then-reuse-values", "api-versions", // Helm
+	"secret-permissions", "key-permissions", "certificate-permissions", // az
+}
 
 // A flag that a document names by itself is one of the plugin's, and each of the
 // plugin's flags that the operator's page lists is there.

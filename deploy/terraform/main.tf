@@ -44,8 +44,9 @@ resource "azurerm_user_assigned_identity" "quick_start" {
   resource_group_name = var.resource_group_name
 }
 
+# On the one secret, not on the vault. README.md, "Rights in the vault", has keys and certificates.
 resource "azurerm_role_assignment" "reader" {
-  scope                = azurerm_key_vault.this.id
+  scope                = azurerm_key_vault_secret.my_secret.resource_versionless_id
   role_definition_name = "Key Vault Secrets User"
   principal_id         = azurerm_user_assigned_identity.quick_start.principal_id
   principal_type       = "ServicePrincipal"
