@@ -128,6 +128,12 @@ func check(t *testing.T, verdict, provider error, want []string) {
 	}
 }
 
+// byResource is a managed identity that is named by its resource.
+func byResource(group, name string) []string {
+	return []string{"useVMManagedIdentity", "true", "userAssignedIdentityID",
+		"/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/" + group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name}
+}
+
 // tests are changes to the sound class and what the policy says of it; none for no refusal.
 var tests = []struct {
 	name   string
@@ -156,8 +162,15 @@ var tests = []struct {
 	{"managed identity beside a client ID", []string{"useVMManagedIdentity", "true"}, nil},
 	{"managed identity beside leftovers", []string{"useVMManagedIdentity", "True", "clientID", "<client ID>", "tenantID", "$TENANT", "tenantId", "?"}, nil},
 	{"managed identity of a bad ID", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", "/subscriptions/x"}, []string{"userAssignedIdentityID: not valid; use the GUID"}},
-	{"managed identity by its resource", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/web(prod)/providers/microsoft.managedidentity/userAssignedIdentities/web"}, nil},
+	{"managed identity by its resource", byResource("web(prod)", "web"), nil},
 	{"managed identity by another resource", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/web/providers/Microsoft.KeyVault/vaults/web"}, []string{"userAssignedIdentityID: not valid"}},
+	{"managed identity by a long resource", byResource(strings.Repeat("ü", 90), strings.Repeat("w", 128)), nil},
+	{"resource in capitals", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", strings.ToUpper(byResource("web", "web")[3])}, nil},
+	{"resource of a long group", byResource(strings.Repeat("g", 91), "web"), []string{"userAssignedIdentityID: not valid"}},
+	{"resource of an invisible group", byResource("web\u200b", "web"), []string{"or the resource ID of the identity"}},
+	{"resource with a query", byResource("web", "web?x"), []string{"userAssignedIdentityID: not valid"}},
+	{"resource on two lines", byResource("web", "web\nweb"), []string{"userAssignedIdentityID: not valid"}},
+	{"client ID that is a resource", []string{"clientID", byResource("web", "web")[3]}, []string{"clientID: not valid; use the GUID"}},
 	{"new cloud", []string{"cloudName", "AzureBleuCloud"}, nil},
 	{"an ID no mode uses", []string{"userAssignedIdentityID", "<none>"}, nil},
 	{"identity binding", []string{"useAzureTokenProxy", "TRUE"}, nil},
