@@ -49,7 +49,7 @@ func beyond(t *testing.T) []request.Object {
 			o.Pieces = &request.Pieces{Parts: []request.Part{{Name: request.PartFullChain, Path: "tls/tls.crt", Mode: 0o644},
 				{Name: request.PartPKCS12, Path: "tls/keystore.p12", Mode: 0o644, PasswordFrom: "keystore-password", Legacy: true}}}
 		}),
-		with(secret("signing"), func(o *request.Object) { o.Type, o.Format = request.TypeKey, request.FormatJWK }),
+		with(secret("signing"), func(o *request.Object) { o.Type, o.Format, o.FormatSet = request.TypeKey, request.FormatJWK, true }),
 		with(secret(""), func(o *request.Object) { o.Type, o.Path, o.Document = "", "app/config.ini", doc }),
 	}
 	for i := 1; i < len(all); i++ { // the first has a vault of its own
@@ -82,16 +82,16 @@ func TestNewFields(t *testing.T) {
 		{`objectName: a, objectType: secret, keyvaultName: other, failoverKeyvaultName: contoso`, with(secret("a"), func(o *request.Object) { o.Vault, o.Failover = "other", "contoso" })},
 		{`objectName: a, objectType: secret, optional: true`, with(secret("a"), func(o *request.Object) { o.Optional = true })},
 		{`objectName: a, objectType: secret, optional: "False", find: ~, template: ~`, secret("a")},
-		{`objectName: a, objectType: key, objectFormat: JWK`, with(secret("a"), func(o *request.Object) { o.Type, o.Format = request.TypeKey, request.FormatJWK })},
+		{`objectName: a, objectType: key, objectFormat: JWK`, with(secret("a"), func(o *request.Object) { o.Type, o.Format, o.FormatSet = request.TypeKey, request.FormatJWK, true })},
 
 		{`find: {name: ^a}, objectType: secret`, found(func(o *request.Object) { o.Find.Name = regexp.MustCompile("^a") })},
 		{`objectName: "", find: {tags: {env: prod, n: 1, e: ""}}, objectType: key, maxObjects: 1000, objectAlias: d/e, objectFormat: jwk, optional: true`, found(func(o *request.Object) {
-			o.Type, o.Format, o.Path, o.Optional = request.TypeKey, request.FormatJWK, "d/e", true
+			o.Type, o.Format, o.FormatSet, o.Path, o.Optional = request.TypeKey, request.FormatJWK, true, "d/e", true
 			o.Find.Tags, o.Find.Max = map[string]string{"env": "prod", "n": "1", "e": ""}, 1000
 		})},
 		{`find: {name: "^x-(?:a|b)-(.*)$", tags: {env: prod}}, objectType: secret, includeCertificates: true, objectEncoding: hex, filePermission: 0400, objectVersionHistory: 3, objectAlias: ./d/, objectFormat: pfx`, found(func(o *request.Object) {
 			o.Find.Name, o.Find.Tags, o.Find.Managed = regexp.MustCompile("^x-(?:a|b)-(.*)$"), map[string]string{"env": "prod"}, true
-			o.Encoding, o.Mode, o.History, o.Path, o.Format = request.EncodingHex, 0o400, 3, "d", request.FormatPFX
+			o.Encoding, o.Mode, o.History, o.Path, o.Format, o.FormatSet = request.EncodingHex, 0o400, 3, "d", request.FormatPFX, true
 		})},
 		{`find: {name: "^[a-z0-9-]{1,100}$|(?:payments|orders|invoices)-(user|password|host)"}, objectType: cert, objectAlias: .`, found(func(o *request.Object) {
 			o.Type, o.Find.Name = request.TypeCert, regexp.MustCompile("^[a-z0-9-]{1,100}$|(?:payments|orders|invoices)-(user|password|host)")

@@ -146,7 +146,9 @@ func (w *simulation) build() {
 
 // start starts a plugin with nothing in memory.
 func (w *simulation) start() {
-	w.current++
+	w.mu.Lock()
+	w.current++ // which mounts that end read
+	w.mu.Unlock()
 	w.life, w.kill = context.WithCancel(context.Background())
 	h := &w.history
 	m := metrics.New("1.2.3")
