@@ -74,7 +74,7 @@ func newStories() []story {
 			prepare: values, files: map[string]string{"app/c.ini": "user = \"app\"\na = on\nb = off\n"}, modes: map[string]int32{"app/c.ini": 0o400}},
 		{row: "Documents/template", name: "with a mistake", objects: "- objectAlias: f\n  template: |\n    x\n    {{ env \"HOME\" }}\n", code: codes.InvalidArgument, says: []string{"objects[0]: template: line 2", "[InvalidParameter]"}},
 		{row: "Documents/bundle", objects: "[{find: {name: '^pay-(.*)$'}, objectType: secret, bundle: dotenv, objectAlias: .env}]", prepare: payments, files: map[string]string{".env": "PASSWORD=s3cret\nUSER=app\n"}},
-		{row: "Documents/bundle", name: "of keys", objects: db + "expand: json, bundle: json, objectAlias: f.json}]", prepare: values, files: map[string]string{"f.json": `{"deep":{"x":null},"port":5432,"tags":["a","b"],"user":"app"}`+"\n"}},
+		{row: "Documents/bundle", name: "of keys", objects: db + "expand: json, bundle: json, objectAlias: f.json}]", prepare: values, files: map[string]string{"f.json": `{"deep":{"x":null},"port":5432,"tags":["a","b"],"user":"app"}` + "\n"}},
 		certificateStory("key as jwk", "", "[{objectName: k, objectType: key, objectFormat: jwk}]", func(t *testing.T, w *world, c chain, files map[string]string) {
 			w.vault.SetKey("k", azuretest.Key{Public: &c.key.PublicKey})
 			point, err := c.key.PublicKey.Bytes()
