@@ -2,15 +2,11 @@ package request
 
 import (
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 
 	"akv-csi-provider/provider/bundle"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // kind is what an entry of the list is, by the field that makes it so.
@@ -247,134 +243,4 @@ func (r *fieldReader) speak(cost int) bool {
 		r.problem(r.entry, "objects", "templates, expressions and patterns are too long together", "make two classes of it")
 	}
 	return false
-}
-
-// vaults reads where the entry is read.
-func (r *fieldReader) vaults(o *Object) {
-	o.Vault, o.Failover = r.vaultName("keyvaultName"), r.vaultName("failoverKeyvaultName")
-	own := o.Vault
-	if own == "" {
-		own = r.vault
-	}
-	if o.Failover != "" && o.Failover == own {
-		r.wrong("failoverKeyvaultName", sameVault, otherVault)
-	}
-	if own == r.vault {
-		o.Vault = ""
-		if o.Failover == "" {
-			o.Failover = r.failover
-		}
-	}
-}
-
-func (r *fieldReader) vaultName(field string) string {
-	name := r.values[field]
-	if name != "" && !vaultName.MatchString(name) {
-		r.wrong(field, invalid(name, notValid), vaultFix)
-	}
-	return strings.ToLower(name)
-}
-
-// checkVaults reports the entries without a vault if the class has none, and others have one.
-// For a class without any vault see ParseClass.
-func (r *objectsReader) checkVaults(objects []Object, entries []fieldReader) {
-	if r.vault != "" || !slices.ContainsFunc(objects, func(o Object) bool { return o.Vault != "" }) {
-		return
-	}
-	for i, o := range objects {
-		if o.Vault == "" && !entries[i].has("keyvaultName") {
-			entries[i].wrong("keyvaultName", "missing", "set it here, or set keyvaultName of the class")
-		}
-	}
-}
-
-// ownVaults reports whether the objects, or what of them could be read, name vaults themselves.
-func ownVaults(text string, objects []Object) bool {
-	if len(objects) == 0 {
-		return strings.Contains(text, "keyvaultName")
-	}
-	return slices.ContainsFunc(objects, func(o Object) bool { return o.Vault != "" })
-}
-
-func (r *fieldReader) boolean(field string) bool {
-	text := r.values[field]
-	if text == "" {
-		return false
-	}
-	b, err := strconv.ParseBool(text)
-	if err != nil {
-		r.wrong(field, invalid(text, "is not a boolean"), "use true or false")
-	}
-	return b
-}
-
-// choice reads a field that has one of some words.
-func choice[T ~string](r *fieldReader, field string, words ...T) T {
-	value := r.values[field]
-	all := make([]string, len(words))
-	for i, word := range words {
-		if all[i] = string(word); all[i] == value {
-			return word
-		}
-	}
-	fix := "use one of " + strings.Join(all, ", ")
-	if near := nearest(value, all...); near != "" {
-		fix = "did you mean " + near + "? " + fix
-	}
-	r.wrong(field, r.required(field), fix)
-	return ""
-}
-
-// nested returns a reader of a mapping in the entry, or nil with a problem.
-func (r *fieldReader) nested(node *yaml.Node, of, where string, known ...string) *fieldReader {
-	f := &fieldReader{objectsReader: r.objectsReader, of: of, known: known, where: r.where + ": " + where, entry: place{r.entry.doc, node}}
-	inner := resolve(node)
-	if inner.Kind != yaml.MappingNode {
-		cause := "not a mapping of fields"
-		if inner.Tag == "!!null" {
-			cause = "empty"
-		}
-		r.problem(f.entry, f.where, f.entry.cause(cause), "the fields are "+strings.Join(known, ", "))
-		return nil
-	}
-	f.entry.node = inner
-	if !f.decode() {
-		return nil
-	}
-	return f
-}
-
-// eachNested reads a list of mappings.
-func (r *fieldReader) eachNested(field, of string, most int, known []string, read func(*fieldReader)) {
-	node := r.nodes[field]
-	list := resolve(&node)
-	fix := "use a list of mappings with the fields " + strings.Join(known, ", ")
-	switch {
-	case list.Kind != yaml.SequenceNode:
-		r.wrong(field, r.place(field).cause("not a list"), fix)
-		return
-	case len(list.Content) == 0:
-		r.wrong(field, "an empty list", fix)
-		return
-	case len(list.Content) > most:
-		r.wrong(field, fmt.Sprintf("%d entries", len(list.Content)), fmt.Sprintf("at most %d", most))
-		return
-	}
-	if !r.take(len(list.Content)) {
-		return
-	}
-	for i, n := range list.Content {
-		if f := r.nested(n, of, fmt.Sprintf("%s[%d]", field, i), known...); f != nil {
-			read(f)
-			f.unknown()
-		}
-	}
-}
-
-// modeOf is the permission of a piece: that of its entry if it has none.
-func (r *fieldReader) modeOf(o *Object) fs.FileMode {
-	if r.values["filePermission"] == "" {
-		return o.Mode
-	}
-	return r.permission(r.values["filePermission"])
 }
