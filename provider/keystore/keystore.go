@@ -28,6 +28,7 @@ package keystore
 import (
 	"bytes"
 	"crypto"
+	"crypto/fips140"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/x509"
@@ -37,6 +38,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	jks "github.com/pavlo-v-chernykh/keystore-go/v4"
 	"software.sslmate.com/src/go-pkcs12"
@@ -58,6 +60,7 @@ var (
 	ErrKey      = errors.New("the private key is of a type that keystores cannot have")
 	ErrNoKey    = errors.New("there is no private key")
 	ErrNoCerts  = errors.New("there is no certificate")
+	ErrFIPS     = errors.New("FIPS 140-only mode does not allow the algorithms of keystores")
 )
 
 // Algorithms protect a PKCS#12 file.
@@ -103,8 +106,8 @@ func PKCS12(id Identity, password []byte, algorithms Algorithms) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	if !usable(password, 0xffff) {
-		return nil, ErrPassword
+	if err := usable(password, 0xffff); err != nil {
+		return nil, err
 	}
 	salts := newSalts(id.Key, fmt.Sprint("pkcs12 ", algorithms), id.Certificates)
 	content, err := algorithms.encoder(salts).Encode(key, id.Certificates[0], id.Certificates[1:], string(password))
@@ -119,8 +122,8 @@ func JKS(id Identity, password []byte) ([]byte, error) {
 	if _, err := id.check(); err != nil {
 		return nil, err
 	}
-	if !usable(password, 0x7f) {
-		return nil, ErrPassword
+	if err := usable(password, 0x7f); err != nil {
+		return nil, err
 	}
 	entry := jks.PrivateKeyEntry{CreationTime: created(id.Certificates[0]), PrivateKey: id.Key}
 	for _, cert := range id.Certificates {
@@ -138,8 +141,8 @@ func TrustStorePKCS12(certs []*x509.Certificate, password []byte, algorithms Alg
 	if len(certs) == 0 {
 		return nil, ErrNoCerts
 	}
-	if !usable(password, 0xffff) {
-		return nil, ErrPassword
+	if err := usable(password, 0xffff); err != nil {
+		return nil, err
 	}
 	entries := make([]pkcs12.TrustStoreEntry, len(certs))
 	for i, cert := range certs {
@@ -158,8 +161,8 @@ func TrustStoreJKS(certs []*x509.Certificate, password []byte) ([]byte, error) {
 	if len(certs) == 0 {
 		return nil, ErrNoCerts
 	}
-	if !usable(password, 0x7f) {
-		return nil, ErrPassword
+	if err := usable(password, 0x7f); err != nil {
+		return nil, err
 	}
 	store := jks.New(jks.WithOrderedAliases())
 	for i, cert := range certs {
@@ -199,12 +202,19 @@ func created(cert *x509.Certificate) time.Time {
 	return cert.NotBefore
 }
 
-// usable reports whether a password can be entered as it is: JKS takes each byte for a character,
-// and PKCS#12 has characters of 16 bits.
-func usable(password []byte, largest rune) bool {
+// usable checks that a password can be entered as it is: JKS takes each byte for a character, and
+// PKCS#12 has characters of 16 bits. Both formats derive keys from passwords in ways that are not
+// approved, and the standard library panics where only these are allowed.
+func usable(password []byte, largest rune) error {
 	text := string(password)
-	return text != "" && len(text) <= MaxPassword && text == strings.ToValidUTF8(text, "") &&
-		!strings.ContainsFunc(text, func(r rune) bool { return r > largest || r == 0 })
+	switch {
+	case fips140.Enforced():
+		return ErrFIPS
+	case text == "", len(text) > MaxPassword, !utf8.ValidString(text),
+		strings.ContainsFunc(text, func(r rune) bool { return r > largest || r == 0 }):
+		return ErrPassword
+	}
+	return nil
 }
 
 // newSalts returns all that is random in one file: see the doc of the package.

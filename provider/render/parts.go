@@ -49,6 +49,7 @@ var (
 		errNotRSA:            "use part key",
 		keystore.ErrKey:      "use part key, or a key of RSA, P-256, P-384, P-521 or Ed25519",
 		keystore.ErrPassword: fixPassword,
+		keystore.ErrFIPS:     "use parts in PEM",
 	}
 )
 
