@@ -3,6 +3,7 @@ package provider_test
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -56,6 +57,14 @@ func keystores(path string, names ...request.PartName) request.Object {
 // A keystore is made once for equal ingredients: in a mount, and in all mounts of a principal. A new
 // password makes another, of which the version says so.
 func TestKeystores(t *testing.T) {
+	if fips140.Enforced() {
+		m := newMounter(&signIn{}, &vaults{values: map[string]string{"web": identityPEM(t), "password": "p"}})
+		for _, part := range []request.PartName{request.PartPKCS12, request.PartJKS, request.PartTrustStorePKCS12, request.PartTrustStoreJKS} {
+			_, err := m.Mount(t.Context(), class(t, keystores("a", part)), time.Time{})
+			refused(t, nil, err, "FIPS 140-only mode")
+		}
+		return
+	}
 	v := &vaults{values: map[string]string{"web": identityPEM(t), "password": "first"}}
 	m := newMounter(&signIn{}, v)
 	m.Keystores, m.Processors = provider.NewKeystores(1<<20), fair.New(2)
@@ -127,6 +136,9 @@ func TestReservation(t *testing.T) {
 		"static text": {doc(t, "d", "x"), 2098 * kib},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "a keystore" && fips140.Enforced() {
+				return // there is none
+			}
 			m := newMounter(&signIn{}, &vaults{values: values})
 			m.Memory = fair.New(1 << 30)
 			volume, err := m.Mount(t.Context(), class(t, c.object), time.Time{})

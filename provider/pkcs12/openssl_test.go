@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -49,6 +50,13 @@ func TestOpenSSL(t *testing.T) {
 					t.Fatalf("%v: %s", err, out)
 				}
 				der := must(os.ReadFile(file))
+				if _, err := pkcs12.Decode(der); fips140.Enforced() {
+					// OpenSSL 3.0 writes salts of 8 bytes, unless nothing has one.
+					if err != nil && err != pkcs12.ErrFIPS {
+						t.Error(err)
+					}
+					return
+				}
 				want := openssl(t, program, file)
 				want.check(t, der)
 				if len(want.certs) != 3 || (len(want.keys) == 0) != (options == "-nokeys") {
