@@ -166,7 +166,7 @@ var tests = []struct {
 	{"managed identity by another resource", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/web/providers/Microsoft.KeyVault/vaults/web"}, []string{"userAssignedIdentityID: not valid"}},
 	{"managed identity by a long resource", byResource(strings.Repeat("ü", 90), strings.Repeat("w", 128)), nil},
 	{"resource in capitals", []string{"useVMManagedIdentity", "true", "userAssignedIdentityID", strings.ToUpper(byResource("web", "web")[3])}, nil},
-	{"resource of a long group", byResource(strings.Repeat("g", 91), "web"), []string{"userAssignedIdentityID: not valid"}},
+	{"resource of a long group", byResource(strings.Repeat("ü", 260), "web"), []string{"userAssignedIdentityID: not valid"}},
 	{"resource of an invisible group", byResource("web\u200b", "web"), []string{"or the resource ID of the identity"}},
 	{"resource with a query", byResource("web", "web?x"), []string{"userAssignedIdentityID: not valid"}},
 	{"resource on two lines", byResource("web", "web\nweb"), []string{"userAssignedIdentityID: not valid"}},
