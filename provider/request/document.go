@@ -216,11 +216,11 @@ func (d *document) placeholder() (position, string) {
 			template = column
 			continue
 		}
-		if !strings.ContainsAny(content, "{($<%") || content[0] == '#' {
+		if !strings.ContainsAny(content, "{($<%@[") || content[0] == '#' {
 			continue
 		}
 		searched++
-		if at := findPlaceholder(line); at != nil {
+		if at := findPlaceholder(inYAML, line); at != nil {
 			return position{n, 1 + utf8.RuneCountInString(line[:at[0]])}, line[at[0]:at[1]]
 		}
 	}

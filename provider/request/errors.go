@@ -42,7 +42,7 @@ func (p place) cause(otherwise string) string {
 		return otherwise
 	}
 	source := strings.TrimLeft(p.doc.source(position{p.node.Line, p.node.Column}), " ")
-	if at := findPlaceholder(source); at != nil && at[0] == 0 {
+	if at := findPlaceholder(inYAML, source); at != nil && at[0] == 0 {
 		return invalid(source[:at[1]], "")
 	}
 	return otherwise

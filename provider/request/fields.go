@@ -248,7 +248,7 @@ func (r *fieldReader) placeholders() {
 			if value != "" {
 				r.warn(r.place(name), WarnPlaceholder, r.where+": "+name, value+", which YAML reads as a comment")
 			}
-		} else if name == "objectAlias" && findPlaceholder(value) != nil {
+		} else if name == "objectAlias" && findPlaceholder(placeholder, value) != nil {
 			r.warn(r.place(name), WarnPlaceholder, r.where+": "+name, invalid(value, ""))
 		}
 	}

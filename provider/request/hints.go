@@ -7,14 +7,17 @@ import (
 )
 
 // What a template engine or a script of a pipeline should have replaced. The first are
-// placeholders wherever they stand; the others only in a value that is not valid.
+// placeholders wherever they stand; the second where YAML is not what it should be; the others
+// only in a value that is not valid.
 const (
-	clearPlaceholder = `\$?\{\{.*?\}\}|\$\{[^{}\n]*\}|\$\([^()\n]*\)|#\{[^{}\n]*\}#?|<no value>|%![a-z]\([^()\n]*\)`
-	maybePlaceholder = `__\w+?__|<[^<>\n]+>|\[\[.*?\]\]|\{[^{}\n]+\}|\$\[[^][\n]*\]|\$\w+|%\w+%|@\w+@`
+	clearPlaceholder = `\$?\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<%.*?%>|%\{[^{}\n]*\}|\$\{[^{}\n]*\}|\$\([^()\n]*\)|#\{[^{}\n]*\}#?|<no value>|%![a-z]\([^()\n]*\)`
+	yamlPlaceholder  = `%\w+%|@\w+@|\[\[[^][{}\n]+\]\]|\{[^{}:,\n]+\}`
+	maybePlaceholder = `\(\([^()\n]+\)\)|__\w+?__|<[^<>\n]+>|\[\[.*?\]\]|\{[^{}\n]+\}|\$\[[^][\n]*\]|\$\w+|%\w+%|@\w+@`
 )
 
 var (
 	placeholder       = regexp.MustCompile(clearPlaceholder)
+	inYAML            = regexp.MustCompile(clearPlaceholder + `|` + yamlPlaceholder)
 	likelyPlaceholder = regexp.MustCompile(clearPlaceholder + `|` + maybePlaceholder)
 )
 
@@ -22,9 +25,9 @@ var (
 // takes up to two microseconds for each.
 const maxSearched = 256
 
-// findPlaceholder returns the index of the first one in a text, or nil.
-func findPlaceholder(text string) []int {
-	return placeholder.FindStringIndex(text[:min(len(text), maxSearched)])
+// findPlaceholder returns the index of the first match of placeholder or inYAML in a text, or nil.
+func findPlaceholder(kind *regexp.Regexp, text string) []int {
+	return kind.FindStringIndex(text[:min(len(text), maxSearched)])
 }
 
 // invalid says that a value is not valid, or not what else is said, or that it is a

@@ -22,6 +22,7 @@ func TestPlaceholders(t *testing.T) {
 		"<no value>": unset, "%!s(<nil>)": unset, "%!d(string=x)": unset,
 		"${X}": replaced, "${{ parameters.x }}": replaced, "$(x.y)": replaced, "#{x}#": replaced, "#{x}": replaced, "__x__": replaced,
 		"__X_Y__": replaced, "<client-id>": replaced, "[[x]]": replaced, "{x}": replaced, "$[variables.x]": replaced, "$X": replaced, "%X%": replaced, "@x@": replaced,
+		"{% x %}": replaced, "{# x #}": replaced, "<%= x %>": replaced, "%{x}": replaced, "((x))": replaced,
 	} {
 		for _, field := range []string{"keyvaultName", "tenantID", "tenantId", "clientID", "useVMManagedIdentity", "useAzureTokenProxy", "usePodIdentity"} {
 			set := map[string]string{"tenantID": "", field: value}
@@ -54,7 +55,16 @@ func TestPlaceholders(t *testing.T) {
 			}
 		}
 	}
-	for value, kind := range map[string]string{"{{ .Values.x }}": helm, "${X}": replaced, "$(x)": replaced, "#{x}#": replaced, "<no value>": unset} {
+	// Those of other engines are no values in YAML.
+	for _, value := range []string{"{% x %}", "{% if x %}a{% endif %}", "{# x #}", "%{x}", "%X%", "@x@", "[[ .x ]]", "[[x]]", "{x}"} {
+		for _, objects := range []string{"- objectName: %s\n  objectType: secret", "array:\n- |\n  objectName: %s\n  objectType: secret"} {
+			m, err := base.with(map[string]string{"objects": strings.ReplaceAll(objects, "%s", value)}).parse(t)
+			if problems := refused(t, m, err); !strings.Contains(problems[0].Cause, replaced) {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	}
+	for value, kind := range map[string]string{"{{ .Values.x }}": helm, "${X}": replaced, "{% x %}": replaced, "<%= x %>": replaced, "$(x)": replaced, "#{x}#": replaced, "<no value>": unset} {
 		// Where any text is allowed, it is accepted with a warning.
 		m, err := base.with(map[string]string{"objects": toJSON(t, []any{map[string]string{"objectName": "a", "objectType": "secret", "objectAlias": "x" + value}})}).parse(t)
 		if err != nil || len(m.Warnings) != 1 || m.Warnings[0].Kind != request.WarnPlaceholder || !strings.Contains(m.Warnings[0].Cause, "contains "+kind) {
@@ -90,6 +100,12 @@ func TestNoPlaceholders(t *testing.T) {
 	}).parse(t)
 	if err != nil || len(m.Warnings) > 0 {
 		t.Errorf("%v, %v", err, m.Warnings)
+	}
+	for _, objects := range []string{"{objectName: a, objectType: secret}", "array: {objectName: a}", "- [[{objectName: a}]]", "- {objectName: a, b", "[[]]"} {
+		m, err := newAttributes(t).with(map[string]string{"objects": objects}).parse(t)
+		if problems := refused(t, m, err); strings.Contains(problems[0].Cause, "placeholder") {
+			t.Errorf("%s: %v", objects, err)
+		}
 	}
 }
 

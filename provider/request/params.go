@@ -105,7 +105,7 @@ const (
 // known here.
 func (p params) cloud() Cloud {
 	c := Cloud{Name: p.text("cloudName"), EnvFile: p.text("cloudEnvFileName")}
-	if findPlaceholder(c.Name) != nil {
+	if findPlaceholder(placeholder, c.Name) != nil {
 		p.problems.add("cloudName", invalid(c.Name, ""), "use the name of a cloud, or remove it for the provider's own")
 	}
 	return c
