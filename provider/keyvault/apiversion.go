@@ -55,8 +55,10 @@ func setAPIVersion(req *policy.Request, version string) string {
 }
 
 var (
-	versionRefusal = regexp.MustCompile(`(?is)\b(?:specified|api-) ?version\b.{0,64}\bis (?:not recognized|not supported|invalid)\b.*?(?:\bsupported (?:api-)?versions?\b(.*))?$`)
-	versionText    = regexp.MustCompile(`\b(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}\.[0-9]{1,2})(?:-preview(?:\.[0-9]{1,2})?)?\b`)
+	// What follows a word such as "supported" or "latest" names other versions.
+	versionRefusal = regexp.MustCompile(`(?is)(?:\b(?:(?:specified|requested) (?:api[- ]?)?version|version \S{1,64} specified|api[- ]?version)\b.{0,64}\bis (?:not (?:recogni[sz]ed|supported|valid|available)|unsupported|invalid|unknown)\b` +
+		`|\b(?:unsupported|unknown|invalid) api[- ]?version\b|\bdoes not support (?:the )?(?:specified )?api[- ]?version\b).*?(?:\b(?:supported|supports|latest|use)\b(.*))?$`)
+	versionText = regexp.MustCompile(`\b(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}\.[0-9]{1,2})(?:-preview(?:\.[0-9]{1,2})?)?\b`)
 )
 
 // refusedVersion reports whether the response refuses the API version of its request, and which

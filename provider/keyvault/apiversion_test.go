@@ -79,6 +79,42 @@ func TestAPIVersion(t *testing.T) {
 	}
 }
 
+// Not every cloud refuses a version in the words of Key Vault.
+func TestWordsOfAVersionRefusal(t *testing.T) {
+	for _, c := range []struct {
+		message string // %s is the version
+		sent    string
+	}{
+		{"The version (%s) specified is not recognised. Consider using the latest supported version (7.1).", "2026-04-01 7.1"},
+		{"THE SPECIFIED VERSION (%s) IS NOT RECOGNIZED. CONSIDER USING THE LATEST SUPPORTED VERSION (7.1).", "2026-04-01 7.1"},
+		{"The requested version %s is unknown. Latest supported version is 7.1.", "2026-04-01 7.1"},
+		{"API version %s is not supported; use 7.1", "2026-04-01 7.1"},
+		{"The api-version '%s' is not valid. The supported versions are '2016-10-01,7.0,7.1'.", "2026-04-01 7.1"},
+		{"Unsupported api-version %s. Supported versions: 7.0, 7.1", "2026-04-01 7.1"},
+		{"The HTTP resource that matches the request URI does not support the API version '%s'.", "2026-04-01"},
+	} {
+		var sent []string
+		r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+			version := req.URL.Query().Get("api-version")
+			if sent = append(sent, version); version == "7.1" {
+				return secret(req, "v")
+			}
+			return answer(http.StatusBadRequest, fmt.Sprintf(`{"error":{"code":"x","message":%q}}`, strings.ReplaceAll(c.message, "%s", version)))
+		})
+		_, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+		if got := strings.Join(sent, " "); got != c.sent || (err == nil) != (len(sent) == 2) || err != nil && (!strings.Contains(err.Error(), "API version") || strings.Contains(err.Error(), "names itself")) {
+			t.Errorf("%s: sent %s, %v", c.message, got, err)
+		}
+	}
+	// A version of the object is another thing.
+	r := reader(t, 1, func(*http.Request) (*http.Response, error) {
+		return answer(http.StatusBadRequest, `{"error":{"code":"BadParameter","message":"The secret version '1.2' is invalid. Supported are 32 digits."}}`)
+	})
+	if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())(); err == nil || !strings.Contains(err.Error(), "objectVersion") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A version is remembered for one vault, for all that is read from it, and by the pages of lists.
 func TestAPIVersionOfAVault(t *testing.T) {
 	var mu sync.Mutex
