@@ -74,7 +74,8 @@ type errorBody struct {
 	Description string `json:"error_description"`
 }
 
-// codes are the numbers of Entra. IMDS passes Entra's description on, but not always the list.
+// codes are the numbers of Entra. IMDS and token proxies pass Entra's description on, but not
+// always the list.
 func (e errorBody) codes() []int {
 	if number := aadstsNumber(e.Description); len(e.ErrorCodes) == 0 && number != 0 {
 		return []int{number}
@@ -100,7 +101,8 @@ func readError(resp *http.Response) (e errorBody, ok bool) {
 // refused explains a response of Entra that has no token.
 func (s signIn) refused(resp *http.Response) error {
 	body, _ := readError(resp) // an HTML page leaves it empty, which is handled below
-	for _, code := range body.ErrorCodes {
+	codes := body.codes()
+	for _, code := range codes {
 		if e := s.aadstsError(code); e != nil {
 			return e
 		}
@@ -121,8 +123,8 @@ func (s signIn) refused(resp *http.Response) error {
 		r := resourceNotFound
 		r.cause = "{endpoint} does not know the resource {resource}"
 		return s.fill(r)
-	case len(body.ErrorCodes) > 0:
-		e.AADSTS = body.ErrorCodes[0]
+	case len(codes) > 0:
+		e.AADSTS = codes[0]
 		e.Cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.AADSTS)
 		e.Fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.AADSTS)
 	case oauthError(body.Error):

@@ -120,6 +120,22 @@ func TestMessageOfAPassingRefusal(t *testing.T) {
 	}
 }
 
+// Where the list of numbers is missing, the description has one.
+func TestNumberOfTheDescription(t *testing.T) {
+	for description, want := range map[string]fault.Reason{
+		"AADSTS700213: No matching federated identity record found.": fault.FederatedCredentialMissing,
+		"AADSTS90061: Request to External OIDC endpoint failed.":     fault.IssuerUnreachable,
+		"AADSTS90002: Tenant not found.":                             fault.TenantNotFound,
+		"AADSTS65001: x":                                             fault.SignInFailed,
+	} {
+		err := person(WorkloadIdentity).refused(answer(400, fmt.Sprintf(`{"error":"invalid_request","error_description":%q}`, description)))
+		e, ok := errors.AsType[*fault.Error](err)
+		if number, _, _ := strings.Cut(description, ":"); !ok || e.Reason != want || fmt.Sprintf("AADSTS%d", e.AADSTS) != number {
+			t.Errorf("%s: got %v", description, err)
+		}
+	}
+}
+
 // A reason of client secrets is for sign-ins with one.
 func TestReasonsOfClientSecrets(t *testing.T) {
 	byCertificate := person(ServicePrincipal)
