@@ -23,8 +23,11 @@ type pemText struct {
 }
 
 // beginning is what was meant to be a BEGIN line: in another case, with dashes that are missing
-// or that a text processor has replaced.
-var beginning = regexp.MustCompile(`(?i)[-–—]BEGIN `)
+// or that a text processor has replaced, or with blanks between.
+var beginning = regexp.MustCompile(`(?i)(?:[-–—]|[-–—]{2}[\t\p{Zs}]+)BEGIN[\t\p{Zs}]`)
+
+// ofCertificate is the label of a certificate, also one that nothing reads, such as CERT.
+var ofCertificate = regexp.MustCompile(`\bCERT(?:IFICATE)?S?$`)
 
 // lineBreaks are those of all systems.
 var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
@@ -44,11 +47,12 @@ func readPEM(text []byte) pemText {
 		if block, rest = pem.Decode(rest); block == nil {
 			return out
 		}
-		if label := strings.ToUpper(block.Type); label == block.Type {
+		label := strings.ToUpper(block.Type)
+		known := label == "X509 CERTIFICATE" || label == "TRUSTED CERTIFICATE" || label == labelCertificate
+		if label == block.Type && (known || !ofCertificate.MatchString(label)) { // OpenSSL knows no others
 			out.blocks++
-		} else { // which OpenSSL does not know
-			block.Type = label
 		}
+		block.Type = label
 		switch {
 		case block.Type == "TRUSTED CERTIFICATE": // of OpenSSL: what it is trusted for follows
 			var cert asn1.RawValue
