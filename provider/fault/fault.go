@@ -17,7 +17,10 @@ type Error struct {
 	Reason Reason
 	// Cause is what happened. Where it contains {objects}, the names in Objects stand there.
 	Cause string
-	Fix   string
+	// Fix is what to do. With a Name, that stands where it contains {name}, and words for the
+	// objects after the first, if any, where it contains {others}.
+	Fix  string
+	Name string // of the first object, for a command
 	// Objects are the names of the objects that failed for this cause, such as
 	// `secret "db-password"`; see [Join].
 	Objects []string
@@ -55,7 +58,14 @@ func (e *Error) Error() string {
 	if len(e.Objects) > 0 {
 		cause = strings.Replace(cause, "{objects}", enumerate(e.Objects), 1)
 	}
-	return cause + "; " + e.Fix
+	if e.Name == "" {
+		return cause + "; " + e.Fix
+	}
+	others := ""
+	if len(e.Objects) > 1 {
+		others = "; the same for the other objects"
+	}
+	return cause + "; " + strings.NewReplacer("{name}", e.Name, "{others}", others).Replace(e.Fix)
 }
 
 // Unwrap returns what went wrong underneath.

@@ -95,3 +95,29 @@ func TestJoinChangesNothing(t *testing.T) {
 		t.Errorf("changed: %s, %s, %q", first, second, names[:2])
 	}
 }
+
+// A command names the first object, whichever is joined to it; others are mentioned.
+func TestNameInFix(t *testing.T) {
+	for name, c := range map[string]struct {
+		name    string
+		objects []string
+		want    string
+	}{
+		"one":       {"a", []string{"a"}, "denied a; run x/a now; or y"},
+		"several":   {"a", []string{"a", "c", "b"}, "denied a, c, b; run x/a now; the same for the other objects; or y"},
+		"same name": {"a", []string{"a", "a"}, "denied a; run x/a now; or y"},
+		"no name":   {"", []string{"a"}, "denied a; run x/{name} now{others}; or y"}, // such text is of someone else
+	} {
+		var errs []error
+		for _, object := range c.objects {
+			e := of(fault.AccessDenied, "denied", object)
+			if e.Fix = "run x/{name} now{others}; or y"; c.name != "" {
+				e.Name = object
+			}
+			errs = append(errs, e)
+		}
+		if got := fault.Join(errs).Error(); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}

@@ -11,14 +11,18 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// rights are what must be granted to read objects of a type: the built-in role with
-// the fewest rights ("Azure built-in roles for Key Vault data plane operations"),
-// which get and list alike, and the option of az keyvault set-policy.
+// rights are what must be granted to read objects of a type: the built-in role with the fewest
+// rights ("Azure built-in roles for Key Vault data plane operations"), which allows get and the
+// list of versions, and the option of az keyvault set-policy. A role named after the type allows
+// more: with a key to decrypt, and with a certificate to read its private key.
 var rights = map[request.Type]struct{ role, option string }{
 	request.TypeSecret: {"Key Vault Secrets User", "--secret-permissions"},
-	request.TypeCert:   {"Key Vault Certificate User", "--certificate-permissions"},
-	request.TypeKey:    {"Key Vault Crypto User", "--key-permissions"},
+	request.TypeCert:   {lister, "--certificate-permissions"},
+	request.TypeKey:    {lister, "--key-permissions"},
 }
+
+// lister is the role that lists the objects of a vault, without values of secrets.
+const lister = "Key Vault Reader"
 
 // The kinds of a 403. Key Vault's inner codes are not documented and may be missing, so each kind
 // is recognized by code or message. Codes of missing rights come first: the message of such a 403
@@ -72,9 +76,11 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 
 func (q question) accessDenied(body errorBody) error {
 	right := rights[q.Type]
+	role, scope, others := right.role, fmt.Sprintf("/%ss/{name}", typeWords[q.Type]), "{others}"
 	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", q.principal, q.Host)
 	switch q.access {
 	case finding:
+		role, scope, others = lister, "", "" // what is found has rights of its own
 		permissions = "get list"
 		cause = fmt.Sprintf("%s may not list the %ss of %s, as find needs", q.principal, typeWords[q.Type], q.Host)
 	case listing:
@@ -85,16 +91,20 @@ func (q question) accessDenied(body errorBody) error {
 	if id == "" || strings.HasPrefix(id, "/") { // of the node, not named by it: only the vault knows it
 		id = callerID(body.Error.Message)
 	}
-	role := fmt.Sprintf(`az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)"`, id, right.role, q.vaultName())
-	policy := fmt.Sprintf("az keyvault set-policy --name %s --spn %s %s %s", q.vaultName(), id, right.option, permissions)
-	fix := "run " + role + ", or, for a vault with access policies, " + policy
+	assign := fmt.Sprintf(`run az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)%s" and allow a few minutes to propagate%s`,
+		id, role, q.vaultName(), scope, others)
+	set := fmt.Sprintf("run az keyvault set-policy --name %s --spn %s %s %s; access policies apply to every %s of the vault",
+		q.vaultName(), id, right.option, permissions, typeWords[q.Type])
+	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {
 	case byRole.MatchString(text):
-		fix = "run " + role + " and allow it some minutes to spread"
+		fix = assign
 	case byPolicy.MatchString(text):
-		fix = "run " + policy
+		fix = set
 	}
-	return q.fault(fault.AccessDenied, cause, fix)
+	e := q.fault(fault.AccessDenied, cause, fix)
+	e.Name = q.Name
+	return e
 }
 
 var callerText = regexp.MustCompile(`appid=(` + guid + `)`)

@@ -107,8 +107,16 @@ func TestListIsRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	// A role on objects lists nothing: this one is on the vault, and reads no secret.
+	denied := reader(t, 1, func(*http.Request) (*http.Response, error) {
+		return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByRbac"}}}`)
+	})
+	_, err := denied.List(t.Context(), caller("a"), host, request.TypeSecret, fresh())()
+	if want := `--role "Key Vault Reader" --scope "$(az keyvault show --name contoso --query id -o tsv)" and allow`; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "{") {
+		t.Errorf("got %v", err)
+	}
 	r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusServiceUnavailable, "") })
-	_, err := r.List(t.Context(), caller("a"), host, request.TypeCert, fresh())()
+	_, err = r.List(t.Context(), caller("a"), host, request.TypeCert, fresh())()
 	wantReason(t, err, fault.ServiceUnavailable)
 	if err == nil || !strings.Contains(err.Error(), "for the list of its certificates") {
 		t.Errorf("got %v", err)

@@ -165,7 +165,7 @@ var errorRows = map[string][]string{
 	"429 of Entra, AADSTS90033, 90055, 50196":              {"entra/429", "entra/AADSTS90033", "entra/AADSTS90055", "entra/AADSTS50196", "node/429"},
 	"the node's metadata service refuses":                  {"node/no system-assigned identity", "node/not assigned", "node/several"},
 	"the ServiceAccount may not be read":                   {"identity/account may not be read", "identity/account gone"},
-	"403 ForbiddenByRbac, AccessDenied, ForbiddenByPolicy": {"vault/no role", "vault/no access policy", "vault/no role for keys", "vault/no role for certificates", "vault/may not list", "node/no role"},
+	"403 ForbiddenByRbac, AccessDenied, ForbiddenByPolicy": {"vault/no role", "vault/no role for several", "vault/no access policy", "vault/no role for keys", "vault/no role for certificates", "vault/may not list", "node/no role"},
 	"403 of the firewall or the network security perimeter, or without public access": {"vault/firewall", "vault/no public access", "vault/outside the perimeter"},
 	"401 AKV10032":                                                 {"vault/other tenant", "node/other tenant"},
 	"any other 401 but AKV10046":                                   {"vault/token rejected"},

@@ -288,6 +288,8 @@ func vaultFailures() []failure {
 			wantCode: codes.FailedPrecondition, wantReason: "ObjectDisabled"},
 		{name: "vault/two causes", pod: map[string]string{"objects": mixed}, prepare: disable, wantCode: codes.NotFound, wantReason: "ObjectDisabled"},
 		{name: "vault/no role", prepare: func(w *world) { w.vault.Revoke(clientID) }, wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
+		{name: "vault/no role for several", prepare: func(w *world) { w.vault.Revoke(clientID) }, pod: map[string]string{"objects": missing},
+			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
 		{name: "vault/no access policy", prepare: func(w *world) { w.vault.Revoke(clientID); w.vault.UseAccessPolicies(true) },
 			wantCode: codes.PermissionDenied, wantReason: "AccessDenied"},
 		{name: "vault/firewall", prepare: func(w *world) { w.vault.SetFirewall("ForbiddenByFirewall") }, wantCode: codes.PermissionDenied, wantReason: "VaultFirewall"},
