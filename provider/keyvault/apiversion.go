@@ -1,7 +1,6 @@
 package keyvault
 
 import (
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"sync/atomic"
@@ -67,11 +66,11 @@ func refusedVersion(resp *http.Response) (named string, refused bool) {
 	if resp.StatusCode != http.StatusBadRequest {
 		return "", false
 	}
-	var body errorBody
-	if text, err := runtime.Payload(resp); err == nil {
-		_ = json.Unmarshal(text, &body) // an HTML page leaves it empty
+	text, err := runtime.Payload(resp)
+	if err != nil {
+		return "", false
 	}
-	return body.refusedVersion()
+	return readError(text).refusedVersion()
 }
 
 func (b errorBody) refusedVersion() (named string, refused bool) {

@@ -180,3 +180,28 @@ func TestAPIVersionDuringAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// What an error says after its first few KiB is not searched: that takes seconds of processor time
+// for each answer of a hostile vault.
+func TestLongErrors(t *testing.T) {
+	long := strings.Repeat("subscription version ", 20_000)
+	for name, c := range map[string]struct {
+		status        int
+		text, without string
+	}{
+		"forbidden":   {http.StatusForbidden, `"message":"%sthe subscription is not registered"`, "not registered"},
+		"inner code":  {http.StatusForbidden, `"innererror":{"code":"%sDisabledSubscription"}`, "disabled or deleted"},
+		"bad request": {http.StatusBadRequest, `"message":"%sapi-version x is not supported"`, "API version"},
+		"token":       {http.StatusUnauthorized, `"message":"%sAKV10032"`, "belongs to"},
+	} {
+		for _, before := range []string{"", long} {
+			r := reader(t, 1, func(*http.Request) (*http.Response, error) {
+				return answer(c.status, fmt.Sprintf(`{"error":{"code":"x",`+c.text+`}}`, before))
+			})
+			_, err := r.Get(t.Context(), caller("x"), object(request.TypeSecret, "s"), fresh())()
+			if err == nil || strings.Contains(err.Error(), c.without) != (before == "") {
+				t.Errorf("%s after %d bytes: got %v", name, len(before), err)
+			}
+		}
+	}
+}

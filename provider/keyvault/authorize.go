@@ -3,7 +3,6 @@ package keyvault
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -69,9 +68,7 @@ type unauthorized struct {
 }
 
 func newUnauthorized(h http.Header, body []byte) *unauthorized {
-	u := &unauthorized{challenge: h.Get("WWW-Authenticate"), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
-	_ = json.Unmarshal(body, &u.body) // an HTML page leaves it empty
-	return u
+	return &unauthorized{challenge: h.Get("WWW-Authenticate"), body: readError(body), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
 }
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }

@@ -44,6 +44,19 @@ type errorBody struct {
 	} `json:"error"`
 }
 
+// maxErrorText bounds each text of an error. Those of Key Vault have less than a KiB. Searching half
+// a megabyte for all that a message may say takes seconds of processor time.
+const maxErrorText = 4 << 10
+
+// readError reads the body of an error; an HTML page leaves it empty.
+func readError(body []byte) (b errorBody) {
+	_ = json.Unmarshal(body, &b)
+	for _, text := range []*string{&b.Error.Code, &b.Error.Message, &b.Error.Inner.Code} {
+		*text = (*text)[:min(len(*text), maxErrorText)]
+	}
+	return b
+}
+
 // explain turns an error of the SDK's clients into a *fault.Error. The SDK's text is never
 // used: it has many lines, with times and trace IDs.
 func (q question) explain(err error) error {
@@ -118,7 +131,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 	if r.RawResponse != nil {
 		header = r.RawResponse.Header
 		if text, err := runtime.Payload(r.RawResponse); err == nil {
-			_ = json.Unmarshal(text, &body) // an HTML page leaves it empty
+			body = readError(text)
 		}
 	}
 	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s answers %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
