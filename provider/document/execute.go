@@ -190,6 +190,11 @@ func (x *execution) declare(v *parse.VariableNode, value any) {
 // too.
 func (x *execution) find(v *parse.VariableNode) (*variable, error) {
 	for i := len(x.variables) - 1; i >= 0; i-- {
+		if i%64 == 63 { // a template can declare thousands
+			if err := x.step(v); err != nil {
+				return nil, err
+			}
+		}
 		if x.variables[i].name == v.Ident[0] {
 			return &x.variables[i], nil
 		}

@@ -156,6 +156,11 @@ func (x *execution) selected(name string, read func(string) (any, error), args [
 			root = err
 		}
 		x.trees[name+text] = root
+		// Aliases make many values of a short text, and each tree stays.
+		const perValue = 256
+		if x.work -= perValue * tree.Count(root); x.work < 0 {
+			return nil, errWork
+		}
 	}
 	if err, ok := root.(error); ok {
 		return nil, fmt.Errorf("the value that %s gets %w", name, err)
@@ -197,15 +202,18 @@ func decodeBase64(x *execution, args []any) (any, error) {
 // quoted is each argument in quotes, with spaces between them.
 func (x *execution) quoted(args []any, format string) (any, error) {
 	texts := make([]string, len(args))
+	size := 0
 	for i, arg := range args {
 		s, err := printed(arg)
 		if err != nil {
 			return nil, err
 		}
-		if err := x.spend(len(s)); err != nil {
+		size += len(s)
+		if err := x.spend(size); err != nil {
 			return nil, err
 		}
 		texts[i] = fmt.Sprintf(format, s)
+		size += len(texts[i]) - len(s)
 	}
 	result := strings.Join(texts, " ")
 	return result, x.spend(len(result))

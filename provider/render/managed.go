@@ -20,7 +20,8 @@ const (
 	contentTypePKCS12 = "application/x-pkcs12"
 )
 
-// maxPFXText bounds the base64 text of a PFX. Key Vault stores 25 KB at most.
+// maxPFXText bounds the base64 text of a PFX, and the PEM that it was converted to: the time of
+// order grows by the square of the number of certificates. Key Vault stores 25 KB at most.
 const maxPFXText = pkcs12.MaxSize / 3 * 4
 
 // pair is a certificate with its private key as PEM: the content of .crt and .key.
@@ -134,7 +135,7 @@ var errNotBase64 = errors.New("not base64")
 // decodePFX decodes the base64 text of a PFX, unless the vault has converted it. Its error is
 // errNotBase64 or one of package pkcs12.
 func decodePFX(v keyvault.Value) (*pkcs12.Contents, error) {
-	if v.PEM != "" {
+	if v.PEM != "" && len(v.PEM) <= maxPFXText {
 		if contents := readPEM([]byte(v.PEM)).contents; len(contents.PrivateKeys) > 0 || len(contents.Certificates) > 0 {
 			return &contents, nil
 		}

@@ -11,10 +11,12 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"akv-csi-provider/provider/pkcs12"
 	"akv-csi-provider/provider/render"
+	"akv-csi-provider/provider/request"
 )
 
 // rebuilt returns a certificate whose TBSCertificate has other elements: 1 is the serial number,
@@ -234,5 +236,23 @@ func TestCounterparts(t *testing.T) {
 				t.Errorf("got %q, want %q", warnings, r.want)
 			}
 		})
+	}
+}
+
+// What a vault has converted counts only within the bound of a PFX: the order of thousands of
+// certificates takes a minute.
+func TestConvertedPEM(t *testing.T) {
+	c := line("leaf", "root")
+	text := keyPEM(c[0].key) + certPEM(c...)
+	for pem, want := range map[string]bool{
+		text: true,
+		text + strings.Repeat(certPEM(c[1]), 64<<10/len(certPEM(c[1]))): false,
+	} {
+		v := managed(contentTypePKCS12, "AAAA")
+		v.PEM = pem
+		_, _, err := render.Files(object(request.EncodingUTF8), v, render.Options{})
+		if (err == nil) != want || render.Convertible(err) == want {
+			t.Errorf("PEM of %d bytes: got %v", len(pem), err)
+		}
 	}
 }
