@@ -49,7 +49,7 @@ var siblings = map[string][]string{
 	"provider":          {"cloud", "coalesce", "document", "entra", "fair", "fault", "keyvault", "kube", "render", "request", "tree"},
 	"provider/render":   {"bundle", "fault", "keystore", "keyvault", "pkcs12", "request", "tree"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
-	"provider/entra":    {"coalesce", "fault", "kube", "pkcs12", "request", "throttle", "transport"},
+	"provider/entra":    {"coalesce", "fair", "fault", "kube", "pkcs12", "request", "throttle", "transport"},
 	"provider/kube":     {"coalesce", "fault", "transport"},
 
 	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"strings"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/pkcs12"
 	"akv-csi-provider/provider/request"
@@ -22,21 +23,17 @@ import (
 // reads it.
 const (
 	maxCertificateText = 64 << 10
-	maxRSABits         = 16 << 10
-	maxParsed          = 2 // certificates at a time
+	maxRSABits         = 8 << 10 // with more, each sign-in signs for a tenth of a second
 )
 
 // certificateCredential presents the certificate of the volume's nodePublishSecretRef: a JWT that
 // its key has signed (RFC 7523, section 2.2). The chain goes with it, for applications that
 // trust a subject name and its issuer.
 func (x *Exchange) certificateCredential(ctx context.Context, s signIn, o azcore.ClientOptions) (azcore.TokenCredential, error) {
-	select {
-	case x.parsing <- struct{}{}:
-		defer func() { <-x.parsing }()
-	case <-ctx.Done():
+	certificates, key, err := x.parseInTurn(ctx, s.ClientCertificate)
+	if ctx.Err() != nil {
 		return nil, s.explain(ctx.Err())
 	}
-	certificates, key, err := parseCertificate(s.ClientCertificate)
 	if err != nil {
 		return nil, badCertificate(err)
 	}
@@ -46,6 +43,19 @@ func (x *Exchange) certificateCredential(ctx context.Context, s signIn, o azcore
 		return nil, notACredential()
 	}
 	return c, nil
+}
+
+// parseInTurn parses a certificate when it is the turn of its namespace: a PFX may take a processor
+// for seconds. Its error is one of parseCertificate's or the context's own.
+func (x *Exchange) parseInTurn(ctx context.Context, text request.Secret) ([]*x509.Certificate, *rsa.PrivateKey, error) {
+	if x.cfg.Processors != nil {
+		release, err := x.cfg.Processors.Acquire(ctx, fair.Tenant(ctx), 1)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer release()
+	}
+	return parseCertificate(text)
 }
 
 // badCertificate is the error of a certificate that cannot be presented.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/throttle"
 
@@ -101,6 +102,8 @@ type Config struct {
 	// Throttle is that of each tenant of an authority, and of the instance metadata service;
 	// its Max is required, its Classify is set here.
 	Throttle throttle.Config
+	// Processors bounds the client certificates that are parsed at a time; nil is no bound.
+	Processors *fair.Semaphore
 }
 
 // Exchange signs callers in. It caches no token, so that nothing of one caller can reach
@@ -108,7 +111,6 @@ type Config struct {
 type Exchange struct {
 	cfg      Config
 	metadata *metadataCache
-	parsing  chan struct{} // see maxParsed
 
 	mu        sync.Mutex                             // for making a throttle once
 	throttles *lru.Cache[string, *throttle.Throttle] // of tenants
@@ -129,7 +131,7 @@ func NewExchange(cfg Config) (*Exchange, error) {
 	if cfg.Transport == nil || cfg.Throttle.Max < 1 {
 		return nil, errors.New("entra: a transport and a positive concurrency are required")
 	}
-	x := &Exchange{cfg: cfg, metadata: newMetadataCache(), parsing: make(chan struct{}, maxParsed)}
+	x := &Exchange{cfg: cfg, metadata: newMetadataCache()}
 	var errs [2]error
 	x.throttles, errs[0] = lru.New[string, *throttle.Throttle](maxThrottles)
 	x.clients, errs[1] = lru.New[string, *throttle.Throttle](maxThrottles)

@@ -126,7 +126,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if mounter.Vaults, err = newReader(cfg, client, m); err != nil {
 		return nil, err
 	}
-	if mounter.SignIn, err = newSignIn(cfg, client, agent, m); err != nil {
+	if mounter.SignIn, err = newSignIn(cfg, client, agent, m, mounter.Processors); err != nil {
 		return nil, err
 	}
 	if cfg.Cluster.APIServer != "" {
@@ -169,7 +169,7 @@ func count(mount *stats.Mount, s keyvault.Source) {
 	}
 }
 
-func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Metrics) (*entra.Cache, error) {
+func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Metrics, processors *fair.Semaphore) (*entra.Cache, error) {
 	direct := cfg.IMDS
 	if direct == nil {
 		direct = transport.Direct()
@@ -190,6 +190,7 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
 		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster.TokenFile), Throttle: perTenant,
+		Processors: processors,
 	})
 	if err != nil {
 		return nil, err
