@@ -22,6 +22,19 @@ func (e *evaluation) charge(steps int) {
 	}
 }
 
+// read charges for values whose text a function or a comparison reads: a number may have as many
+// digits as fit into a value.
+func (e *evaluation) read(values ...any) {
+	for _, value := range values {
+		switch value := value.(type) {
+		case string:
+			e.charge(len(value) / 16)
+		case json.Number:
+			e.charge(len(value) / 16)
+		}
+	}
+}
+
 func (e *evaluation) eval(n *parsing.ASTNode, value any) any {
 	e.charge(1)
 	switch n.NodeType {
@@ -209,6 +222,7 @@ func (e *evaluation) compare(operator parsing.TokType, left, right any) any {
 	if !isNumber || !both {
 		return nil
 	}
+	e.read(a, b)
 	switch c := compareNumbers(a, b); operator {
 	case parsing.TOKLT:
 		return c < 0
@@ -223,8 +237,10 @@ func (e *evaluation) compare(operator parsing.TokType, left, right any) any {
 
 func (e *evaluation) equal(left, right any) bool {
 	e.charge(1)
+	e.read(left)
 	switch left := left.(type) {
 	case json.Number:
+		e.read(right)
 		other, ok := right.(json.Number)
 		return ok && compareNumbers(left, other) == 0
 	case []any:
@@ -233,8 +249,6 @@ func (e *evaluation) equal(left, right any) bool {
 	case map[string]any:
 		other, ok := right.(map[string]any)
 		return ok && maps.EqualFunc(left, other, e.equal)
-	case string:
-		e.charge(len(left) / 64)
 	}
 	switch right.(type) {
 	case []any, map[string]any: // which == cannot compare

@@ -109,6 +109,7 @@ func (e *evaluation) call(n *parsing.ASTNode, value any) any {
 		if kindOf(args[i])&want == 0 {
 			e.wrongType(name)
 		}
+		e.read(args[i])
 	}
 	return f.call(e, args)
 }
@@ -124,6 +125,7 @@ func (e *evaluation) sum(list any) (total float64) {
 		if !ok {
 			e.wrongType("sum or avg")
 		}
+		e.read(n)
 		total += float(n)
 	}
 	return total
@@ -145,7 +147,6 @@ func round(value any, f func(float64) float64) any {
 
 func contains(e *evaluation, args []any) any {
 	if text, ok := args[0].(string); ok {
-		e.charge(len(text) / 64)
 		part, ok := args[1].(string)
 		return ok && strings.Contains(text, part)
 	}
@@ -176,11 +177,10 @@ func keys(e *evaluation, args []any) any {
 	return list
 }
 
-func length(e *evaluation, args []any) any {
+func length(_ *evaluation, args []any) any {
 	n := 0
 	switch value := args[0].(type) {
 	case string:
-		e.charge(len(value) / 64)
 		n = utf8.RuneCountInString(value)
 	case []any:
 		n = len(value)
@@ -222,7 +222,6 @@ func notNull(_ *evaluation, args []any) any {
 
 func reverse(e *evaluation, args []any) any {
 	if text, ok := args[0].(string); ok {
-		e.charge(len(text) / 16)
 		runes := []rune(text)
 		slices.Reverse(runes)
 		return string(runes)

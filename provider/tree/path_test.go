@@ -105,8 +105,16 @@ func TestParsePath(t *testing.T) {
 func TestHostile(t *testing.T) {
 	elements := `["CANARY"` + strings.Repeat(`,"CANARY"`, 5000) + `]`
 	double := strings.Repeat("[@,@][]|", 100) + "@"
+	// One number of 60,000 digits, thousands of times.
+	digits, many := "[1."+strings.Repeat("1", 60_000)+"]", "[@[0]]"+strings.Repeat("|[@,@,@,@][]", 7)
 	for name, c := range map[string]struct{ expression, text, want string }{
 		"doubling a list":       {double, `["CANARY"]`, tree.ErrSteps.Error()},
+		"many digits, sorted":   {many + "|sort(@)", digits, tree.ErrSteps.Error()},
+		"many digits, equal":    {many + "|[?@==@]", digits, tree.ErrSteps.Error()},
+		"many digits, less":     {many + "|[?@<@]", digits, tree.ErrSteps.Error()},
+		"many digits, added":    {many + "|sum(@)", digits, tree.ErrSteps.Error()},
+		"many digits, rounded":  {many + "|map(&ceil(@), @)", digits, tree.ErrSteps.Error()},
+		"many digits, in text":  {many + "|map(&to_number(@), @)", strings.NewReplacer("[", `["`, "]", `"]`).Replace(digits), tree.ErrSteps.Error()},
 		"doubling, projected":   {strings.Repeat("[@,@]|", 100) + "@", `["CANARY"]`, tree.ErrSteps.Error()},
 		"doubling a text":       {strings.Repeat("join('',[@,@])|", 60) + "@", `["CANARY"]`, "calls join"},
 		"joining often":         {"to_string(@)|" + strings.Repeat("join('',[@,@])|", 60) + "@", `["CANARY"]`, tree.ErrSteps.Error()},

@@ -22,8 +22,8 @@ func (e *evaluation) keyed(list any, by key) (elements []any, keys []any) {
 
 func (e *evaluation) order(a, b any) int {
 	e.charge(1)
+	e.read(a, b)
 	if text, ok := a.(string); ok {
-		e.charge(len(text) / 64)
 		return strings.Compare(text, b.(string))
 	}
 	return compareNumbers(a.(json.Number), b.(json.Number))

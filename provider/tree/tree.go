@@ -102,6 +102,22 @@ func depth(value any) (deepest int) {
 	return deepest + 1
 }
 
+// Count is how many values a tree consists of.
+func Count(value any) int {
+	n := 1
+	switch value := value.(type) {
+	case map[string]any:
+		for _, member := range value {
+			n += Count(member)
+		}
+	case []any:
+		for _, element := range value {
+			n += Count(element)
+		}
+	}
+	return n
+}
+
 // Content is a part of a tree as the content of a file: a string raw, and everything else as
 // JSON without spaces. The keys of an object are sorted, so that equal trees have equal bytes.
 func Content(value any) []byte {
