@@ -1,6 +1,7 @@
 package document_test
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -292,5 +293,42 @@ func TestLimit(t *testing.T) {
 	}
 	if content, err := template.Execute(document.Values{}, 3); err == nil || content != nil {
 		t.Errorf("got %q, %v", content, err)
+	}
+}
+
+// No template takes much memory or time, though what is written is short.
+func TestCost(t *testing.T) {
+	aliases := "a: &a [" + strings.Repeat("{a: 1},", 10) + "]\n"
+	for _, name := range []string{"b", "c", "d"} {
+		aliases += name + ": &" + name + " [" + strings.Repeat("*"+string(name[0]-1)+",", 10) + "]\n"
+	}
+	aliases += "e: [*d, *d, *d, *d]\n"
+	variables := "{{ $z := 1 }}"
+	for a := range 26 * 26 * 4 {
+		variables += "{{ $" + string(rune('a'+a%26)) + string(rune('a'+a/26%26)) + string(rune('a'+a/26/26)) + " := 1 }}"
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"quotes": {`{{ $x := secret "a" }}` + strings.Repeat("{{ $x = print $x $x }}", 5) + "{{ quote " + strings.Repeat("$x ", 60) + "}}",
+			"line 1: a value or the document would be longer than 1048576 bytes"},
+		"aliases":   {strings.Repeat(`{{ $x := "#" }}`, 1) + strings.Repeat(`{{ $x = print $x "#" }}{{ yaml "a" (print (secret "y") $x) }}`, 50), "line 1: the functions of the template read and write too much"},
+		"variables": {variables + `{{ range find "n" }}` + strings.Repeat("{{ $z }}", 100) + "{{ end }}", "line 1: the template takes too many steps"},
+	} {
+		template, problems := document.Parse(c.text)
+		if problems != nil {
+			t.Fatal(name, problems)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := template.Execute(document.Values{
+			Texts:   map[document.Source]string{source(document.Secret, "a"): strings.Repeat("\x00", 20<<10), source(document.Secret, "y"): aliases},
+			Matches: map[document.Source][]document.Match{source(document.Find, "n"): make([]document.Match, 1000)},
+		}, 1<<20)
+		runtime.ReadMemStats(&after)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 200<<20 {
+			t.Errorf("%s takes %d MiB", name, took>>20)
+		}
 	}
 }
