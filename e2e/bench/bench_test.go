@@ -145,6 +145,36 @@ func TestDrives(t *testing.T) {
 	})
 }
 
+// Pods mount each content with the requests that it takes.
+func TestContents(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		content             content
+		files, lists, reads int
+	}{
+		{"listed", listed(2), 2, 0, 2},
+		{"searched", searched(30), 3, 2, 3},
+		{"pieces", pieces(3), 3, 0, 1},
+		{"templated", templated(2), 1, 0, 2},
+		{"in vaults", inVaults(2, 0, time.Millisecond), 4, 0, 4},
+		{"silent", silent(1), 1, 0, 2}, // one of each vault
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := benchmark{content: c.content, run: func(ctx context.Context, trial *trial) error {
+				if got := trial.volume.files; got != c.files {
+					t.Errorf("%d files, want %d", got, c.files)
+				}
+				return cold(1)(ctx, trial)
+			}}
+			r, err := b.try(t.Context(), provider)
+			if err != nil || r.failed > 0 || lists.of(r) != float64(c.lists) || reads.of(r) != float64(c.reads) {
+				t.Fatalf("got %+v, %v", r, err)
+			}
+		})
+	}
+}
+
 // A plugin that dies does not hang the benchmark, as it would the driver.
 func TestPluginDies(t *testing.T) {
 	c := small()

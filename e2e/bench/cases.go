@@ -17,7 +17,14 @@ const (
 	newFloor   = signIn + read // the plugin knows the endpoints of the public cloud
 	crowdFloor = 100 / parallel * newFloor
 	quickRetry = 100 * time.Millisecond // after a single 503
+
+	pages     = 1000 / 25 // of a list
+	findFloor = signIn + pages*read + read
+	slowVault = 100 * time.Millisecond
 )
+
+// tenSecrets is the target for ten of them in milliseconds, whatever they become.
+const tenSecrets = 95
 
 // Flags.
 var (
@@ -26,7 +33,9 @@ var (
 )
 
 // cases are what the plugin is held to.
-func cases() []benchmark {
+func cases() []benchmark { return append(listedCases(), contentCases()...) }
+
+func listedCases() []benchmark {
 	return []benchmark{{
 		name: "cold, 1 secret", about: "the first mount of a fresh process",
 		secrets: 1, floor: floor{p50, newFloor},
@@ -35,7 +44,7 @@ func cases() []benchmark {
 	}, {
 		name: "cold, 10 secrets", about: "the same with more secrets",
 		secrets: 10, floor: floor{p50, newFloor},
-		targets: []target{p50.atMost(95), failures.none()},
+		targets: []target{p50.atMost(tenSecrets), failures.none()},
 		run:     cold(5),
 	}, {
 		name: "cold, 50 secrets", about: "the same with many secrets",
@@ -106,5 +115,39 @@ func cases() []benchmark {
 		secrets: 10, floor: floor{wall, newFloor},
 		targets: []target{peak.atMost(42), failures.none()},
 		run:     crowd(500, 500, false),
+	}}
+}
+
+// contentCases are those of pods that mount more than a list of secrets.
+func contentCases() []benchmark {
+	return []benchmark{{
+		name: "cold, 100 of 1,000 found", about: "a search in a fresh process; Key Vault lists in pages of 25, one after the other",
+		content: searched(1000), floor: floor{p50, findFloor},
+		targets: []target{p50.atMost(milliseconds(findFloor) + 100), lists.atMost(pages), reads.atMost(100), failures.none()},
+		run:     cold(3),
+	}, {
+		name: "rotation of a search", about: "50 known pods with that search, of one service account, 20 at a time, within one TTL",
+		content: searched(1000), flags: sharedRotations, floor: floor{wall, read},
+		targets: []target{lists.atMost(pages), reads.atMost(100), failures.none()},
+		run:     rotations(50, 1, nil),
+	}, {
+		name: "cold, 10 pieces of JSON", about: "one secret that becomes ten files, in a fresh process",
+		content: pieces(10), floor: floor{p50, newFloor},
+		targets: []target{p50.atMost(90), requests.atMost(3), reads.atMost(1), failures.none()},
+		run:     cold(5),
+	}, {
+		name: "cold, template of 10", about: "a document with ten secrets, in a fresh process",
+		content: templated(10), floor: floor{p50, newFloor},
+		targets: []target{p50.atMost(tenSecrets), reads.atMost(10), failures.none()},
+		run:     cold(5),
+	}, {
+		name: "cold, three vaults", about: "ten secrets in each, in a fresh process; two vaults take 50 ms longer, one 100 ms",
+		content: inVaults(10, slowVault/2, slowVault, slowVault/2), floor: floor{p50, newFloor + slowVault},
+		targets: []target{p50.atMost(tenSecrets + milliseconds(slowVault)), reads.atMost(30), failures.none()},
+		run:     cold(5),
+	}, {
+		name: "first vault silent", about: "20 new pods at once in a fresh process; another vault stands by",
+		content: silent(10), targets: []target{p99.atMost(5000), failures.none()},
+		run: crowd(20, 20, false),
 	}}
 }

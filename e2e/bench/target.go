@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strconv"
+
+	"akv-csi-provider/provider/azuretest"
 )
 
 // metric is something a case may have a target for.
@@ -21,6 +23,8 @@ var (
 	wall       = metric{"wall", "ms", false, func(r *result) float64 { return milliseconds(r.wall) }}
 	peak       = metric{"peak memory", "MiB", false, func(r *result) float64 { return r.peak }}
 	requests   = metric{"requests", "", true, func(r *result) float64 { return float64(total(r.requests)) }}
+	lists      = metric{"lists", "", true, func(r *result) float64 { return float64(r.requests[azuretest.List]) }}
+	reads      = metric{"reads", "", true, func(r *result) float64 { return float64(r.requests[azuretest.GetSecret]) }}
 	handshakes = metric{"handshakes", "", true, func(r *result) float64 { return float64(r.handshakes) }}
 	failures   = metric{"failures", "", true, func(r *result) float64 { return float64(r.failed) }}
 )

@@ -13,8 +13,9 @@ import (
 // benchmark is one case: a row of the table.
 type benchmark struct {
 	name, about string
-	http2       bool // where the vault offers it; else HTTP/1.1
-	secrets     int  // of each pod
+	http2       bool    // where the vault offers it; else HTTP/1.1
+	secrets     int     // of each pod, each with an entry of its own
+	content     content // what pods mount instead of these
 	flags       []string
 	floor       floor
 	targets     []target
@@ -39,7 +40,11 @@ type trial struct {
 
 // try runs a case. An error means that it could not be measured.
 func (c *benchmark) try(ctx context.Context, binary string) (r *result, err error) {
-	w, err := newWorld(c.http2, c.secrets)
+	fill := c.content
+	if fill == nil {
+		fill = listed(c.secrets)
+	}
+	w, err := newWorld(c.http2, fill)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ func (t *trial) measure(part func() []mounted) error {
 // one mounts a volume.
 func (t *trial) one(ctx context.Context, volume *v1alpha1.MountRequest) mounted {
 	start := time.Now()
-	err := t.plugin.mount(ctx, volume, t.secrets)
+	err := t.plugin.mount(ctx, volume, t.volume.files)
 	return mounted{time.Since(start), err}
 }
 

@@ -32,36 +32,45 @@ var latencies = map[azuretest.Kind]time.Duration{
 	azuretest.Challenge: read, azuretest.GetSecret: read, azuretest.List: read,
 }
 
-// world is an Azure in a box, with one vault, and a cluster whose pods all mount the
-// same number of secrets from it.
+// world is an Azure in a box, and a cluster whose pods all mount the same from its vaults.
 type world struct {
 	box     *azuretest.Box
 	cluster *azuretest.Cluster
-	vault   *azuretest.Vault
-	secrets int
+	vault   *azuretest.Vault   // the classes' own
+	vaults  []*azuretest.Vault // all of them
+	volume  volume
 	classes map[string][]byte // by service account
 }
 
-func newWorld(http2 bool, secrets int) (*world, error) {
+func newWorld(http2 bool, fill content) (*world, error) {
 	box, err := azuretest.New(azuretest.Options{DisableHTTP2: !http2})
 	if err != nil {
 		return nil, err
 	}
-	w := &world{box: box, secrets: secrets, classes: map[string][]byte{}}
+	w := &world{box: box, classes: map[string][]byte{}}
 	if w.cluster, err = box.Cluster(issuer); err != nil {
 		return nil, errors.Join(err, box.Close())
 	}
-	w.vault = box.Vault(vaultName, box.Tenant(tenantID))
-	for i := range secrets {
-		w.vault.SetSecret(secretName(i), azuretest.Secret{Value: fmt.Sprintf("value of %s", secretName(i))})
-	}
+	w.vault = w.addVault(vaultName)
+	w.volume = fill(w)
 	for kind, d := range latencies {
 		box.SetLatency(kind, d)
 	}
 	return w, nil
 }
 
-func secretName(i int) string { return fmt.Sprintf("secret-%02d", i) }
+func (w *world) addVault(name string) *azuretest.Vault {
+	vault := w.box.Vault(name, w.box.Tenant(tenantID))
+	w.vaults = append(w.vaults, vault)
+	return vault
+}
+
+// secret adds the secret of that number to a vault and returns its name.
+func (w *world) secret(vault *azuretest.Vault, i int) string {
+	name := fmt.Sprintf("secret-%02d", i)
+	vault.SetSecret(name, azuretest.Secret{Value: "value of " + name})
+	return name
+}
 
 // pods are the volumes of n new pods, as the driver asks for them: each with a token
 // of its own. They run under one service account, or each under its own.
@@ -82,20 +91,22 @@ func (w *world) pods(name string, n int, ownIdentity bool) ([]*v1alpha1.MountReq
 }
 
 // class is the SecretProviderClass of the pod's service account, which gets an
-// identity of its own that may read the vault.
+// identity of its own that may read and list the vaults.
 func (w *world) class(pod azuretest.Pod) []byte {
 	if w.classes[pod.ServiceAccount] == nil {
 		clientID := fmt.Sprintf("5b1e7a90-0000-4000-8000-%012d", len(w.classes))
 		w.box.Tenant(tenantID).Application(clientID).Federate(issuer, pod.Subject(), azuretest.TokenExchangeAudience)
-		w.vault.Grant(clientID, azuretest.SecretsGet)
-		w.classes[pod.ServiceAccount] = classOf(clientID, w.secrets)
+		for _, vault := range w.vaults {
+			vault.Grant(clientID, azuretest.SecretsGet, azuretest.SecretsList)
+		}
+		w.classes[pod.ServiceAccount] = w.volume.class(clientID)
 	}
 	return w.classes[pod.ServiceAccount]
 }
 
-func classOf(clientID string, secrets int) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, `
+// class is the SecretProviderClass for such volumes, read as that client.
+func (v volume) class(clientID string) []byte {
+	return fmt.Appendf(nil, `
 apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
 metadata:
@@ -107,12 +118,10 @@ spec:
     keyvaultName: %s
     tenantID: %s
     clientID: %s
+    %s
     objects: |
-`, namespace, vaultName, tenantID, clientID)
-	for i := range secrets {
-		fmt.Fprintf(&b, "      - objectName: %s\n        objectType: secret\n", secretName(i))
-	}
-	return []byte(b.String())
+      %s
+`, namespace, vaultName, tenantID, clientID, v.parameters, strings.ReplaceAll(v.entries, "\n", "\n      "))
 }
 
 // counts are the requests that the plugin sent: Entra's own to the cluster's issuer
