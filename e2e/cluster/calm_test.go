@@ -31,12 +31,18 @@ const clientSecret = "s3cr3t~of.the-application"
 // example reads a folder of deploy/examples as envsubst would.
 func (p *place) example(t *testing.T, name, clientID string) string {
 	t.Helper()
-	files, err := filepath.Glob("../../deploy/examples/" + name + "/*.yaml")
+	return p.exampleFile(t, name, clientID, "*.yaml")
+}
+
+// exampleFile reads the files of an example whose names match.
+func (p *place) exampleFile(t *testing.T, name, clientID, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob("../../deploy/examples/" + name + "/" + pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("example %s: %v, %v", name, files, err)
 	}
 	values := map[string]string{"NAMESPACE": p.namespace, "KEYVAULT_NAME": p.vaultName, "TENANT_ID": tenant, "CLIENT_ID": clientID, "CLIENT_SECRET": clientSecret,
-		"CERTIFICATE_NAME": "web", "HOST_NAME": "web.contoso.example"}
+		"OTHER_KEYVAULT_NAME": p.otherVault(), "CLIENT_CERTIFICATE": clientCertificate().pfx, "CERTIFICATE_NAME": "web", "HOST_NAME": "web.contoso.example"}
 	var all string
 	for _, file := range files {
 		text, err := os.ReadFile(file)

@@ -130,36 +130,6 @@ func newPair(t *testing.T) pair {
 	return pair{key, der, pfx}
 }
 
-// examples mount as they stand in deploy/examples, and their pods see what they promise.
-// The one of identity binding is missing: its token proxy is a part of AKS.
-func (c *cluster) examples(t *testing.T) {
-	for name, want := range map[string]string{
-		"managed-identity": "Hello!", "service-principal": "Hello!", "sovereign-cloud": "Hello!", "several-versions": "Hello!Hello!Hello?",
-	} {
-		t.Run(name, func(t *testing.T) {
-			if name == "managed-identity" && !setup.ManagedIdentity() {
-				t.Skip(noManagedIdentity)
-			}
-			t.Parallel()
-			p := c.newPlace(t)
-			vault := p.vault
-			if name == "sovereign-cloud" {
-				vault = p.box.VaultIn("vault.usgovcloudapi.net", p.vaultName, p.box.Tenant(tenant))
-			}
-			app := p.identity(name)
-			app.AddSecret(clientSecret, time.Now().Add(time.Hour))
-			p.box.IMDS().Assign(app)
-			vault.Grant(app.ClientID(), azuretest.SecretsGet, azuretest.SecretsList)
-			vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello?", Created: time.Now().Add(-time.Hour)})
-			vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
-			p.apply(t, p.example(t, name, app.ClientID()))
-			if got := p.output(t, name); got != want {
-				t.Errorf("the pod's log is %q, want %q", got, want)
-			}
-		})
-	}
-}
-
 // secrets are what the driver makes of secretObjects: in the pods' environment, owned by
 // what owns the pods, and gone with the last of them.
 func (c *cluster) secrets(t *testing.T) {
