@@ -33,7 +33,7 @@ var printed = map[string]string{
 	"several-versions":   "Hello!Hello!Hello[?]",
 	"several-vaults":     "Hello!of all",
 	"optional-objects":   "Hello!my-secret\n",
-	"search":             "s3cretpayorders\n",
+	"search":             "s3cretpayWORKER_QUEUE=orders\n",
 	"json-pieces":        "apps3cretinfoorders",
 	"certificate-pieces": `-rw-r--r-- .*/keystore\.p12\n-rw-r--r-- .*/tls\.crt\n-r-------- .*/tls\.key\n`,
 	"documents":          "\\[database]\nuser = app\npassword = \"s3cret\"\n\n\\[features]\nsearch = on\n",
