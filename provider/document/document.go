@@ -124,7 +124,10 @@ func syntaxError(err error) *Error {
 	if !found || atoi != nil {
 		n, cause = 1, text
 	}
-	return &Error{n, oneLine(cause)}
+	if cause = oneLine(cause); strings.HasPrefix(cause, "bad character U+002D") { // mostly {{ secret my-secret }}
+		cause += `: a name with a hyphen needs quotes, as in secret "my-secret"`
+	}
+	return &Error{n, cause}
 }
 
 // oneLine cuts a text and drops what does not print.

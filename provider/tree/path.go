@@ -59,7 +59,7 @@ func ParsePath(text string) (_ *Path, err error) {
 	root, err := parsing.NewParser().Parse(text)
 	if err != nil {
 		if syntax, ok := errors.AsType[parsing.SyntaxError](err); ok {
-			return nil, fmt.Errorf("is not a JMESPath expression: wrong at byte %d", syntax.Offset)
+			return nil, fmt.Errorf("is not a JMESPath expression: wrong at byte %d; %s", syntax.Offset, nameRule)
 		}
 		return nil, errors.New("is not a JMESPath expression")
 	}
@@ -72,13 +72,17 @@ func ParsePath(text string) (_ *Path, err error) {
 	return &Path{text, root}, nil
 }
 
+// nameRule is what an author mostly overlooks: keys of JSON often have hyphens, dots and colons.
+const nameRule = "a name with other characters than letters, digits and _ needs double quotes"
+
 // checkNode refuses what is not part of the specification, in which an expression sees nothing
 // but the value before it, and the functions that do not exist.
 func checkNode(n *parsing.ASTNode) error {
 	switch n.NodeType {
-	case parsing.ASTRootNode, parsing.ASTLetExpression, parsing.ASTVariable, parsing.ASTBindings, parsing.ASTBinding,
-		parsing.ASTArithmeticExpression, parsing.ASTArithmeticUnaryExpression, parsing.ASTEmpty:
+	case parsing.ASTRootNode, parsing.ASTLetExpression, parsing.ASTVariable, parsing.ASTBindings, parsing.ASTBinding, parsing.ASTEmpty:
 		return errors.New("uses an extension of JMESPath: variables and arithmetic are not supported")
+	case parsing.ASTArithmeticExpression, parsing.ASTArithmeticUnaryExpression: // mostly a name such as client-id
+		return errors.New("uses an extension of JMESPath: variables and arithmetic are not supported; " + nameRule)
 	case parsing.ASTLiteral:
 		n.Value = numbers(n.Value)
 	case parsing.ASTFunctionExpression:
