@@ -85,10 +85,15 @@ func (id identity) part(p request.Part, password []byte) ([]byte, error) {
 		return keystore.PKCS12(keystore.Identity{Key: id.key, Certificates: full}, password, algorithms)
 	case request.PartJKS:
 		return keystore.JKS(keystore.Identity{Key: id.key, Certificates: full}, password)
-	case request.PartTrustStorePKCS12:
-		return keystore.TrustStorePKCS12(id.trusted(), password, algorithms)
-	default: // request.PartTrustStoreJKS
-		return keystore.TrustStoreJKS(id.trusted(), password)
+	default: // the truststores
+		trusted := id.trusted()
+		switch {
+		case len(trusted) == 0 && len(id.leaf) > 0:
+			return nil, errNoIssuer
+		case p.Name == request.PartTrustStorePKCS12:
+			return keystore.TrustStorePKCS12(trusted, password, algorithms)
+		}
+		return keystore.TrustStoreJKS(trusted, password)
 	}
 }
 

@@ -209,7 +209,7 @@ func TestPartErrors(t *testing.T) {
 		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
 		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
 		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
-		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: there is no certificate; remove this part, or import the certificate with its chain"},
+		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
 		"not RSA":        {keyPEM(c[0].key) + certPEM(c[0]), request.PartKeyPKCS1, "has no part key-pkcs1: the private key is not RSA; use part key"},
 		"no certificate": {keyPEM(c[0].key), request.PartLeaf, "has no part leaf: there is no certificate; remove this part, or import the certificate with its chain"},
 	} {
