@@ -11,6 +11,7 @@ require (
 	akv-csi-provider v0.0.0-00010101000000-000000000000
 	github.com/hashicorp/hcl/v2 v2.25.0
 	github.com/itchyny/gojq v0.12.20
+	github.com/pavlo-v-chernykh/keystore-go/v4 v4.5.0
 	go.yaml.in/yaml/v3 v3.0.6
 	google.golang.org/grpc v1.85.0
 	k8s.io/api v0.37.2
@@ -22,7 +23,6 @@ require (
 
 require (
 	github.com/jmespath-community/go-jmespath v1.1.1 // indirect
-	github.com/pavlo-v-chernykh/keystore-go/v4 v4.5.0 // indirect
 )
 
 require (

@@ -39,6 +39,7 @@ const exampleIssuer = "https://oidc.contoso.example/cluster/"
 // the plugin's mounter on a node of it.
 type site struct {
 	app     *azuretest.Application
+	vault   *azuretest.Vault
 	cluster *azuretest.Cluster
 	api     *azuretest.APIServer
 	proxy   *azuretest.TokenProxy
@@ -59,6 +60,7 @@ func newSite(t *testing.T, suffix string) *site {
 	tenant := box.Tenant(values["TENANT_ID"])
 	s := &site{app: tenant.Application(values["CLIENT_ID"])}
 	vault := box.VaultIn(suffix, values["KEYVAULT_NAME"], tenant)
+	s.vault = vault
 	vault.Grant(values["CLIENT_ID"], azuretest.SecretsGet, azuretest.SecretsList)
 	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello?"})
 	vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
