@@ -61,6 +61,12 @@ func newStories() []story {
 		{row: "Search/find", name: "of nothing", objects: "[{find: {name: '^nothing'}, objectType: secret}]", prepare: payments, code: codes.NotFound, says: []string{"nothing"}},
 		{row: "Search/maxObjects", objects: "[{find: {name: pay}, objectType: secret, maxObjects: 2}]", prepare: payments, code: codes.InvalidArgument, says: []string{"matches 3", "maxObjects"}},
 		{row: "Search/maxObjects", name: "enough", objects: "[{find: {name: ^pay}, objectType: secret, maxObjects: 2}]", prepare: payments, files: map[string]string{"pay-user": "app", "pay-password": "s3cret"}},
+		{row: "Search/find", name: "of all that is said", objects: "[{find: {name: pay, tags: {env: x}}, objectType: secret, filePermission: 0400}]", prepare: payments, files: map[string]string{"x-pay": "x"}, modes: map[string]int32{"x-pay": 0o400}},
+		{row: "Search/find", name: "of nothing, optionally", objects: "[{objectName: my-secret, objectType: secret}, {find: {name: '^nothing'}, objectType: secret, optional: true}]", prepare: payments, files: hello},
+		{row: "Optional objects/optional", name: "not where it is disabled", objects: "[{objectName: off, objectType: secret, optional: true}]", code: codes.FailedPrecondition, says: []string{"[ObjectDisabled]"},
+			prepare: func(_ *testing.T, w *world) { w.vault.SetSecret("off", azuretest.Secret{Value: "x", Disabled: true}) }},
+		{row: "Pieces of a value/expand", name: "of YAML", objects: "[{objectName: y, objectType: secret, expand: yaml}]", prepare: secrets(map[string]string{"y": "a: 0755\nb: {c: 1}\n"}), files: map[string]string{"a": "0755", "b": `{"c":1}`}},
+		{row: "Documents/bundle", name: "of a search as properties", objects: "[{find: {name: '^pay-(.*)$'}, objectType: secret, bundle: properties, objectAlias: p}]", prepare: payments, files: map[string]string{"p": "password=s3cret\nuser=app\n"}},
 		includeCertificates("[{find: {name: ^tls}, objectType: secret, includeCertificates: true}]", true),
 		includeCertificates("[{find: {name: '^(tls|my)'}, objectType: secret}]", false),
 
