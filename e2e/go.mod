@@ -21,9 +21,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require (
-	github.com/jmespath-community/go-jmespath v1.1.1 // indirect
-)
+require github.com/jmespath-community/go-jmespath v1.1.1 // indirect
 
 require (
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.24.0 // indirect
