@@ -120,7 +120,8 @@ var clientCertificate = sync.OnceValue(func() signedIn {
 // documents. Its pods stay, since the driver takes the content from a mounted volume.
 func (c *cluster) synced(t *testing.T) {
 	tlsSecret := func(data map[string][]byte) error {
-		if crt, key := data["tls.crt"], data["tls.key"]; !bytes.HasPrefix(crt, []byte("-----BEGIN CERTIFICATE")) || !bytes.HasPrefix(key, []byte("-----BEGIN PRIVATE KEY")) {
+		// The driver writes the key in another form than the file has.
+		if crt, key := data["tls.crt"], data["tls.key"]; !bytes.HasPrefix(crt, []byte("-----BEGIN CERTIFICATE")) || !bytes.HasPrefix(key, []byte("-----BEGIN EC PRIVATE KEY")) {
 			return fmt.Errorf("tls.crt has %d bytes, tls.key %d", len(crt), len(key))
 		}
 		return nil
