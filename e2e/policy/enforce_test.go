@@ -47,10 +47,18 @@ func TestEnforceClasses(t *testing.T) {
 		{remove, remove, nil, `namespace shop may not use vault "kv-contoso"; cluster operator: add it`},
 		{"", remove, nil, noVault},
 		{"*", remove, []string{"keyvaultName", remove}, "keyvaultName: missing"},
+		{"*", remove, []string{"keyvaultName", remove, "objects", "[{objectName: a, objectType: secret, keyvaultName: kv-x}]"}, ""},
+		{"kv-contoso", remove, []string{"keyvaultName", remove}, "keyvaultName: missing"},
 		{"kv-contoso,", remove, []string{"keyvaultName", " "}, "keyvaultName: missing"},
 		{"kv-contoso-2", remove, nil, noVault},
 		{"kv-contoso", remove, []string{"keyvaultName", "kv-contoso,kv-fabrikam"}, noVault},
 		{"kv-contoso", remove, []string{"keyvaultName", strings.Repeat("k", 200)}, strings.Repeat("k", 64) + "…"},
+
+		{"kv-contoso, kv-west", remove, []string{"failoverKeyvaultName", " KV-West\n"}, ""},
+		{"kv-contoso", remove, []string{"failoverKeyvaultName", " "}, ""},
+		{"kv-contoso", remove, []string{"failoverKeyvaultName", "kv-west"}, `failoverKeyvaultName: namespace shop may not use vault "kv-west"; cluster operator: add it`},
+		{"kv-contoso", remove, []string{"failoverKeyvaultName", strings.Repeat("w", 200)}, strings.Repeat("w", 64) + "…"},
+		{"*", remove, []string{"failoverKeyvaultName", "kv-west"}, ""},
 
 		{"*", remove, []string{"clientID", remove}, ""},
 		{"*", remove, []string{"useAzureTokenProxy", "TRUE"}, ""},
