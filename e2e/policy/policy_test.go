@@ -372,6 +372,9 @@ func TestExamples(t *testing.T) {
 			if name == "NAMESPACE" {
 				return namespace
 			}
+			if strings.HasPrefix(name, "OTHER_") {
+				return "fabrikam"
+			}
 			return "contoso"
 		})
 		for _, document := range strings.Split(expanded, "\n---\n") {
