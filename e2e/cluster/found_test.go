@@ -40,10 +40,13 @@ func (c *cluster) found(t *testing.T) {
 	p.vault.SetSecret("license", azuretest.Secret{Value: "valid"})
 	p.vault.Delete("secret", "feature-a")
 	sees(2*rotates, "feature-b license", "license")
-	status := p.kubectl(t, "-n", p.namespace, "get", "secretproviderclasspodstatus", "-o", "jsonpath={.items[*].status.objects[*].id}")
-	if strings.Contains(status, "secret/feature-a") || !strings.Contains(status, "secret/feature-b") || strings.Count(status, "secret/license") != 2 {
-		t.Errorf("the pods' status has the objects %s", status)
-	}
+	eventually(t, rotates, "the pods' status names the objects", func(ctx context.Context) error {
+		status, err := p.run(ctx, "", p.kubectlPath(), "-n", p.namespace, "get", "secretproviderclasspodstatus", "-o", "jsonpath={.items[*].status.objects[*].id}")
+		if err == nil && (strings.Contains(status, "secret/feature-a") || !strings.Contains(status, "secret/feature-b") || strings.Count(status, "secret/license") != 2) {
+			err = fmt.Errorf("it has %s", status)
+		}
+		return err
+	})
 
 	// The driver writes nothing when a volume has no file at all, so the last one stays.
 	p.vault.Delete("secret", "license")
