@@ -31,12 +31,12 @@ var (
 	byRole       = regexp.MustCompile(`(?i)^ForbiddenByRbac\b|is not authorized to perform action`)
 	byPolicy     = regexp.MustCompile(`(?i)^(?:AccessDenied|ForbiddenByPolicy)\b|does not have \w+ \w+ permission|not found on any access policy`)
 	disabled     = regexp.MustCompile(`(?i)^(?:Secret|Key|Certificate)Disabled\b|not allowed on a disabled`)
-	byConnection = regexp.MustCompile(`(?i)^ForbiddenByConnection\b|public ?(?:network ?)?access\b[^.;\r\n]{0,80}\bis (?:disabled|set to '?disabled)|not an approved private link`)
+	byConnection = regexp.MustCompile(`(?i)^ForbiddenByConnection\b|public ?(?:network ?)?access\b[^.;\r\n]*\bis (?:disabled|set to '?disabled)|not an approved private link`)
 	byFirewall   = regexp.MustCompile(`(?i)^ForbiddenByFirewall\b|(?:client|address|subnet)\W{1,3}(?:[0-9a-f.:/]{2,64}\W{1,3})?is not (?:authorized|allowed)|caller is not a trusted service|virtual network rule`)
 	byPerimeter  = regexp.MustCompile(`(?i)^\w*(?:Perimeter|Nsp)\b|network ?security ?perimeter|perimeter (?:profile|configuration|(?:access )?rule)|\bnsp rules?\b`)
 
-	notRegistered = regexp.MustCompile(`(?i)subscription[^.;\r\n]{0,80}(?:not ?|un)registered|MissingSubscriptionRegistration`)
-	noContract    = regexp.MustCompile(`(?i)subscription[^.;\r\n]{0,80}(?:disabled|deleted|suspended|expired|canceled|cancelled)|DisabledSubscription`)
+	notRegistered = regexp.MustCompile(`(?i)subscription[^.;\r\n]*(?:not ?|un)registered|MissingSubscriptionRegistration`)
+	noContract    = regexp.MustCompile(`(?i)subscription[^.;\r\n]*(?:disabled|deleted|suspended|expired|canceled|cancelled)|DisabledSubscription`)
 )
 
 // forbidden distinguishes the kinds of a 403.

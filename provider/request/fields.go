@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +12,10 @@ import (
 )
 
 var (
-	objectName = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
+	objectName = bounded(127, `^[0-9A-Za-z-]+$`)
 	// Key Vault's versions are 32 hexadecimal digits. Any single path segment is passed to
 	// the vault, which knows what exists.
-	objectVersion = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+	objectVersion = bounded(64, `^[0-9A-Za-z]+$`)
 )
 
 // fieldReader reads the fields of one entry, or of a mapping in it.

@@ -3,28 +3,39 @@ package request
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 )
 
 var (
-	vaultName = regexp.MustCompile(`^[-A-Za-z0-9]{3,24}$`)
+	vaultName = bounded(24, `^[-A-Za-z0-9]{3,}$`)
 	// What azidentity accepts as a tenant and is safe in a URL path.
-	tenantID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+	tenantID = bounded(253, `^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 	// Client IDs are GUIDs, but fake clouds of tests use other names.
-	clientID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	// A managed identity can also be named by its resource. Its parts have no bounds here, since
-	// a repeated class of Unicode takes megabytes.
-	managedID = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]{0,127}|(?i:/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/?#%\s\pC]+` +
+	clientID = bounded(128, `^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	// A managed identity can also be named by its resource, of which the resource group has at most
+	// 90 characters, and the name 128.
+	managedID = bounded(640, `^([A-Za-z0-9][A-Za-z0-9._-]*|(?i:/subscriptions/[0-9a-f-]{36}/resourcegroups/[^/?#%\s\pC]+`+
 		`/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[A-Z0-9_-]+))$`)
 	guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
 )
 
-// maxResourceID bounds the ID of a managed identity's resource: its resource group has at most 90
-// characters, and its name 128.
-const maxResourceID = 640
+// pattern is a regular expression with a bound: one that counts takes a kilobyte and more for each
+// repetition, and a megabyte for a class of Unicode.
+type pattern struct {
+	*regexp.Regexp
+	max int // bytes
+}
+
+func bounded(most int, expression string) pattern {
+	return pattern{regexp.MustCompile(expression), most}
+}
+
+// MatchString reports whether the text matches and is not too long.
+func (p pattern) MatchString(text string) bool {
+	return len(text) <= p.max && p.Regexp.MatchString(text)
+}
 
 // params reads single parameters and collects what is wrong with them.
 type params struct {
@@ -43,7 +54,7 @@ func (p params) boolean(name string) bool {
 	return b
 }
 
-func (p params) matching(name string, allowed *regexp.Regexp, fix string) string {
+func (p params) matching(name string, allowed pattern, fix string) string {
 	text := p.text(name)
 	if text != "" && !allowed.MatchString(text) {
 		p.problems.add(name, invalid(text, notValid), fix)
@@ -123,11 +134,7 @@ func (p params) identity() Identity {
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
-		const fix = guidFix + ", or the identity's resource ID, /subscriptions/…"
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, fix)
-		if n := len(id.UserAssignedIdentityID); n > maxResourceID {
-			p.problems.add("userAssignedIdentityID", fmt.Sprintf("%d bytes long", n), fix)
-		}
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID, /subscriptions/…")
 	} else {
 		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)

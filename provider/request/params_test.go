@@ -104,7 +104,7 @@ func TestParametersRefused(t *testing.T) {
 		{"tenant in the old spelling", change{"tenantID": "", "tenantId": "a b"}, "tenantId", []string{`"a b"`, "GUID or domain name"}},
 		{"client", change{"clientID": "<client>"}, "clientID", []string{`"<client>"`, guid}},
 		{"long resource ID", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/" +
-			strings.Repeat("g", 700) + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}, "userAssignedIdentityID", []string{"bytes long", guid}},
+			strings.Repeat("g", 700) + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}, "userAssignedIdentityID", []string{"is not valid", guid}},
 		{"user-assigned identity", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": "/subscriptions/1"}, "userAssignedIdentityID", []string{`"/subscriptions/1"`, guid}},
 		{"boolean useVMManagedIdentity", change{"useVMManagedIdentity": "yes"}, "useVMManagedIdentity", []string{`"yes"`, boolean}},
 		{"boolean usePodIdentity", change{"usePodIdentity": "on"}, "usePodIdentity", []string{`"on"`, boolean}},
