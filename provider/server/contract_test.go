@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // story is what happens for one row of a table of the reference, provider/README.md:
@@ -24,6 +26,7 @@ type story struct {
 	secret    map[string]string // of the nodePublishSecretRef
 	tokens    map[string]string // nil: the pod's own
 	badTokens bool              // the tokens are not what kubelet writes
+	audience  string            // of the pod's only token; "" for what the tokens say
 	prepare   func(*testing.T, *world)
 
 	files map[string]string // by path; nil for an error
@@ -33,6 +36,9 @@ type story struct {
 
 	code codes.Code
 	says []string // in the error
+
+	check func(*testing.T, *world, map[string]string) // looks at the files further, or alone if files is nil
+	then  *story                                      // the next rotation, of which prepare and the outcome count
 }
 
 var (
@@ -68,7 +74,7 @@ func referenceRows(t *testing.T) []string {
 
 // TestContract walks the reference row by row.
 func TestContract(t *testing.T) {
-	all := slices.Concat(parameterStories(), fieldStories(), laxStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories(), newStories())
+	all := slices.Concat(parameterStories(), fieldStories(), laxStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories(), newStories(), beyondStories())
 	told := make(map[string]bool)
 	for _, s := range all {
 		told[s.row] = true
@@ -106,27 +112,43 @@ func (s story) happens(t *testing.T) {
 	if s.pod["useAzureTokenProxy"] == "true" {
 		tokens = w.bindingToken(t, pod)
 	}
+	if s.audience != "" {
+		token, err := w.cluster.Token(pod, s.audience, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens = map[string]string{s.audience: token}
+	}
 	req := w.requestFor(t, "one.yaml", pod, tokens)
 	if s.badTokens {
 		req.Attributes = overwrite(t, req.GetAttributes(), map[string]string{"csi.storage.k8s.io/serviceAccount.tokens": "none"})
 	}
 	resp, err := w.mount(t, req)
-	if s.files == nil {
-		got := status.Convert(err)
-		if err == nil || got.Code() != s.code || resp != nil {
-			t.Fatalf("got %v, want %s", err, s.code)
+	s.ends(t, w, resp, err)
+	if s.then != nil {
+		if s.then.prepare != nil {
+			s.then.prepare(t, w)
 		}
-		for _, text := range s.says {
-			if !strings.Contains(got.Message(), text) {
-				t.Errorf("does not say %q: %s", text, got.Message())
-			}
-		}
+		resp, err = w.mount(t, req)
+		s.then.ends(t, w, resp, err)
+	}
+}
+
+// ends compares how a mount of the story ended.
+func (s story) ends(t *testing.T, w *world, resp *v1alpha1.MountResponse, err error) {
+	t.Helper()
+	if s.files == nil && s.check == nil {
+		s.fails(t, resp, err)
 		return
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := files(resp); !maps.Equal(got, s.files) {
+	got := files(resp)
+	if s.check != nil {
+		s.check(t, w, got)
+	}
+	if s.files != nil && !maps.Equal(got, s.files) {
 		t.Errorf("files\n%q, want\n%q", got, s.files)
 	}
 	for _, f := range resp.GetFiles() {
@@ -143,6 +165,23 @@ func (s story) happens(t *testing.T) {
 	}
 	if _, lax := w.seen.told(); lax != s.lax {
 		t.Errorf("let pass %q, want %q", lax, s.lax)
+	}
+}
+
+// fails compares the error. The value of my-secret is never in it.
+func (s story) fails(t *testing.T, resp *v1alpha1.MountResponse, err error) {
+	t.Helper()
+	got := status.Convert(err)
+	if err == nil || got.Code() != s.code || resp != nil {
+		t.Fatalf("got %v, want %s", err, s.code)
+	}
+	for _, text := range s.says {
+		if !strings.Contains(got.Message(), text) {
+			t.Errorf("does not say %q: %s", text, got.Message())
+		}
+	}
+	if strings.Contains(got.Message(), "Hello!") {
+		t.Errorf("says the value: %s", got.Message())
 	}
 }
 

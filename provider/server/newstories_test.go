@@ -13,14 +13,6 @@ import (
 
 // newStories are those of the fields that the replaced provider does not have.
 func newStories() []story {
-	secrets := func(values map[string]string) func(*testing.T, *world) {
-		return func(_ *testing.T, w *world) {
-			w.vault.Grant(clientID, azuretest.SecretsList)
-			for name, value := range values {
-				w.vault.SetSecret(name, azuretest.Secret{Value: value, Tags: map[string]string{"env": name[:1]}})
-			}
-		}
-	}
 	other := func(grant ...azuretest.Permission) func(*testing.T, *world) {
 		return func(_ *testing.T, w *world) {
 			v := w.Vault("fabrikam", w.tenant)
