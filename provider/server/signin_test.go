@@ -126,31 +126,6 @@ func TestMoreIdentities(t *testing.T) {
 	}
 }
 
-// The token of the cloud's own audience is enough, and so is that of the public cloud.
-func TestAudienceOfACloud(t *testing.T) {
-	for cloudName, c := range map[string]struct{ suffix, audience string }{
-		"AzureUSGovernmentCloud": {"vault.usgovcloudapi.net", "api://AzureADTokenExchangeUSGov"},
-		"AzureChinaCloud":        {"vault.azure.cn", "api://AzureADTokenExchangeChina"},
-		"AzureBleuCloud":         {"vault.sovcloud-api.fr", "api://AzureADTokenExchangeFrance"},
-		"AzureDelosCloud":        {"vault.sovcloud-api.de", "api://AzureADTokenExchangeGermany"},
-	} {
-		for _, audience := range []string{c.audience, entra.Audience} {
-			w := newWorld(t, setup{})
-			w.app.Unfederate()
-			w.app.Federate(issuer, w.pod.Subject(), audience)
-			inCloud(c.suffix)(t, w)
-			token, err := w.cluster.Token(w.pod, audience, time.Hour)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"cloudName": cloudName}), map[string]string{audience: token}))
-			if err != nil || files(resp)["my-secret"] != "from "+c.suffix {
-				t.Errorf("%s with %s: %v", cloudName, audience, err)
-			}
-		}
-	}
-}
-
 // Where the CSIDriver requests no tokens, a pod can bring one of an issuer of its own: no message
 // names that issuer, or a command that would trust it.
 func TestForeignIssuerIsNotNamed(t *testing.T) {
