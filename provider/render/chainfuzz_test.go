@@ -62,7 +62,8 @@ func FuzzChain(f *testing.F) {
 				got = append(got, block.Bytes)
 			}
 		}
-		checkOrder(t, stored, got, withKey, first[0].key.Public())
+		// Of one that is damaged, the bits of its key may be those of the key, and the rest not.
+		checkOrder(t, stored, got, withKey && flip == 0, first[0].key.Public())
 		if line := raw(first); flip == 0 && withKey && len(stored) == len(line) && sameSet(stored, line) && !slices.EqualFunc(got, line, bytes.Equal) {
 			t.Error("a whole chain is not in its order")
 		}
