@@ -19,7 +19,7 @@ import (
 
 // Whatever an authority or the metadata service answers, the error is one of ours, and
 // its text one bounded line that depends on no more of the answer than the status,
-// the numbers and the OAuth word.
+// the numbers (those of the description, if there is no list) and the OAuth word.
 func FuzzRefusal(f *testing.F) {
 	for _, body := range []string{
 		`{"error":"invalid_client","error_description":"AADSTS700213: No matching federated identity record. Trace ID: x","error_codes":[700213],"trace_id":"x"}`,
@@ -39,7 +39,7 @@ func FuzzRefusal(f *testing.F) {
 		if !oauthError(r.Error) {
 			r.Error = ""
 		}
-		plain, err := json.Marshal(map[string]any{"error": r.Error, "error_codes": r.ErrorCodes})
+		plain, err := json.Marshal(map[string]any{"error": r.Error, "error_codes": r.codes()})
 		if err != nil {
 			t.Fatal(err)
 		}
