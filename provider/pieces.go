@@ -120,7 +120,11 @@ func convertible(ctx context.Context, s session, o *request.Object, value keyvau
 	if !render.Convertible(reason) {
 		return files, reason
 	}
-	object := keyvault.Object{Host: s.hostOf(o.Vault), Type: o.Type, Name: o.Name, Version: value.Version, AsPEM: true}
+	host := s.hostOf(o.Vault)
+	if s.failover != nil && s.failover.away[host] {
+		host = s.hostOf(o.Failover)
+	}
+	object := keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: value.Version, AsPEM: true}
 	converted, err := s.Vaults.Get(ctx, s.caller, object, s.fresh)()
 	switch {
 	case err == nil && converted.Text != value.Text:

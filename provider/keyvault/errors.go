@@ -79,7 +79,7 @@ func (q question) explain(err error) error {
 	case errors.Is(err, errNotIssued):
 		return q.notIssued("{objects} in %s is not issued yet")
 	case errors.Is(err, errTooMany) && q.access == finding:
-		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find looks at, or more tags", q.Host, typeWords[q.Type], maxPages*pageSize),
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find reads, or more tags", q.Host, typeWords[q.Type], maxPages*pageSize),
 			"name the objects in objectName")
 	case errors.Is(err, errTooMany):
 		return q.fault(fault.VaultRefused,

@@ -45,3 +45,19 @@ func TestVaultConverts(t *testing.T) {
 		t.Errorf("got %v %v", got, err)
 	}
 }
+
+// What came from a failover vault is converted there: the first one does not answer.
+func TestFailoverVaultConverts(t *testing.T) {
+	w := newWorld(t, setup{})
+	dr := w.Vault("contoso-dr", w.tenant)
+	dr.Grant(clientID, azuretest.SecretsGet)
+	c := newChain(t)
+	dr.SetCertificate("tls", azuretest.Certificate{DER: c.leaf.Raw, SecretValue: base64.StdEncoding.EncodeToString(unknownPFX)})
+	dr.SetConverted("tls", certificatesPEM(c.leaf)+c.keyPEM(t))
+	w.vault.SetFault(azuretest.Fault{Status: 503})
+	p := w.with(map[string]string{"objects": "[{objectName: tls, objectType: secret, failoverKeyvaultName: contoso-dr}]"})
+	resp, err := w.mount(t, w.requestFor(t, "one.yaml", p, nil))
+	if want := c.keyPEM(t) + certificatesPEM(c.leaf); err != nil || files(resp)["tls"] != want {
+		t.Errorf("got %q, %v", files(resp), err)
+	}
+}
