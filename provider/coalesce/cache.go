@@ -54,14 +54,20 @@ func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 	}
 }
 
-// ForgetKeys drops the cached answers of the keys for which the function reports true. The
-// function must not call the group.
+// ForgetKeys drops the cached answers of the keys for which the function reports true, and does not
+// cache those of requests that are under way: they may be older than the reason to forget. The function
+// must not call the group.
 func (g *Group[K, V]) ForgetKeys(is func(K) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for key := range g.cached {
 		if is(key) {
 			g.drop(key)
+		}
+	}
+	for key, q := range g.queues {
+		if is(key) {
+			q.running.forgotten = true
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package coalesce_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -198,4 +199,34 @@ func TestForgetKeys(t *testing.T) {
 		check(t, g, "a1", anything(), v.get, "one", coalesce.Own)
 		check(t, g, "b1", anything(), v.get, "one", coalesce.Cached)
 	})
+}
+
+// An answer that was under way is older than the reason to forget. One to a request that left after that
+// is not.
+func TestForgetKeysUnderWay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		again  bool // the request is sent again after ForgetKeys
+		source coalesce.Source
+	}{
+		"under way":  {false, coalesce.Own},
+		"sent again": {true, coalesce.Cached},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := &vault{value: "one", life: func() coalesce.Life { return coalesce.Life{Until: time.Now().Add(time.Minute)} }}
+				g := newGroup(caching(coalesce.NewBudget(100)))
+				check(t, g, "a", anything(), func(ctx context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
+					c.Sent()
+					g.ForgetKeys(func(key string) bool { return key == "a" })
+					if tt.again {
+						c.Retrying(errors.New("connection reset"))
+						c.Sent()
+					}
+					c.Answered()
+					return "one", v.life(), nil
+				}, "one", coalesce.Own)
+				check(t, g, "a", anything(), v.get, "one", tt.source)
+			})
+		})
+	}
 }

@@ -13,13 +13,14 @@ type Call struct {
 	mu  *sync.Mutex // the group's; guards what follows
 	now func() time.Time
 
-	sent     time.Time // when the running request left, or the first one that was answered
-	underWay bool      // a request is under way, or one was answered
-	answered bool      // a request was: later ones continue from its answer
-	failed   error     // the latest request, which will be sent again; nil once one is answered
-	waiting  int       // number of callers
-	urgent   bool
-	cancel   context.CancelFunc // nil until the call starts
+	sent      time.Time // when the running request left, or the first one that was answered
+	underWay  bool      // a request is under way, or one was answered
+	answered  bool      // a request was: later ones continue from its answer
+	forgotten bool      // ForgetKeys was called since that request left: its answer is not cached
+	failed    error     // the latest request, which will be sent again; nil once one is answered
+	waiting   int       // number of callers
+	urgent    bool
+	cancel    context.CancelFunc // nil until the call starts
 }
 
 // Sent reports that a request leaves.
@@ -27,7 +28,7 @@ func (c *Call) Sent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.underWay = true; !c.answered {
-		c.sent = c.now()
+		c.sent, c.forgotten = c.now(), false
 	}
 }
 

@@ -209,6 +209,7 @@ func (g *Group[K, V]) start(key K, f *flight[V]) {
 		f.value, f.err, f.panicked = value, err, panicked
 		switch {
 		case panicked != nil:
+		case err == nil && f.forgotten:
 		case err == nil:
 			g.store(key, value, f.sent, life)
 		case g.cfg.Evict != nil && g.cfg.Evict(err):
