@@ -180,10 +180,14 @@ func (r *Reader) stale(k key, caller Caller, fresh Freshness, err error) (Value,
 }
 
 // forgetIfRefused drops all that was read from the vault for the principal, if the error is a
-// refusal: it may apply to all objects by now. It returns the error.
+// refusal: it may apply to all objects by now. If the error says that an object is missing or
+// disabled, it drops all versions of the object. It returns the error.
 func (r *Reader) forgetIfRefused(k key, err error) error {
-	if fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected) {
-		same := func(other key) bool { return other.Principal == k.Principal && other.Host == k.Host }
+	refused := fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected)
+	if refused || fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled) {
+		same := func(other key) bool {
+			return other.Principal == k.Principal && other.Host == k.Host && (refused || other.Type == k.Type && other.Name == k.Name)
+		}
 		r.values.ForgetKeys(same)
 		r.listings.ForgetKeys(same)
 	}

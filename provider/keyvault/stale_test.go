@@ -59,3 +59,36 @@ func TestStaleEndsWithARefusal(t *testing.T) {
 		}
 	}, func(c *keyvault.Config) { c.StaleIfError = 10 * time.Minute })
 }
+
+// When one version of an object is missing, no version of it is served any more: the object may have been
+// deleted. Other objects are.
+func TestStaleEndsWithADeletion(t *testing.T) {
+	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
+		pinned := object(request.TypeSecret, "s")
+		pinned.Version = "0123456789abcdef0123456789abcdef"
+		latest, other := object(request.TypeSecret, "s"), object(request.TypeSecret, "t")
+		get := func(o keyvault.Object) (keyvault.Value, error) {
+			return r.Get(t.Context(), caller("a"), o, fresh())()
+		}
+		for first, second := range map[keyvault.Object]keyvault.Object{pinned: latest, latest: pinned} {
+			s.fail(0)
+			for _, o := range []keyvault.Object{pinned, latest, other} {
+				if _, err := get(o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.fail(http.StatusNotFound)
+			if got, err := get(first); err == nil {
+				t.Errorf("got %+v", got)
+			}
+			s.fail(http.StatusServiceUnavailable)
+			if got, err := get(second); err == nil {
+				t.Errorf("version %q after version %q was missing: got %+v", second.Version, first.Version, got)
+			}
+			if got, err := get(other); err != nil || !got.Stale {
+				t.Errorf("another object: got %+v, %v", got, err)
+			}
+			time.Sleep(2 * time.Minute) // until the circuit is closed again
+		}
+	}, func(c *keyvault.Config) { c.StaleIfError = 10 * time.Minute })
+}

@@ -9,11 +9,7 @@ import (
 // principal: in this mount, or in one that presented the same before, if that token still was valid.
 func (h *history) signedIn(m *attempt, who principal) bool {
 	for _, earlier := range h.attempts {
-		if earlier.incarnation != m.incarnation || earlier.start.After(m.end) || earlier.spec.mode != m.spec.mode ||
-			earlier.spec.foreign != m.spec.foreign || earlier.token != m.token || earlier.spec.wrongPassword != m.spec.wrongPassword {
-			continue
-		}
-		if m.spec.mode != byAnnotation && earlier.spec.client != m.spec.client {
+		if earlier.start.After(m.end) || !sameCredential(earlier, m) {
 			continue
 		}
 		until := m.end
@@ -29,6 +25,25 @@ func (h *history) signedIn(m *attempt, who principal) bool {
 		}
 	}
 	return false
+}
+
+// sameCredential reports whether two mounts may share a sign-in.
+func sameCredential(a, b *attempt) bool {
+	return a.incarnation == b.incarnation && a.spec.mode == b.spec.mode && a.spec.foreign == b.spec.foreign &&
+		a.token == b.token && a.spec.wrongPassword == b.spec.wrongPassword &&
+		(b.spec.mode == byAnnotation || a.spec.client == b.spec.client)
+}
+
+// oldestSignIn is when the sign-in can have begun whose error a mount gets: one that is under way is
+// shared, and so is its error. Mounts follow each other in the order of their starts.
+func (h *history) oldestSignIn(m *attempt) time.Time {
+	from := m.start
+	for _, earlier := range slices.Backward(h.attempts) {
+		if earlier.start.Before(from) && earlier.end.After(from) && sameCredential(earlier, m) {
+			from = earlier.start
+		}
+	}
+	return from
 }
 
 // trusted reports whether Entra gives a token of the principal for the mount's credential.
@@ -73,6 +88,11 @@ func (h *history) mustSucceed(m *attempt) bool {
 	}
 	for _, s := range h.during(h.moments[0].from, m.end) {
 		if s.skew != 0 {
+			return false
+		}
+	}
+	for part, s := range h.during(h.oldestSignIn(m), m.end) {
+		if !h.trusted(m, who[0], s, part[1].Add(time.Minute)) {
 			return false
 		}
 	}
