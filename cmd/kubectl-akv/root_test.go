@@ -51,10 +51,10 @@ func TestCommandsAreComplete(t *testing.T) {
 		if cmd.Example == "" || cmd.Short == "" || cmd.RunE == nil || cmd.Args == nil {
 			t.Errorf("%s: no Example, Short, RunE or Args", cmd.Name())
 		}
-		if cmd.ValidArgsFunction == nil {
+		if cmd.ValidArgsFunction == nil && cmd.ValidArgs == nil {
 			t.Errorf("%s: no ValidArgsFunction", cmd.Name())
 		}
-		for _, line := range strings.Split(strings.TrimSpace(cmd.Example), "\n") {
+		for _, line := range strings.Split(strings.ReplaceAll(strings.TrimSpace(cmd.Example), "\\\n", ""), "\n") {
 			line = strings.TrimSpace(line)
 			if line != "" && !strings.HasPrefix(line, "#") && !strings.Contains(line, "kubectl akv "+cmd.Name()) {
 				t.Errorf("%s: example %q does not name it", cmd.Name(), line)

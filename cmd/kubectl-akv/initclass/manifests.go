@@ -1,0 +1,146 @@
+package initclass
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"akv-csi-provider/provider/request"
+)
+
+// questions are in the order in which they are asked.
+func (a *answers) questions() []question {
+	objects := strings.Join(a.objects, ",")
+	parameter := func(name string) func(string) string {
+		return func(value string) string { return a.wrong(name, value) }
+	}
+	return []question{
+		{"vault", "Name of the key vault", &a.vault, parameter("keyvaultName")},
+		{"object", "Objects to mount, separated by commas (a secret or certificate by its name; key/NAME for a public key)", &objects, a.setObjects},
+		{"serviceaccount", "ServiceAccount of the pods", &a.serviceAccount, dnsName},
+		{"client-id", "Client ID of the identity", &a.clientID, parameter("clientID")},
+		{"tenant-id", "Microsoft Entra tenant", &a.tenantID, parameter("tenantID")},
+		{"namespace", "Namespace of the pods", &a.namespace, func(value string) string { return joined(validation.IsDNS1123Label(value)) }},
+	}
+}
+
+func dnsName(value string) string { return joined(validation.IsDNS1123Subdomain(value)) }
+
+func joined(messages []string) string { return strings.Join(messages, "; ") }
+
+// wrong is what the provider says about a parameter.
+func (a *answers) wrong(parameter, value string) string {
+	_, problems := new(request.Parser).ParseClass(map[string]string{parameter: value}, 0)
+	for _, p := range problems {
+		if p.Field == parameter {
+			return p.Cause + "; " + p.Fix
+		}
+	}
+	return ""
+}
+
+// setObjects takes the objects, unless one of them is wrong.
+func (a *answers) setObjects(text string) string {
+	var names []string
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	a.objects = names
+	_, problems := new(request.Parser).ParseClass(map[string]string{"keyvaultName": "vault", "objects": a.objectsText()}, 0)
+	if len(problems) > 0 {
+		return problems[0].Cause + "; " + problems[0].Fix
+	}
+	return ""
+}
+
+// objectsText is the parameter objects.
+func (a *answers) objectsText() string {
+	var b strings.Builder
+	for _, o := range a.objectList() {
+		fmt.Fprintf(&b, "- objectName: %s\n  objectType: %s\n", text(o.Name), text(o.Type))
+	}
+	return b.String()
+}
+
+type object struct{ Type, Name string }
+
+func (a *answers) objectList() (list []object) {
+	for _, o := range a.objects {
+		kind, name, typed := strings.Cut(o, "/")
+		if !typed {
+			kind, name = "secret", o
+		}
+		list = append(list, object{kind, name})
+	}
+	return list
+}
+
+// text is a scalar of YAML that every version of it reads as text.
+func text(value string) string {
+	quoted, err := yaml.Marshal(value)
+	if err != nil {
+		panic(err) // a string always can be marshalled
+	}
+	return strings.TrimSpace(string(quoted))
+}
+
+var manifests = template.Must(template.New("").Funcs(template.FuncMap{"text": text}).Parse(`apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ text .ServiceAccount }}
+  namespace: {{ text .Namespace }}
+  annotations:
+    azure.workload.identity/client-id: {{ text .ClientID }}
+---
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata:
+  name: {{ text .Name }}
+  namespace: {{ text .Namespace }}
+spec:
+  provider: azure
+  parameters:
+    keyvaultName: {{ text .Vault }}
+    tenantID: {{ text .TenantID }}
+    objects: |
+{{- range .Objects }}
+      - objectName: {{ text .Name }}
+        objectType: {{ text .Type }}
+{{- end }}
+---
+# Take over serviceAccountName, volumeMounts and volumes into your workload.
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ text .Name }}
+  namespace: {{ text .Namespace }}
+spec:
+  serviceAccountName: {{ text .ServiceAccount }}
+  containers:
+    - name: app
+      image: busybox:1.37
+      command: ["sleep", "infinity"]
+      volumeMounts:
+        - name: secrets
+          mountPath: /mnt/secrets # each object is a file here
+          readOnly: true
+  volumes:
+    - name: secrets
+      csi:
+        driver: secrets-store.csi.k8s.io
+        readOnly: true
+        volumeAttributes:
+          secretProviderClass: {{ text .Name }}
+`))
+
+func (a *answers) manifests() (string, error) {
+	var b strings.Builder
+	err := manifests.Execute(&b, map[string]any{"ServiceAccount": a.serviceAccount, "Namespace": a.namespace, "ClientID": a.clientID,
+		"Name": a.name, "Vault": a.vault, "TenantID": a.tenantID, "Objects": a.objectList()})
+	return b.String(), err
+}
