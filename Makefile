@@ -1,6 +1,7 @@
 # The targets of this project. CI calls the same ones: see .ci/run.
 PLUGIN   := ./cmd/akv-csi-provider
 BIN      := bin/akv-csi-provider
+TOOL     := bin/kubectl-akv
 FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
 STATIC   := go build -ldflags='-s -w'
@@ -12,7 +13,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -tags=grpcnotrace)
 # The modules beside the plugin's own; see e2e/README.md. The tests of e2e/cluster start a
 # Kubernetes, so they have a target of their own.
-MODULES  := e2e e2e/policy e2e/watch e2e/tools/image
+MODULES  := cmd/kubectl-akv e2e e2e/policy e2e/watch e2e/tools/image
 # Of these the race detector watches the one that runs the plugin. It needs a C compiler.
 WATCHED  := e2e
 RACE     := $(shell command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null && echo -race)
@@ -29,12 +30,16 @@ LINTER   := $(CURDIR)/bin/staticcheck
 HELM     := $(CURDIR)/bin/helm
 HELM3    := $(CURDIR)/bin/helm3
 
-.PHONY: build cross test lint fuzz bench trust demo image chart manifests e2e help
+.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests e2e help
 help: ## show this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 build: ## the plugin as a static binary, in bin/
 	$(STATIC) -o $(BIN) $(PLUGIN)
+
+tool: ## the kubectl plugin, in bin/, with a link by which kubectl completes its command lines
+	cd cmd/kubectl-akv && $(STATIC) -o $(CURDIR)/$(TOOL) .
+	ln -sf kubectl-akv bin/kubectl_complete-akv
 
 cross: ## check that it builds for the other platforms
 	GOOS=linux GOARCH=arm64 $(STATIC) -o /dev/null $(PLUGIN)
@@ -56,9 +61,9 @@ lint: cross ## formatting, go.mod, vet for Windows, staticcheck
 	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME
-	@set -e; for pkg in $$(go list ./...); do \
+	@set -e; for m in . cmd/kubectl-akv; do cd $(CURDIR)/$$m; for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "== $$pkg $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x $$pkg; done; done
+	    echo "== $$pkg $$f"; go test -run='^$$' -fuzz="^$$f\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x $$pkg; done; done; done
 
 bench: build ## speed, requests and memory against their targets, on this machine
 	cd e2e && go run ./bench --provider=../$(BIN)

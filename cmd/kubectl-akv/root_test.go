@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -75,5 +77,18 @@ func TestCompletion(t *testing.T) {
 	_, out, _ := akv(t, "", "__complete", "version", "-o", "")
 	if !strings.HasPrefix(out, "text\njson\nyaml\n:4") {
 		t.Errorf("%q", out)
+	}
+}
+
+// The page lists every command.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range newRoot(cli.NewEnv(genericiooptions.NewTestIOStreamsDiscard())).Commands() {
+		if !regexp.MustCompile("(?m)^\\| \\[?`kubectl akv " + cmd.Name() + "`").Match(page) {
+			t.Errorf("README.md has no row for %s", cmd.Name())
+		}
 	}
 }

@@ -57,8 +57,10 @@ func (c *Class) Place(parameter string, line, column int) (int, int) {
 		return at.line, at.column
 	}
 	at := position{node.Line, node.Column}
-	if places := c.source.places(node); line > 0 && len(places) > 0 {
-		at = within([]rune(node.Value), places, position{line, column})
+	if line > 0 && node.Value == c.Parameters[parameter] {
+		if places := c.source.places(node); len(places) > 0 {
+			at = within([]rune(node.Value), places, position{line, column})
+		}
 	}
 	at = c.document.in(at)
 	return at.line, at.column

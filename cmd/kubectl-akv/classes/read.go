@@ -22,6 +22,7 @@ import (
 
 // Found is what manifests contain.
 type Found struct {
+	Files   []string // that were read
 	Classes []*Class // of the provider azure, in the order of the manifests
 	// Problems are those of documents that cannot be read.
 	Problems []Problem
@@ -87,6 +88,7 @@ func (f *Found) read(name string, r io.Reader, named bool) error {
 	if len(content) > maxFile {
 		return fmt.Errorf("read %s: more than %d MiB", name, maxFile>>20)
 	}
+	f.Files = append(f.Files, name)
 	for _, d := range split(string(content)) {
 		if d.empty() || !named && !strings.Contains(d.text, kind) {
 			continue
@@ -105,8 +107,12 @@ func (f *Found) read(name string, r io.Reader, named bool) error {
 
 // document reads the classes of a document.
 func (f *Found) document(name string, d document) error {
+	readable := d.text
+	if d.json {
+		readable = yamlOfJSON(d.text)
+	}
 	var root yaml.Node
-	if err := yaml.Unmarshal([]byte(d.text), &root); err != nil {
+	if err := yaml.Unmarshal([]byte(readable), &root); err != nil {
 		return err
 	}
 	if len(root.Content) == 0 {
@@ -126,6 +132,23 @@ func (f *Found) document(name string, d document) error {
 	}
 	f.object(name, d, newSource(d.text), resolve(root.Content[0]), sent)
 	return nil
+}
+
+// jsonEscape is an escape sequence of JSON.
+var jsonEscape = regexp.MustCompile(`\\(u[0-9a-fA-F]{4}|.)`)
+
+// yamlOfJSON replaces the escape sequences that YAML does not have by as many other characters. It
+// is for places only.
+func yamlOfJSON(text string) string {
+	return jsonEscape.ReplaceAllStringFunc(text, func(found string) string {
+		switch {
+		case found == `\/`:
+			return " /"
+		case len(found) == 6 && strings.ContainsRune("dD", rune(found[2])) && found[3] >= '8':
+			return "......" // half of a surrogate pair
+		}
+		return found
+	})
 }
 
 // object reads a class, or those of a list.
@@ -165,6 +188,8 @@ func (f *Found) class(c *Class, object map[string]any) {
 	at, field := c.node, "spec.provider"
 	if _, value := lookup(c.spec, "provider"); value != nil {
 		at = value
+	} else if c.spec != nil {
+		at = c.spec
 	}
 	if c.Provider == "" {
 		c.add(at, field, "missing", "set provider: "+Provider)

@@ -4,6 +4,7 @@ package validate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,7 @@ func New(env *cli.Env) *cobra.Command {
 	}
 	var paths, ownClouds []string
 	var strict bool
-	cmd.Flags().StringSliceVarP(&paths, "filename", "f", nil, "file or folder to check; - for standard input; repeatable")
+	cmd.Flags().StringArrayVarP(&paths, "filename", "f", nil, "file or folder to check; - for standard input; repeatable")
 	cmd.Flags().BoolVar(&strict, "strict", false, "treat warnings as errors, as the provider does with --strict-objects")
 	cmd.Flags().StringSliceVar(&ownClouds, "cloud", nil, "name of a cloud that the provider has by --cloud-file; repeatable")
 	output := cli.AddOutputFlag(cmd, "text", "json", "github", "sarif")
@@ -96,6 +97,9 @@ func Check(found *classes.Found, ownClouds []string, strict bool) *Result {
 	for _, c := range found.Classes {
 		result.Findings = append(result.Findings, Judge(c, ownClouds)...)
 	}
+	slices.SortStableFunc(result.Findings, func(a, b Finding) int {
+		return slices.Index(found.Files, a.File) - slices.Index(found.Files, b.File)
+	})
 	for i := range result.Findings {
 		if strict {
 			result.Findings[i].Severity = Error
