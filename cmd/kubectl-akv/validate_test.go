@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -233,5 +234,38 @@ func TestValidateEscapes(t *testing.T) {
 	_, out, _ := akv(t, strings.Replace(good, "contoso", `"a\e[2Jb"`, 1), "validate", "-f", "-")
 	if strings.ContainsRune(out, 0x1b) || !strings.Contains(out, "keyvaultName") {
 		t.Errorf("%q", out)
+	}
+}
+
+// The page shows what the command prints.
+func TestValidatePage(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(string(page), "    $ kubectl akv validate -f deploy/\n")
+	shown, _, _ = strings.Cut(shown, "\n\n")
+	write(t, map[string]string{"deploy/web.yaml": strings.Replace(head, "  parameters:\n", "  parameters:\n    tenantID: contoso.com\n", 1) +
+		"    keyvaultName: contoso\n    objects: |\n      - objectName: db\n        objectAlias: x\n        objectType: secrets\n        objectAliases: y\n"})
+	_, out, errOut := akv(t, "", "validate", "-f", "deploy/")
+	if got := strings.TrimSpace(out + errOut); got != strings.ReplaceAll(strings.TrimSpace(shown), "\n    ", "\n") {
+		t.Errorf("the page shows\n%s\nthe command prints\n%s", shown, got)
+	}
+}
+
+// A folder may be a link. A class with thousands of mistakes is judged in little time.
+func TestValidateMany(t *testing.T) {
+	text := head + "    keyvaultName: contoso\n    objects: |\n" + strings.Repeat("      - {objectName: a_, objectType: secret}\n", 4000)
+	write(t, map[string]string{"x/a.yaml": text})
+	if err := os.Symlink("x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, out, _ := akv(t, "", "validate", "-f", "y")
+	if lines := strings.Count(out, "\n"); lines < 4000 || !strings.Contains(out, "y/a.yaml:4010:22: error: ") {
+		t.Errorf("%d lines, %.300s", lines, out)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("took %v", took)
 	}
 }

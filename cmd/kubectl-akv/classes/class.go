@@ -28,6 +28,7 @@ type Class struct {
 	values   map[string]*yaml.Node // of the parameters
 	keys     map[string]*yaml.Node // likewise, their names
 	node     *yaml.Node            // of the class as a whole
+	decoded  map[string]*written   // values, as far as they were needed
 }
 
 // Problem is one of a manifest.
@@ -58,9 +59,7 @@ func (c *Class) Place(parameter string, line, column int) (int, int) {
 	}
 	at := position{node.Line, node.Column}
 	if line > 0 && node.Value == c.Parameters[parameter] {
-		if places := c.source.places(node); len(places) > 0 {
-			at = within([]rune(node.Value), places, position{line, column})
-		}
+		at = c.written(parameter, node).place(position{line, column}, at)
 	}
 	at = c.document.in(at)
 	return at.line, at.column
@@ -72,22 +71,44 @@ func (c *Class) NamePlace(parameter string) (line, column int) {
 	return at.line, at.column
 }
 
-// within returns the place of a line and column of a value.
-func within(value []rune, places []position, p position) position {
-	line, start := 1, 0
-	for i, r := range value {
-		if line == p.line {
-			break
+// written is a value with the places of its characters.
+type written struct {
+	value  []rune
+	at     []position // nil if they are unknown
+	starts []int      // of the lines of the value
+}
+
+// written returns the value of a parameter. A class may have thousands of problems, so it is
+// decoded once.
+func (c *Class) written(parameter string, node *yaml.Node) *written {
+	if c.decoded[parameter] == nil {
+		w := &written{value: []rune(node.Value), at: c.source.places(node), starts: []int{0}}
+		for i, r := range w.value {
+			if r == '\n' {
+				w.starts = append(w.starts, i+1)
+			}
 		}
-		if r == '\n' {
-			line, start = line+1, i+1
+		if c.decoded == nil {
+			c.decoded = make(map[string]*written)
 		}
+		c.decoded[parameter] = w
 	}
-	i := min(start+p.column-1, len(places)-1)
-	for i > start && slices.Contains(value[start:i], '\n') {
-		i-- // behind the end of the line
+	return c.decoded[parameter]
+}
+
+// place returns the place of a line and column of the value: of what is behind the end of a line,
+// that of the end. Where places are unknown, it returns another.
+func (w *written) place(p, otherwise position) position {
+	if len(w.at) == 0 {
+		return otherwise
 	}
-	return places[max(i, 0)]
+	line := min(p.line, len(w.starts)) - 1
+	end := len(w.value)
+	if line+1 < len(w.starts) {
+		end = w.starts[line+1]
+	}
+	i := min(w.starts[line]+p.column-1, end-1, len(w.at)-1)
+	return w.at[max(i, 0)]
 }
 
 func (c *Class) parametersAt() position {

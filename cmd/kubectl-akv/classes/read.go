@@ -51,6 +51,9 @@ func Read(paths []string, stdin io.Reader) (*Found, error) {
 			}
 			continue
 		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			path += string(filepath.Separator) // also where it is a link
+		}
 		err := filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
 			switch {
 			case err != nil:

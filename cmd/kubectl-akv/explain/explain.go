@@ -63,7 +63,11 @@ func show(env *cli.Env, entry guide.Entry) {
 		fmt.Fprintf(env.Out, "%s\n%s", env.Style.Bold("Not from the provider"), guide.Render(entry.Text, env.Width, env.Style))
 		return
 	}
-	fmt.Fprintf(env.Out, "%s\n%s\n%s", env.Style.Bold(entry.Reason), guide.Render(entry.Meaning, env.Width, env.Style), guide.Render(entry.Text, env.Width, env.Style))
+	text := entry.Text
+	if strings.Contains(text, `"$`) {
+		text += "\n\nThe commands use names of yours, such as `$KEYVAULT_NAME`: export them first."
+	}
+	fmt.Fprintf(env.Out, "%s\n%s\n%s", env.Style.Bold(entry.Reason), guide.Render(entry.Meaning, env.Width, env.Style), guide.Render(text, env.Width, env.Style))
 }
 
 func list(env *cli.Env, output cli.Output) error {

@@ -31,7 +31,7 @@ func Reasons() []Entry {
 func section(heading string) string {
 	_, text, _ := strings.Cut("\n"+deploy.Troubleshooting, "\n"+heading+"\n")
 	level := strings.Count(strings.Fields(heading)[0], "#")
-	var kept []string
+	var lines []string
 	inCode := false
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "```") {
@@ -41,9 +41,9 @@ func section(heading string) string {
 		if !inCode && marks > 0 && marks <= level {
 			break
 		}
-		kept = append(kept, line)
+		lines = append(lines, line)
 	}
-	return strings.TrimSpace(strings.Join(kept, ""))
+	return strings.TrimSpace(strings.Join(lines, ""))
 }
 
 var bracketed = regexp.MustCompile(`\[([A-Za-z]+)\]`)
