@@ -34,8 +34,9 @@ func (i *item) String() string {
 type composite struct {
 	request.Object
 	members []member
-	left    int  // how many of these have not been read
-	absent  bool // one does not exist, and the entry is optional
+	origins []Origin // of those that were read; only for Mounter.OnFiles
+	left    int      // how many of these have not been read
+	absent  bool     // one does not exist, and the entry is optional
 }
 
 // member is a value of a composite.

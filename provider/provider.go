@@ -78,6 +78,19 @@ type Mounter struct {
 	Keystores *Keystores
 	// StrictObjects refuses what is otherwise accepted with a warning.
 	StrictObjects bool
+	// OnFiles, if not nil, is called with the files of an entry or object and what they are made
+	// of, in the order of the class and before Mount returns. The plugin does not need it: it is
+	// for tools that show where the files of a volume come from.
+	OnFiles func([]render.File, []Origin)
+}
+
+// Origin is a version of an object that files are made of, without its value.
+type Origin struct {
+	Type        request.Type
+	Name        string
+	Version     string
+	ContentType string     // of a secret
+	Expires     *time.Time // nil if it has no such date
 }
 
 // Volume is the whole content of a volume.

@@ -165,7 +165,24 @@ func (s session) newPart(ctx context.Context, it *item, value keyvault.Value, th
 	for _, f := range p.files {
 		p.size += len(f.Content)
 	}
+	if s.OnFiles != nil {
+		s.observe(it, value, there && !it.unread, p.files)
+	}
 	return p, nil
+}
+
+// observe reports the files of an item. Those of a composite come with its last member.
+func (s session) observe(it *item, value keyvault.Value, read bool, files []render.File) {
+	origins := []Origin{{Type: it.Type, Name: it.Name, Version: value.Version, ContentType: value.ContentType, Expires: value.Expires}}
+	if it.of != nil {
+		if read {
+			it.of.origins = append(it.of.origins, origins...)
+		}
+		origins = it.of.origins
+	}
+	if len(files) > 0 {
+		s.OnFiles(files, origins)
+	}
 }
 
 // valueWarnings are about an object that is stale, disabled or outside its dates. Key Vault serves

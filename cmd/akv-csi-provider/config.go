@@ -84,7 +84,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.BoolVar(&c.logJSON, "log-format-json", false, "log as JSON")
 	f.IntVar(&c.verbosity, "v", 0, "log `level`; from 4 on with debug messages")
 	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
-	c.cloudEnvDirs = list{"/cloudEnv", "/etc/kubernetes", "/etc/akv"}
+	c.cloudEnvDirs = slices.Clone(cloud.DefaultEnvDirs)
 	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "`folders` below which a class's cloudEnvFileName may lie, separated by commas")
 	f.Var(&c.cloudFiles, "cloud-file", "`NAME=PATH` of a cloud of your own: the name that classes use as cloudName, and its environment file, which is read once at the start; several are separated by commas")
 	f.StringVar(&c.tokenAudience, "token-audience", "", "`audience` of the pods' service-account tokens for Entra; the cloud's if empty")

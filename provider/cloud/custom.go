@@ -30,6 +30,9 @@ type Resolver struct {
 	Own map[string]Cloud
 }
 
+// DefaultEnvDirs are the EnvDirs of the provider without its flag --cloud-env-dirs.
+var DefaultEnvDirs = []string{"/cloudEnv", "/etc/kubernetes", "/etc/akv"}
+
 // maxFile bounds an environment file; a whole one of Azure Stack Hub takes 2 KiB.
 const maxFile = 64 << 10
 

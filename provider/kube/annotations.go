@@ -28,6 +28,11 @@ func parseAccount(body []byte, account accountName) (metadata, bool) {
 	return object.Metadata, ok
 }
 
+// NewAnnotations reads the labels and annotations of a ServiceAccount.
+func NewAnnotations(labels, annotations map[string]string) Annotations {
+	return metadata{Labels: labels, Annotations: annotations}.identity()
+}
+
 // identity is what the account says about its identity.
 func (m metadata) identity() Annotations {
 	a := Annotations{

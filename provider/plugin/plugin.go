@@ -57,8 +57,11 @@ type Config struct {
 
 // Cluster is how to reach the cluster that the plugin runs in.
 type Cluster struct {
-	APIServer     string // https URL; "" outside a cluster
-	TokenFile     string // with the token of the provider's own ServiceAccount
+	APIServer string // https URL; "" outside a cluster
+	TokenFile string // with the token of the provider's own ServiceAccount
+	// Token returns a token that the cluster issued, "" for none: its issuer is the one that
+	// messages may name. Nil reads TokenFile.
+	Token         func() string
 	CAFile        string // with the cluster's CA certificates as PEM
 	TokenProxyURL string // of AKS identity binding; "" for the API server's
 	SNIName       string // of the token proxy; "" to derive it
@@ -189,7 +192,7 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	perTenant.OnOpen = m.CircuitOpened("entra")
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
-		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster.TokenFile), Throttle: perTenant,
+		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster), Throttle: perTenant,
 		Processors: processors,
 	})
 	if err != nil {
@@ -198,10 +201,14 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: m.SignInAsked})
 }
 
-// clusterToken returns what reads the provider's own service-account token.
-func clusterToken(file string) func() string {
+// clusterToken returns what reads a token that the cluster issued: the provider's own, unless
+// the configuration has another.
+func clusterToken(c Cluster) func() string {
+	if c.Token != nil {
+		return c.Token
+	}
 	return func() string {
-		token, _ := kube.ReadToken(file) // without one, no issuer is known
+		token, _ := kube.ReadToken(c.TokenFile) // without one, no issuer is known
 		return token
 	}
 }

@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -60,6 +62,23 @@ func TestUserAgent(t *testing.T) {
 	} {
 		if got := userAgent("1.2.3", custom); got != ours+want {
 			t.Errorf("%q: got %q, want %q", custom, got, ours+want)
+		}
+	}
+}
+
+// The issuer that messages may name is that of a token from elsewhere, where one is given.
+func TestClusterToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("of the provider\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, c := range map[string]Cluster{
+		"":                {},
+		"of the provider": {TokenFile: file},
+		"given":           {TokenFile: file, Token: func() string { return "given" }},
+	} {
+		if got := clusterToken(c)(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
