@@ -187,7 +187,8 @@ func checkValue(t *testing.T, where, key string) {
 
 // foreign are flags of other programs that the documents name by themselves.
 var foreign = []string{
-	"from-file",                                                                  // kubectl
+	"from-file",                                                          // kubectl
+	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", // kubectl akv
 	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
 	"set", "reuse-values", "reset-then-reuse-values", "api-versions", // Helm
 	"secret-permissions", "key-permissions", "certificate-permissions", // az
