@@ -73,39 +73,39 @@ func (c *config) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("akv-csi-provider", flag.ContinueOnError)
 	f.SetOutput(io.Discard) // errors are returned and reported once
 	f.StringVar(&c.endpoint, "endpoint", "unix:///tmp/azure.sock", "`URL` of the unix socket to serve the CSI driver on")
-	f.StringVar(&c.bindAddress, "bind-address", "", "IP `address` of the health check and the metrics; all addresses if empty")
-	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check; 0 turns it off")
+	f.StringVar(&c.bindAddress, "bind-address", "", "IP `address` that health check and metrics listen on (default: all addresses)")
+	f.IntVar(&c.healthzPort, "healthz-port", 8989, "`port` of the health check; 0 disables it")
 	f.StringVar(&c.healthzPath, "healthz-path", "/healthz", "`path` of the health check")
-	f.DurationVar(&c.healthzTimeout, "healthz-timeout", 5*time.Second, "how long a health check may take")
-	f.IntVar(&c.metricsPort, "prometheus-port", 8898, "`port` of /metrics; 0 turns it off")
-	f.StringVar(&c.metricsBackend, "metrics-backend", "prometheus", "kind of metrics; prometheus is the only one")
-	f.BoolVar(&c.enablePprof, "enable-pprof", false, "serve profiles on the loopback address")
-	f.IntVar(&c.pprofPort, "pprof-port", 6060, "`port` of the profiles")
+	f.DurationVar(&c.healthzTimeout, "healthz-timeout", 5*time.Second, "timeout of a health check")
+	f.IntVar(&c.metricsPort, "prometheus-port", 8898, "`port` of /metrics; 0 disables it")
+	f.StringVar(&c.metricsBackend, "metrics-backend", "prometheus", "metrics backend; only prometheus is supported")
+	f.BoolVar(&c.enablePprof, "enable-pprof", false, "serve pprof profiles on the loopback address")
+	f.IntVar(&c.pprofPort, "pprof-port", 6060, "`port` of pprof")
 	f.BoolVar(&c.logJSON, "log-format-json", false, "log as JSON")
-	f.IntVar(&c.verbosity, "v", 0, "log `level`; from 4 on with debug messages")
-	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of classes that name none: "+strings.Join(cloud.Names(), ", "))
+	f.IntVar(&c.verbosity, "v", 0, "log `level`; 4 or more adds debug messages")
+	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of SecretProviderClasses without cloudName: "+strings.Join(cloud.Names(), ", "))
 	c.cloudEnvDirs = slices.Clone(cloud.DefaultEnvDirs)
-	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "`folders` below which a class's cloudEnvFileName may lie, separated by commas")
-	f.Var(&c.cloudFiles, "cloud-file", "`NAME=PATH` of a cloud of your own: the name that classes use as cloudName, and its environment file, which is read once at the start; several are separated by commas")
-	f.StringVar(&c.tokenAudience, "token-audience", "", "`audience` of the pods' service-account tokens for Entra; the cloud's if empty")
-	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of classes that name none")
-	f.BoolVar(&c.strictObjects, "strict-objects", false, "refuse mistakes in classes that are otherwise let pass with a warning")
-	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to add to the user agent of requests to Azure")
-	f.DurationVar(&c.mountTimeout, "mount-timeout", 50*time.Second, "how long one mount may take")
-	f.IntVar(&c.retryMax, "retry-max", 3, "how often a failed request to Azure is sent again; 0 for never")
-	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 80, "how many requests to one vault may be under way")
-	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "size of the largest volume in `bytes`; the CSI driver has a limit too (--max-call-recv-msg-size)")
-	f.Var(&c.identityModes, "identity-modes", "kinds of identity that classes may use, separated by commas: "+strings.Join(modes(), ", ")+"; all without the flag")
-	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "`namespaces` whose pods may use the node's managed identities, separated by commas; all without the flag")
-	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding; the cluster's API server if empty")
-	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` of the token proxy; told from the API server's certificate if empty")
-	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`folder` with token and ca.crt of the provider's own service account, for the API server")
-	f.BoolVar(&c.shareReads, "share-reads", true, "answer pods of one identity, each signed in by itself, with one read of an object where it is fresh enough for all; false sends a request for each")
-	f.DurationVar(&c.rotationTTL, "rotation-cache-ttl", 30*time.Second, "how old a read may be that answers the rotation of a volume; the start of a pod always reads anew. 0 for none")
-	f.DurationVar(&c.staleIfError, "stale-if-error", 0, "how old a value may be that a starting pod gets, with a warning, while the vault is away or limits requests; 0 for never")
-	f.IntVar(&c.cacheBytes, "cache-max-bytes", 16<<20, "size of the values that are kept for these two, in memory only, in `bytes`")
-	f.BoolVar(&c.pemChain, "construct-pem-chain", true, "write certificates from PKCS#12 leaf first, then each issuer; false keeps the order in which they are stored")
-	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "write <alias>.crt and <alias>.key beside secrets that are behind certificates")
+	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "comma-separated `directories` that may contain the file of cloudEnvFileName")
+	f.Var(&c.cloudFiles, "cloud-file", "comma-separated `NAME=PATH` pairs of custom clouds: the cloudName and its environment file, which is read at startup")
+	f.StringVar(&c.tokenAudience, "token-audience", "", "`audience` of the pods' service account tokens for Entra (default: the cloud's)")
+	f.StringVar(&c.tenantID, "tenant-id", "", "Entra `tenant` of SecretProviderClasses without tenantID")
+	f.BoolVar(&c.strictObjects, "strict-objects", false, "reject SecretProviderClasses with mistakes that otherwise only cause a warning")
+	f.StringVar(&c.customUserAgent, "custom-user-agent", "", "`text` to append to the User-Agent of requests to Azure")
+	f.DurationVar(&c.mountTimeout, "mount-timeout", 50*time.Second, "timeout of one mount; kubelet retries")
+	f.IntVar(&c.retryMax, "retry-max", 3, "maximum number of retries of a request to Azure; 0 disables retries")
+	f.IntVar(&c.maxVaultConcurrency, "max-vault-concurrency", 80, "maximum number of concurrent requests to one vault")
+	f.IntVar(&c.maxResponseBytes, "max-response-bytes", 4<<20, "maximum size of a volume in `bytes`; the CSI driver has its own limit (--max-call-recv-msg-size)")
+	f.Var(&c.identityModes, "identity-modes", "comma-separated identity modes that SecretProviderClasses may use: "+strings.Join(modes(), ", ")+" (default: all)")
+	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "comma-separated `namespaces` whose pods may use the node's managed identities (default: all)")
+	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding (default: the API server)")
+	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` (SNI) of the token proxy (default: derived from the API server's certificate)")
+	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`directory` with token and ca.crt of the provider's own service account, for the API server")
+	f.BoolVar(&c.shareReads, "share-reads", true, "let pods that use the same identity share one Key Vault read when it is recent enough; each pod authenticates itself")
+	f.DurationVar(&c.rotationTTL, "rotation-cache-ttl", 30*time.Second, "maximum age of a cached value that may be returned for a rotation; pod starts always read again. 0 disables the cache")
+	f.DurationVar(&c.staleIfError, "stale-if-error", 0, "maximum age of a cached value that a starting pod may get, with a warning, while the vault is unavailable or throttles; 0 disables this")
+	f.IntVar(&c.cacheBytes, "cache-max-bytes", 16<<20, "maximum size in `bytes` of the in-memory cache for these two")
+	f.BoolVar(&c.pemChain, "construct-pem-chain", true, "write certificates from PKCS#12 leaf first, then each issuer; false keeps the stored order")
+	f.BoolVar(&c.separateFiles, "write-cert-and-key-in-separate-files", false, "also write <alias>.crt and <alias>.key for secrets that belong to certificates")
 	f.BoolVar(&c.showVersion, "version", false, "print the version and exit")
 	for name, boolean := range ignoredFlags {
 		add := f.Func
@@ -126,10 +126,10 @@ func parseFlags(args []string) (*config, error) {
 	c := new(config)
 	f := c.flags()
 	if err := f.Parse(args); err != nil {
-		return nil, err
+		return nil, withHint(err, f)
 	}
 	if f.NArg() > 0 {
-		return nil, fmt.Errorf("unknown argument %q; write flags as --name=value", f.Arg(0))
+		return nil, fmt.Errorf("unknown argument %q; use --name=value", f.Arg(0))
 	}
 	return c, c.check()
 }
@@ -137,7 +137,7 @@ func parseFlags(args []string) (*config, error) {
 func (c *config) check() error {
 	socket := socketURL.FindStringSubmatch(c.endpoint)
 	if socket == nil {
-		return fmt.Errorf("--endpoint=%q: give a unix socket, such as unix:///provider/azure.sock", c.endpoint)
+		return fmt.Errorf("--endpoint=%q: not the URL of a unix socket; %s", c.endpoint, endpointFix(c.endpoint))
 	}
 	c.socket = "/" + socket[1]
 	port := func(n int) bool { return n >= 0 && n <= 65535 }
@@ -165,12 +165,12 @@ func (c *config) check() error {
 	}
 	for name, l := range map[string]list{"identity-modes": c.identityModes, "managed-identity-namespaces": c.nodeNamespaces} {
 		if l != nil && len(l) == 0 { // which must not come to mean all
-			return fmt.Errorf("--%s: name at least one, or leave the flag out for all", name)
+			return fmt.Errorf("--%s: set at least one, or omit the flag for all", name)
 		}
 	}
 	for _, mode := range c.identityModes {
 		if !slices.Contains(modes(), mode) {
-			return fmt.Errorf("--identity-modes: %q is none of %s", mode, strings.Join(modes(), ", "))
+			return fmt.Errorf("--identity-modes: %q is not one of %s", mode, strings.Join(modes(), ", "))
 		}
 	}
 	for _, dir := range c.cloudEnvDirs {
@@ -184,7 +184,7 @@ func (c *config) check() error {
 		}
 	}
 	if c.enablePprof && c.pprofPort == 0 {
-		return errors.New("--pprof-port=0: give a port with --enable-pprof")
+		return errors.New("--pprof-port=0: set a port, or remove --enable-pprof")
 	}
 	if !admin.ValidAddress(c.bindAddress) {
 		return fmt.Errorf("--bind-address=%q: not an IP address", c.bindAddress)
@@ -193,11 +193,11 @@ func (c *config) check() error {
 		return fmt.Errorf("--healthz-path=%q: not a path", c.healthzPath)
 	}
 	if !strings.EqualFold(c.metricsBackend, "prometheus") {
-		return fmt.Errorf("--metrics-backend=%q: prometheus is the only one", c.metricsBackend)
+		return fmt.Errorf("--metrics-backend=%q: only prometheus is supported", c.metricsBackend)
 	}
 	for name := range c.cloudFiles {
 		if strings.EqualFold(name, "AzureStackCloud") {
-			return errors.New("--cloud-file: name the file of AzureStackCloud in AZURE_ENVIRONMENT_FILEPATH")
+			return errors.New("--cloud-file: set the file of AzureStackCloud with AZURE_ENVIRONMENT_FILEPATH")
 		}
 	}
 	if err := cloud.CheckName(c.cloudName, slices.Sorted(maps.Keys(c.cloudFiles))...); err != nil {
@@ -256,11 +256,11 @@ func (f *cloudFiles) Set(text string) error {
 func (f *cloudFiles) add(text string) error {
 	name, path, _ := strings.Cut(text, "=")
 	if !cloudFileName.MatchString(name) || path == "" {
-		return errors.New("write NAME=PATH; the name is letters, digits and hyphens")
+		return errors.New("use NAME=PATH; the name has letters, digits and hyphens")
 	}
 	for other := range *f {
 		if strings.EqualFold(name, other) {
-			return fmt.Errorf("cloud %s is there twice", name)
+			return fmt.Errorf("cloud %s is set twice", name)
 		}
 	}
 	if *f == nil {
@@ -278,28 +278,4 @@ var ignoredFlags = map[string]bool{
 	"logtostderr": true, "one_output": true, "skip_headers": true, "skip_log_headers": true,
 	"alsologtostderrthreshold": false, "log_backtrace_at": false, "log_dir": false, "log_file": false,
 	"log_file_max_size": false, "stderrthreshold": false, "vmodule": false,
-}
-
-// usage is the help text.
-func usage() string {
-	var b strings.Builder
-	b.WriteString("akv-csi-provider serves the Secrets Store CSI driver with secrets from Azure Key Vault.\n\nFlags (one dash or two):\n")
-	f := new(config).flags()
-	f.SetOutput(&b)
-	f.VisitAll(func(fl *flag.Flag) {
-		if _, ignored := ignoredFlags[fl.Name]; ignored {
-			return
-		}
-		name, text := flag.UnquoteUsage(fl)
-		if name != "" {
-			name = " " + name
-		}
-		fmt.Fprintf(&b, "  --%s%s\n        %s", fl.Name, name, text)
-		if fl.DefValue != "" && fl.DefValue != "false" {
-			fmt.Fprintf(&b, " (default %s)", fl.DefValue)
-		}
-		b.WriteByte('\n')
-	})
-	b.WriteString("\nklog's flags are accepted and have no effect. The environment variables HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR and AZURE_ENVIRONMENT_FILEPATH (the AzureStackCloud of classes that name no file) are heeded.\n")
-	return b.String()
 }

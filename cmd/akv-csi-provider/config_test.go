@@ -2,6 +2,9 @@ package main
 
 import (
 	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -175,7 +178,7 @@ var bad = []struct {
 	{[]string{"--endpoint=tcp://127.0.0.1:1"}, []string{"--endpoint", "tcp://127.0.0.1:1", "unix:///"}},
 	{[]string{"--endpoint="}, []string{"--endpoint", `""`}},
 	{[]string{"--endpoint=unix://"}, []string{"--endpoint", "unix://"}},
-	{[]string{"--endpoint=/provider/azure.sock"}, []string{"--endpoint", "/provider/azure.sock"}},
+	{[]string{"--endpoint=/provider/azure.sock"}, []string{"--endpoint", "unix:///provider/azure.sock"}},
 	{[]string{"--bind-address=localhost"}, []string{"--bind-address", `"localhost"`, "IP address"}},
 	{[]string{"--bind-address=127.0.0.1:80"}, []string{"--bind-address", "127.0.0.1:80"}},
 	{[]string{"--healthz-port=65536"}, []string{"--healthz-port", "65536"}},
@@ -226,21 +229,64 @@ func TestOwnCloud(t *testing.T) {
 	}
 }
 
-// Help shows every flag with its default, but none of klog's.
-func TestHelp(t *testing.T) {
-	help := usage()
-	new(config).flags().VisitAll(func(f *flag.Flag) {
-		at := strings.Index(help+" ", "  --"+f.Name+" ")
-		if at < 0 {
-			at = strings.Index(help, "  --"+f.Name+"\n")
+// A value that is almost right gets a hint that is right.
+func TestHints(t *testing.T) {
+	for arg, hint := range map[string]string{
+		"--mount-timeout=90": "--mount-timeout=90s", "--stale-if-error=10 min": "--stale-if-error=10m", "--healthz-timeout=5S": "--healthz-timeout=5s", "--rotation-cache-ttl=1hour": "--rotation-cache-ttl=1h",
+		"--max-response-bytes=4MiB": "--max-response-bytes=4194304", "--cache-max-bytes=16Mi": "--cache-max-bytes=16777216", "--cache-max-bytes=1,000": "--cache-max-bytes=1000", "--max-response-bytes=1 MB": "--max-response-bytes=1000000",
+		"--strict-objects=yes": "--strict-objects=true", "--share-reads=Off": "--share-reads=false",
+		"--endpoint=/provider/azure.sock": "unix:///provider/azure.sock",
+		"--mount-timeout=soon":            "", "--mount-timeout=1.5d": "", "--retry-max=many": "", "--retry-max=3x": "", "--cache-max-bytes=99999999999999999999": "", "--strict-objects=maybe": "", "--endpoint=tcp://x": "", "--v=": "",
+	} {
+		_, err := parseFlags([]string{arg})
+		if err == nil {
+			t.Errorf("%s was accepted", arg)
+			continue
 		}
-		if _, klog := ignoredFlags[f.Name]; klog {
-			if at >= 0 || f.Name == "v" {
+		_, meant, found := strings.Cut(err.Error(), "; did you mean ")
+		meant = strings.TrimSuffix(meant, "?")
+		if found != (hint != "") || meant != hint {
+			t.Errorf("%s: %v, want the hint %q", arg, err, hint)
+		}
+		if strings.HasPrefix(hint, "--") {
+			if _, err := parseFlags([]string{hint}); err != nil {
+				t.Errorf("the hint is wrong: %v", err)
+			}
+		}
+	}
+}
+
+// Help shows every flag with its default in one group, but none of klog's.
+func TestHelp(t *testing.T) {
+	help, groups := usage(), make(map[string]string)
+	for _, g := range flagGroups {
+		if !strings.Contains(help, "\n\n"+g.title+":\n  --") {
+			t.Errorf("%s is not a section", g.title)
+		}
+		for _, name := range g.flags {
+			if other, twice := groups[name]; twice {
+				t.Errorf("--%s is in %s and %s", name, other, g.title)
+			}
+			groups[name] = g.title
+		}
+	}
+	known := 0
+	new(config).flags().VisitAll(func(f *flag.Flag) {
+		_, klog := ignoredFlags[f.Name]
+		if _, grouped := groups[f.Name]; grouped == klog {
+			t.Errorf("--%s: in a group: %t, klog's: %t", f.Name, grouped, klog)
+		}
+		at := strings.Index(help, "\n  --"+f.Name+" ")
+		if at < 0 {
+			at = strings.Index(help, "\n  --"+f.Name+"\n")
+		}
+		if klog {
+			if at >= 0 {
 				t.Errorf("--%s is shown", f.Name)
 			}
 			return
 		}
-		if at < 0 {
+		if known++; at < 0 {
 			t.Errorf("--%s is not shown", f.Name)
 			return
 		}
@@ -249,7 +295,43 @@ func TestHelp(t *testing.T) {
 			t.Errorf("--%s: its default %s is not shown in %q", f.Name, f.DefValue, text)
 		}
 	})
+	if known != len(groups) {
+		t.Errorf("%d flags, and %d in groups", known, len(groups))
+	}
 	if !strings.Contains(help, "klog") || strings.Contains(help, "`") {
 		t.Errorf("got %s", help)
+	}
+}
+
+// Help has every environment variable that the program reads by name, and the example runs.
+func TestHelpOfEnvironment(t *testing.T) {
+	help, found := usage(), 0
+	for _, pattern := range []string{"*.go", "../../provider/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") || strings.Contains(file, "azuretest") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`[gG]etenv\("(\w+)"\)`).FindAllStringSubmatch(string(text), -1) {
+				if found++; !strings.Contains(help, m[1]) && !strings.HasPrefix(m[1], "OTEL_") {
+					t.Errorf("%s reads %s, which the help does not have", file, m[1])
+				}
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("%d reads of variables found", found)
+	}
+	_, example, _ := strings.Cut(help, "\n  akv-csi-provider ")
+	example, _, _ = strings.Cut(example, "\n")
+	if c, err := parseFlags(strings.Fields(example)); err != nil || c.rotationTTL != time.Minute {
+		t.Errorf("the example %q: %v", example, err)
 	}
 }
