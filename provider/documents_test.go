@@ -33,7 +33,7 @@ func TestPieces(t *testing.T) {
 		`secret "db" is not a YAML mapping or list`:      {expand("db", "d", request.ExpandYAML), expand("yaml", "d", "")},
 		`secret "db": expand: the name of one of its files is also the path of a file of secret "yaml"; use another path`: {
 			but(one("yaml"), func(o *request.Object) { o.Path = "d/user" }), expand("db", "d", request.ExpandJSON)},
-		`secret "yaml": objectAlias: "d/user/x" lies below a file of secret "db"`: {
+		`secret "yaml": objectAlias: "d/user/x" is below a file of secret "db"`: {
 			but(one("yaml"), func(o *request.Object) { o.Path = "d/user/x" }), expand("db", "d", request.ExpandJSON)},
 		`secret "db": expand: the name of one of its files is too long`: {expand("db", strings.Repeat("d/", 2047)+"d", request.ExpandJSON)},
 	} {
@@ -66,7 +66,7 @@ password={{ secret "db" | json "password" | quote }}
 	refused(t, volume, err, `document "app.ini", line 3: the value that json gets is not a JSON object or list; correct the template`, `has no secret "gone"`)
 	wantReason(t, err, fault.ContentInvalid)
 	volume, err = m.Mount(t.Context(), class(t, doc(t, "b", "\n"+`{{ range find "(" }}{{ end }}`)), time.Time{})
-	refused(t, volume, err, `objects[0] "b": template: line 2: find "(" is not a regular expression`)
+	refused(t, volume, err, `objects[0] "b": template: line 2: find "(" is not a valid RE2 regular expression`)
 }
 
 // A document or many pieces that are too large are refused, and named.

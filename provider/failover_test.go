@@ -112,10 +112,10 @@ func TestFailoverOfSome(t *testing.T) {
 		t.Errorf("absent %q, read %v", volume.Absent, v.at)
 	}
 	_, err := m.Mount(t.Context(), class(t, standingBy(one("missing"))...), time.Time{})
-	refused(t, nil, err, contoso+" answers 503", standby+` has no secret "missing"`)
+	refused(t, nil, err, contoso+" returned 503", standby+` has no secret "missing"`)
 	wantReason(t, err, fault.ObjectNotFound)
 	_, err = m.Mount(t.Context(), class(t, append(standingBy(one("a")), one("b"))...), time.Time{})
-	refused(t, nil, err, contoso+" answers 503")
+	refused(t, nil, err, contoso+" returned 503")
 	// The caller that leaves ends the mount.
 	v.fails[contoso] = silence
 	left, leave := context.WithCancel(t.Context())

@@ -33,7 +33,7 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 		case one.isNew() || other.isNew():
 			problems = append(problems, fault.Problem{Field: one.field(), Cause: cause, Fix: "use another path"})
 		default:
-			warnings = append(warnings, request.Warning{Kind: request.WarnDuplicatePath, Field: one.field(), Cause: cause + "; the last one is kept"})
+			warnings = append(warnings, request.Warning{Kind: request.WarnDuplicatePath, Field: one.field(), Cause: cause + "; the last one wins"})
 		}
 	}
 	if err := s.strict(warnings); err != nil {
@@ -48,7 +48,7 @@ func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]
 		if !bad[c.File.Path] {
 			one, other := owned{&items[c.File.Owner], c.File.Path}, owned{&items[c.Other.Owner], c.Other.Path}
 			problems = append(problems, fault.Problem{Field: one.field(), Fix: request.NestedFix,
-				Cause: one.quote() + " lies below " + other.describe()})
+				Cause: one.quote() + " is below " + other.describe()})
 		}
 	}
 	if len(problems) > 0 {

@@ -17,8 +17,8 @@ import (
 
 // Where the IDs of an identity come from, for messages.
 const (
-	fromClass        = "clientID of the class or pod"
-	fromTenant       = "tenantID of the class or pod"
+	fromClass        = "clientID"
+	fromTenant       = "tenantID"
 	fromSecret       = "clientid of the nodePublishSecretRef"
 	fromSecretTenant = "tenantid of the nodePublishSecretRef"
 )
@@ -48,7 +48,7 @@ func (m *Mounter) binding(req *request.Mount, env cloud.Cloud) (entra.Identity, 
 	if req.Identity.ClientID == "" {
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
 			Cause: "useAzureTokenProxy is set, but clientID is not",
-			Fix:   "set clientID to the client ID of the managed identity that is bound to the pod's service account"}
+			Fix:   "set clientID to the managed identity that is bound to the pod's service account"}
 	}
 	return m.federated(req, env, entra.IdentityBinding, entra.BindingAudience, credentialRef{req.Identity.ClientID, fromClass, req.Identity.TenantID, fromTenant})
 }
@@ -61,12 +61,12 @@ func (m *Mounter) nodeIdentity(req *request.Mount) (entra.Identity, error) {
 	if m.NodeNamespaces != nil && !slices.Contains(m.NodeNamespaces, req.Pod.Namespace) {
 		return entra.Identity{}, &fault.Error{Reason: fault.IdentityModeRefused,
 			Cause: fmt.Sprintf("pods of namespace %q may not use the node's managed identity", req.Pod.Namespace),
-			Fix:   "use workload identity, or add the namespace to --managed-identity-namespaces of the provider"}
+			Fix:   "use workload identity; cluster operator: add the namespace to --managed-identity-namespaces"}
 	}
 	return entra.Identity{
 		Mode:         entra.ManagedIdentity,
 		ClientID:     req.Identity.UserAssignedIdentityID,
-		ClientIDFrom: "userAssignedIdentityID of the class or pod",
+		ClientIDFrom: "userAssignedIdentityID",
 	}, nil
 }
 
@@ -105,12 +105,12 @@ func (m *Mounter) audience(req *request.Mount, env cloud.Cloud) string {
 func (m *Mounter) ofSecret(req *request.Mount, env cloud.Cloud) (entra.Identity, error) {
 	principal := req.Identity.ServicePrincipal
 	if !request.IsGUID(principal.ClientID) { // it is the password, if the two were swapped
-		return entra.Identity{}, secretProblem(fromSecret, "not a GUID", "use the application's client ID, and its password as clientsecret")
+		return entra.Identity{}, secretProblem(fromSecret, "not a GUID", "set clientid to the application's client ID; it may be swapped with clientsecret")
 	}
 	ref := credentialRef{principal.ClientID, fromSecret, req.Identity.TenantID, fromTenant}
 	if ref.tenant == "" && principal.TenantID != "" {
 		if !request.IsTenantID(principal.TenantID) {
-			return entra.Identity{}, secretProblem(fromSecretTenant, "not a tenant", "use the directory's GUID or domain name")
+			return entra.Identity{}, secretProblem(fromSecretTenant, "not a tenant", "use the tenant's GUID or domain name")
 		}
 		ref.tenant, ref.tenantFrom = principal.TenantID, fromSecretTenant
 	}
@@ -125,7 +125,7 @@ func (m *Mounter) ofSecret(req *request.Mount, env cloud.Cloud) (entra.Identity,
 }
 
 func secretProblem(field, cause, fix string) error {
-	return fault.Invalid(fault.Problem{Field: field, Cause: cause + " (value not shown: it comes from a Secret)", Fix: fix})
+	return fault.Invalid(fault.Problem{Field: field, Cause: cause + " (value hidden)", Fix: fix})
 }
 
 // annotated is the identity in the annotations of the pod's ServiceAccount. This is the only
@@ -135,10 +135,14 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch _, ok := req.Identity.Tokens[audience]; {
 	case !ok:
 		// The ServiceAccount may have the annotation: it was not read.
-		return entra.Identity{}, noIdentity(fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
-			", and add the audience to spec.tokenRequests of the CSIDriver secrets-store.csi.k8s.io")
+		return entra.Identity{}, noIdentity(fmt.Sprintf("no clientID, and no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
+			account, "; cluster operator: request the token in the CSIDriver's spec.tokenRequests")
 	case m.Accounts == nil || account == "":
-		return entra.Identity{}, noIdentity("the provider cannot read the ServiceAccount, as it is not in a cluster or kubelet does not name it", "")
+		why, more := "no clientID, and the provider does not run in a cluster", ""
+		if m.Accounts != nil {
+			why, more = "no clientID, and kubelet does not name its ServiceAccount", "; cluster operator: set podInfoOnMount: true on the CSIDriver"
+		}
+		return entra.Identity{}, noIdentity(why, account, more)
 	}
 	if err := m.allowed(entra.WorkloadIdentity); err != nil {
 		return entra.Identity{}, err
@@ -151,21 +155,21 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch {
 	case found.NearClientID != "":
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
-			Cause: fmt.Sprintf("no identity is configured for this pod: ServiceAccount %q has the %s, which does not count", account, found.NearClientID),
-			Fix:   "set the annotation " + kube.ClientIDAnnotation + " to the client ID, or clientID in the class"}
+			Cause: fmt.Sprintf("no identity is configured for this pod: the %s of ServiceAccount %q is ignored", found.NearClientID, account),
+			Fix:   "annotate it with " + kube.ClientIDAnnotation + "=CLIENT_ID, or set clientID"}
 	case found.ClientID == "":
-		return entra.Identity{}, noIdentity(fmt.Sprintf("the ServiceAccount %q has no annotation %s", account, kube.ClientIDAnnotation), "")
+		return entra.Identity{}, noIdentity("no clientID in the class, no annotation on the ServiceAccount", account, "")
 	case !request.IsClientID(found.ClientID):
-		return entra.Identity{}, wrongID(ref.clientFrom, found.ClientID, "the GUID that Microsoft Entra ID shows")
+		return entra.Identity{}, wrongID(ref.clientFrom, found.ClientID, "the client ID, a GUID")
 	}
 	if ref.tenant == "" {
 		ref.tenant, ref.tenantFrom = found.TenantID, annotation(kube.TenantIDAnnotation, req.Pod)
 		if found.TenantID != "" && !request.IsTenantID(found.TenantID) {
-			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the directory's GUID or domain name")
+			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the tenant's GUID or domain name")
 		}
 		if m.DefaultTenant == "" && found.NearTenantID != "" {
-			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing; ServiceAccount %q has the %s, which does not count", account, found.NearTenantID),
-				Fix: "set the annotation " + kube.TenantIDAnnotation + " to the tenant, or tenantID in the class"})
+			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing: the %s of ServiceAccount %q is ignored", found.NearTenantID, account),
+				Fix: "annotate it with " + kube.TenantIDAnnotation + "=TENANT_ID, or set tenantID"})
 		}
 	}
 	return m.federated(req, env, entra.WorkloadIdentity, audience, ref)
@@ -185,7 +189,7 @@ func (m *Mounter) registered(env cloud.Cloud, mode entra.Mode, ref credentialRef
 	}
 	if ref.tenant == "" {
 		return entra.Identity{}, fault.Invalid(fault.Problem{
-			Field: "tenantID", Cause: "missing", Fix: "set it to the tenant of the identity, or start the provider with --tenant-id",
+			Field: "tenantID", Cause: "missing", Fix: "set it to the identity's tenant; cluster operator: --tenant-id sets a default",
 		})
 	}
 	return entra.Identity{
@@ -204,8 +208,8 @@ func (m *Mounter) allowed(mode entra.Mode) error {
 		return nil
 	}
 	return &fault.Error{Reason: fault.IdentityModeRefused,
-		Cause: fmt.Sprintf("identity mode %s is disabled", mode),
-		Fix:   fmt.Sprintf("use one of %s; cluster operator: add it to --identity-modes", modeNames(m.Modes))}
+		Cause: fmt.Sprintf("identity mode %q is disabled", mode),
+		Fix:   fmt.Sprintf("use %s; cluster operator: add it to --identity-modes", modeNames(m.Modes))}
 }
 
 func modeNames(modes []entra.Mode) string {
@@ -213,14 +217,18 @@ func modeNames(modes []entra.Mode) string {
 	for i, mode := range modes {
 		names[i] = string(mode)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, " or ")
 }
 
-// noIdentity lists what was searched, and last what was not there either.
-func noIdentity(last, more string) error {
+// noIdentity is the error of a pod without a client ID.
+func noIdentity(why, account, more string) error {
+	who := "the ServiceAccount"
+	if account != "" {
+		who = fmt.Sprintf("ServiceAccount %q", account)
+	}
 	return &fault.Error{Reason: fault.NoIdentity,
-		Cause: "no identity is configured for this pod: the class sets none of clientID, useVMManagedIdentity, useAzureTokenProxy, the nodePublishSecretRef has no clientid, and " + last,
-		Fix:   "set clientID to the client ID of an identity that trusts the pod's service account, or annotate the ServiceAccount with it" + more}
+		Cause: "no identity is configured for this pod: " + why,
+		Fix:   fmt.Sprintf("set clientID, or annotate %s with %s=CLIENT_ID", who, kube.ClientIDAnnotation) + more}
 }
 
 func wrongID(field, value, want string) error {
@@ -231,8 +239,7 @@ func wrongID(field, value, want string) error {
 func tokenRequestMissing(audience string, tokens map[string]request.Secret) error {
 	return &fault.Error{Reason: fault.TokenRequestMissing,
 		Cause: fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(tokens)),
-		Fix: fmt.Sprintf("add the audience to spec.tokenRequests of the CSIDriver secrets-store.csi.k8s.io;"+
-			" with the driver's Helm chart: --set 'tokenRequests[0].audience=%s'", audience)}
+		Fix:   fmt.Sprintf("cluster operator: request it in the CSIDriver (driver's chart: `--set 'tokenRequests[%d].audience=%s'`)", len(tokens), audience)}
 }
 
 // audiences lists those of the tokens, for a message.

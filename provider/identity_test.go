@@ -41,7 +41,7 @@ func TestIdentity(t *testing.T) {
 		password   = `{"ClientID":" ` + otherID + ` ","CLIENTSECRET":"hush"}`
 	)
 	annotated := map[string]kube.Annotations{"shop/reader": {ClientID: otherID, TenantID: "annotated.example"}, "other/reader": {ClientID: clientID}}
-	classTenant, classClient := "tenantID of the class or pod", "clientID of the class or pod"
+	classTenant, classClient := "tenantID", "clientID"
 	for _, c := range []struct {
 		name    string
 		secrets string
@@ -52,9 +52,9 @@ func TestIdentity(t *testing.T) {
 		{"1 binding, before all", password, change{"useAzureTokenProxy": "true", attrTokens: bothTokens}, entra.Identity{Mode: entra.IdentityBinding, Authority: authority,
 			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "bound", Audience: entra.BindingAudience}, 0},
 		{"2 node, before a client", password, change{"useVMManagedIdentity": "true", "userAssignedIdentityID": otherID}, entra.Identity{Mode: entra.ManagedIdentity,
-			ClientID: otherID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
+			ClientID: otherID, ClientIDFrom: "userAssignedIdentityID"}, 0},
 		{"2 node's own, never the class's client", "null", change{"useVMManagedIdentity": "true"}, entra.Identity{Mode: entra.ManagedIdentity,
-			ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
+			ClientIDFrom: "userAssignedIdentityID"}, 0},
 		{"3 client of the class, before a password", password, nil, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
 			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
 		{"4 password, before the annotation", password, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
@@ -77,7 +77,7 @@ func TestIdentity(t *testing.T) {
 		{"4 password, before a certificate", `{"clientid":"` + otherID + `","clientcertificate":"pem","clientsecret":"hush"}`, change{"clientID": ""}, entra.Identity{Mode: entra.ServicePrincipal, Authority: authority,
 			TenantID: tenantID, TenantIDFrom: classTenant, ClientID: otherID, ClientIDFrom: "clientid of the nodePublishSecretRef", ClientSecret: "hush"}, 0},
 		{"2 node, by its resource", "null", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": resourceID}, entra.Identity{Mode: entra.ManagedIdentity,
-			ClientID: resourceID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}, 0},
+			ClientID: resourceID, ClientIDFrom: "userAssignedIdentityID"}, 0},
 		{"the annotation's tenant only with its client", "null", change{"tenantID": ""}, entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority,
 			TenantID: "default.example", TenantIDFrom: "--tenant-id of the provider", ClientID: clientID, ClientIDFrom: classClient, ServiceAccount: account, Assertion: "assertion", Audience: entra.Audience}, 0},
 	} {
@@ -122,7 +122,7 @@ func TestNoIdentity(t *testing.T) {
 		says     []string
 		asked    int
 	}{
-		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"useAzureTokenProxy", "useVMManagedIdentity", "clientID", "nodePublishSecretRef", "received: none"}, 0},
+		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"set clientID", `annotate ServiceAccount "reader"`, "received: none", "spec.tokenRequests"}, 0},
 		{"no annotation", &accounts{}, "null", nil, "NoIdentity", []string{`ServiceAccount "reader"`, "azure.workload.identity/client-id"}, 1},
 		{"only a tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
 		{"odd client", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
@@ -130,13 +130,13 @@ func TestNoIdentity(t *testing.T) {
 		{"odd tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
 		{"key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {NearClientID: `label "azure.workload.identity/client-id"`}}}, "null", nil, "NoIdentity",
-			[]string{`ServiceAccount "reader" has the label "azure.workload.identity/client-id", which does not count`, "set the annotation azure.workload.identity/client-id"}, 1},
+			[]string{`the label "azure.workload.identity/client-id" of ServiceAccount "reader" is ignored`, "annotate it with azure.workload.identity/client-id"}, 1},
 		{"tenant's key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, NearTenantID: `annotation "azure.workload.identity/tenant_id"`}}}, "null", change{"tenantID": ""}, "InvalidParameter",
-			[]string{`tenantID: missing; ServiceAccount "reader" has the annotation "azure.workload.identity/tenant_id", which does not count`, "set the annotation azure.workload.identity/tenant-id"}, 1},
-		{"odd tenant of a Secret", &accounts{}, `{"clientid":"` + otherID + `","tenantid":"hush/"}`, change{"tenantID": ""}, "InvalidParameter", []string{"tenantid of the nodePublishSecretRef", "not shown"}, 0},
-		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "not shown"}, 0},
-		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name it"}, 0},
-		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"not in a cluster"}, 0},
+			[]string{`tenantID: missing: the annotation "azure.workload.identity/tenant_id" of ServiceAccount "reader" is ignored`, "annotate it with azure.workload.identity/tenant-id"}, 1},
+		{"odd tenant of a Secret", &accounts{}, `{"clientid":"` + otherID + `","tenantid":"hush/"}`, change{"tenantID": ""}, "InvalidParameter", []string{"tenantid of the nodePublishSecretRef", "value hidden"}, 0},
+		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "value hidden"}, 0},
+		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name its ServiceAccount", "annotate the ServiceAccount with", "podInfoOnMount"}, 0},
+		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"does not run in a cluster", `annotate ServiceAccount "reader"`}, 0},
 		{"may not look", &accounts{err: forbidden}, "null", nil, "", []string{"not allowed"}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -197,17 +197,17 @@ func TestFindRefused(t *testing.T) {
 		reason  string
 		says    string
 	}{
-		"none":            {[]request.Object{find("^none", "d")}, "ObjectNotFound", contoso + ` has no secret for find with name "^none"; check find`},
+		"none":            {[]request.Object{find("^none", "d")}, "ObjectNotFound", contoso + ` has no secret that matches find with name "^none"; check find`},
 		"no tag":          {[]request.Object{but(find("", "d"), func(o *request.Object) { o.Find.Tags = map[string]string{"a": "b"} })}, "ObjectNotFound", `find with tag "a"`},
-		"certificates":    {[]request.Object{find("^tls", "d")}, "ObjectNotFound", "but 1 behind certificates; set includeCertificates: true"},
-		"disabled":        {[]request.Object{find("^off", "d")}, "ObjectNotFound", "but 1 that are disabled; enable what is disabled, or check find"},
-		"too many":        {[]request.Object{one("plain"), but(find("-", "d"), func(o *request.Object) { o.Find.Max = 3 })}, "InvalidParameter", `objects[1]: find: find with name "-" matches 4 secrets in ` + contoso + ", more than maxObjects 3; narrow it, or raise maxObjects"},
+		"certificates":    {[]request.Object{find("^tls", "d")}, "ObjectNotFound", "(1 behind certificates); set includeCertificates: true"},
+		"disabled":        {[]request.Object{find("^off", "d")}, "ObjectNotFound", "(1 disabled); enable them, or check find"},
+		"too many":        {[]request.Object{one("plain"), but(find("-", "d"), func(o *request.Object) { o.Find.Max = 3 })}, "InvalidParameter", `objects[1]: find: find with name "-" matches 4 secrets in ` + contoso + ", over the limit of maxObjects 3; narrow it, or raise maxObjects"},
 		"in a document":   {[]request.Object{doc(t, "d", `{{ range find "." }}{{ end }}`)}, "", ""},
-		"one path":        {[]request.Object{find("-(.*)$", "d")}, "InvalidParameter", `its group is empty for secret "p-"`},
-		"one path twice":  {[]request.Object{find("^[pq]-(a)$", "d")}, "InvalidParameter", `"p-a" and "q-a" have one path, "a"`},
-		"of two searches": {[]request.Object{find("^p-(a)$", "d"), find("^q-(a)$", "d")}, "InvalidParameter", `objects[1]: find: secret "q-a" has the path "d/a" of "p-a", which objects[0] finds`},
+		"one path":        {[]request.Object{find("-(.*)$", "d")}, "InvalidParameter", `its group matches no text in secret "p-"`},
+		"one path twice":  {[]request.Object{find("^[pq]-(a)$", "d")}, "InvalidParameter", `"p-a" and "q-a" have the same path "a"`},
+		"of two searches": {[]request.Object{find("^p-(a)$", "d"), find("^q-(a)$", "d")}, "InvalidParameter", `objects[1]: find: secret "q-a" has the same path "d/a" as "p-a" of objects[0]`},
 		"of an object":    {[]request.Object{but(one("plain"), func(o *request.Object) { o.Path = "d/a" }), find("^p-(a)$", "d")}, "InvalidParameter", `secret "p-a": objectAlias: "d/a" is also the path of a file of secret "plain"; use another path`},
-		"below an object": {[]request.Object{but(one("plain"), func(o *request.Object) { o.Path = "d" }), find("^p-(a)$", "d")}, "InvalidParameter", `"d/a" lies below "d", a file of secret "plain"`},
+		"below an object": {[]request.Object{but(one("plain"), func(o *request.Object) { o.Path = "d" }), find("^p-(a)$", "d")}, "InvalidParameter", `"d/a" is below "d", a file of secret "plain"`},
 		"one variable":    {[]request.Object{but(find("^p-[ab]", "env"), func(o *request.Object) { o.Bundle = "nonsense" })}, "ContentInvalid", `nonsense bundle "env" as nonsense has no format`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestFindIsBounded(t *testing.T) {
 	volume, err := m.Mount(t.Context(), class(t, many...), time.Time{})
 	refused(t, volume, err, "more than 4096 objects that the searches find")
 	volume, err = m.Mount(t.Context(), class(t, doc(t, "d", `{{ range find "^s" }}{{ end }}`)), time.Time{})
-	refused(t, volume, err, `objects[0] "d": template: find "^s" matches 1000 secrets`, "more than 100; narrow it")
+	refused(t, volume, err, `objects[0] "d": template: find "^s" matches 1000 secrets`, "over the limit of 100; narrow it")
 	if len(v.listed) != 2 || len(v.reads) > 0 {
 		t.Errorf("%d lists and %d reads", len(v.listed), len(v.reads))
 	}

@@ -244,7 +244,7 @@ func (c *composite) document(limit int) ([]byte, error) {
 	}
 	content, err := c.Document.Execute(values, limit)
 	if wrong, ok := errors.AsType[*document.Error](err); ok {
-		return nil, &fault.Error{Reason: fault.ContentInvalid, Cause: fmt.Sprintf("%s, %v", c, wrong), Fix: "correct the template, or the values that it inserts"}
+		return nil, &fault.Error{Reason: fault.ContentInvalid, Cause: fmt.Sprintf("%s, %v", c, wrong), Fix: "correct the template or the values that it inserts"}
 	}
 	return content, err
 }

@@ -72,14 +72,14 @@ func (s session) plan(ctx context.Context, objects []request.Object) ([]item, []
 	for i := range objects {
 		p.add(i, &objects[i])
 		if len(p.items) > maxItems {
-			return nil, nil, tooMany("objects with what the searches and documents read", "narrow the searches")
+			return nil, nil, tooMany("objects, with those that searches and documents read", "narrow the searches")
 		}
 	}
 	return s.expand(ctx, p.items)
 }
 
 func tooMany(what, fix string) error {
-	return fault.Invalid(fault.Problem{Field: "objects", Cause: fmt.Sprintf("more than %d %s", maxItems, what), Fix: fmt.Sprintf("at most %d; %s", maxItems, fix)})
+	return fault.Invalid(fault.Problem{Field: "objects", Cause: fmt.Sprintf("more than %d %s", maxItems, what), Fix: fix})
 }
 
 // planner makes the items of entries.

@@ -112,7 +112,7 @@ func searchesOf(objects []request.Object) (order []listing, searches map[listing
 			name, err := regexp.Compile(r.Name)
 			if err != nil {
 				return nil, nil, fault.Invalid(fault.Problem{Field: fmt.Sprintf("objects[%d] %q: template", i, o.Path),
-					Cause: fmt.Sprintf("line %d: find %.64q is not a regular expression of RE2", r.Line, r.Name), Fix: "correct the pattern"})
+					Cause: fmt.Sprintf("line %d: find %.64q is not a valid RE2 regular expression", r.Line, r.Name), Fix: "correct the pattern"})
 			}
 			add(listing{o.Vault, o.Failover, request.TypeSecret}, search{finding{i, r.Source}, o, request.Find{Name: name, Max: documentMax}, false})
 		}
@@ -213,20 +213,20 @@ func (s search) field() string {
 }
 
 func (s search) tooMany(host string, n int) error {
-	most, fix := fmt.Sprint("maxObjects ", s.find.Max), "narrow it, or raise maxObjects to at most 1000"
+	most, fix := fmt.Sprint("maxObjects ", s.find.Max), "narrow it, or raise maxObjects (at most 1000)"
 	if !s.path {
 		most, fix = fmt.Sprint(s.find.Max), "narrow it"
 	}
-	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d %ss in %s, more than %s", s, n, words[s.kind()], host, most), Fix: fix})
+	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d %ss in %s, over the limit of %s", s, n, words[s.kind()], host, most), Fix: fix})
 }
 
 func (s search) nothing(host string, managed, disabled int) error {
-	cause, fix := fmt.Sprintf("%s has no %s for {objects}", host, words[s.Type]), "check find and keyvaultName, or set optional: true"
+	cause, fix := fmt.Sprintf("%s has no %s that matches {objects}", host, words[s.Type]), "check find and keyvaultName, or set optional: true"
 	switch {
 	case managed > 0:
-		cause, fix = fmt.Sprintf("%s but %d behind certificates", cause, managed), "set includeCertificates: true, or "+fix
+		cause, fix = fmt.Sprintf("%s (%d behind certificates)", cause, managed), "set includeCertificates: true, or "+fix
 	case disabled > 0:
-		cause, fix = fmt.Sprintf("%s but %d that are disabled", cause, disabled), "enable what is disabled, or "+fix
+		cause, fix = fmt.Sprintf("%s (%d disabled)", cause, disabled), "enable them, or "+fix
 	}
 	return &fault.Error{Reason: fault.ObjectNotFound, Cause: cause, Fix: fix, Objects: []string{s.String()}}
 }
@@ -239,9 +239,9 @@ func (s search) checkPaths(matches []match) error {
 		cause := ""
 		switch other, twice := names[m.path]; {
 		case m.path == "":
-			cause = fmt.Sprintf("its group is empty for %s %q", s.Type, m.name)
+			cause = fmt.Sprintf("its group matches no text in %s %q", s.Type, m.name)
 		case twice:
-			cause = fmt.Sprintf("%q and %q have one path, %q", other, m.name, m.path)
+			cause = fmt.Sprintf("%q and %q have the same path %q", other, m.name, m.path)
 		}
 		if cause != "" {
 			return fault.Invalid(fault.Problem{Field: s.field(), Cause: s.String() + ": " + cause, Fix: "change the group of the pattern"})
@@ -267,7 +267,7 @@ func samePaths(objects []request.Object, found map[finding][]match) error {
 			path := join(o.Path, m.path)
 			if other, twice := paths[path]; twice && len(problems) < maxFailed {
 				problems = append(problems, fault.Problem{Field: fmt.Sprintf("objects[%d]: find", i),
-					Cause: fmt.Sprintf("%s %q has the path %.64q of %q, which objects[%d] finds", o.Type, m.name, path, other.name, other.entry),
+					Cause: fmt.Sprintf("%s %q has the same path %.64q as %q of objects[%d]", o.Type, m.name, path, other.name, other.entry),
 					Fix:   "use another objectAlias"})
 			}
 			paths[path] = owner{i, m.name}

@@ -21,7 +21,7 @@ func TooLarge(size, limit int, sizes map[string]int) *fault.Error {
 		largest = append(largest, fmt.Sprintf("%s (%d bytes)", name, sizes[name]))
 	}
 	return &fault.Error{Reason: fault.TooLarge,
-		Cause: fmt.Sprintf("the volume takes %d bytes, more than %d; the largest parts are %s", size, limit, strings.Join(largest, ", ")),
-		Fix: "mount fewer objects," +
-			" or raise --max-response-bytes of the provider and --max-call-recv-msg-size of the CSI driver"}
+		Cause: fmt.Sprintf("the volume is %d bytes, over the limit of %d; the largest parts are %s", size, limit, strings.Join(largest, ", ")),
+		Fix: "mount fewer objects; cluster operator: raise --max-response-bytes" +
+			" and the driver's --max-call-recv-msg-size"}
 }

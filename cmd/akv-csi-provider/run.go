@@ -142,7 +142,7 @@ func newClouds(cfg *config, log *slog.Logger) (*cloud.Resolver, error) {
 	if path := os.Getenv("AZURE_ENVIRONMENT_FILEPATH"); path != "" {
 		own, err := cloud.ReadFile(path)
 		if err != nil {
-			log.Warn("AZURE_ENVIRONMENT_FILEPATH cannot be used; classes of AzureStackCloud must name a file", "error", err)
+			log.Warn("AZURE_ENVIRONMENT_FILEPATH is not valid; SecretProviderClasses of AzureStackCloud must set cloudEnvFileName", "error", err)
 			return clouds, nil
 		}
 		clouds.Environment = &own

@@ -104,7 +104,7 @@ func lookup(name string) (Cloud, bool) {
 
 // unknown is the problem of a name that is not in the table, nor one of the operator's.
 func unknown(name string, own []string) fault.Problem {
-	p := fault.Problem{Field: "cloudName", Cause: fmt.Sprintf("%.64q is not a cloud", name), Fix: "one of " + strings.Join(append(Names(), own...), ", ")}
+	p := fault.Problem{Field: "cloudName", Cause: fmt.Sprintf("unknown cloud %.64q", name), Fix: "use one of " + strings.Join(append(Names(), own...), ", ")}
 	if strings.EqualFold(name, "AzureGermanCloud") {
 		p.Cause = "AzureGermanCloud was closed in 2021"
 	}

@@ -58,8 +58,8 @@ func (r *Resolver) Resolve(name, file string) (Cloud, error) {
 	case file != "":
 		return r.read(file)
 	case r.Environment == nil:
-		return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: "missing, and the provider knows no AzureStackCloud of its own",
-			Fix: "name the environment file, or start the provider with AZURE_ENVIRONMENT_FILEPATH"})
+		return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: "missing, and the provider has no default for AzureStackCloud",
+			Fix: "set it to the environment file; cluster operator: AZURE_ENVIRONMENT_FILEPATH sets a default"})
 	}
 	return *r.Environment, nil
 }
@@ -74,14 +74,14 @@ func (r *Resolver) read(file string) (Cloud, error) {
 		}
 		c, err := readBelow(dir, below)
 		if err != nil {
-			return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not an environment file that can be used", file),
-				Fix: "it is JSON with activeDirectoryEndpoint, an https URL, keyVaultDNSSuffix, and where tokens are not for https://<suffix>, keyVaultEndpoint," +
-					" readable in the provider's container; a symbolic link must stay within " + dir})
+			return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not a valid environment file", file),
+				Fix: "use JSON with activeDirectoryEndpoint (an https URL), keyVaultDNSSuffix and, if it is not https://<suffix>, keyVaultEndpoint;" +
+					" the provider must be able to read it, and symbolic links must stay in " + dir})
 		}
 		return c, nil
 	}
-	return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not below a folder for such files", file),
-		Fix: "put it below one of " + strings.Join(r.EnvDirs, ", ") + ", or start the provider with --cloud-env-dirs"})
+	return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not below an allowed directory", file),
+		Fix: "move it below one of " + strings.Join(r.EnvDirs, ", ") + "; cluster operator: --cloud-env-dirs sets these"})
 }
 
 // readBelow opens the file so that no symbolic link leads out of the folder.

@@ -57,7 +57,7 @@ func TestOwnClouds(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	got, err := r.Resolve("Moon", "")
-	refused(t, got, err, "cloudName", `"Moon" is not a cloud`, "AzureDelosCloud", "Sky")
+	refused(t, got, err, "cloudName", `unknown cloud "Moon"`, "AzureDelosCloud", "Sky")
 	if err := cloud.CheckName("SKY", "Sky"); err != nil {
 		t.Error(err)
 	}

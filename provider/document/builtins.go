@@ -53,7 +53,7 @@ func printf(x *execution, args []any) (any, error) {
 		s, isText := arg.(string)
 		switch v := verbs[i]; {
 		case v == 'd' && !isInt, (v == 's' || v == 'q') && !isText, v == 'x' && !isText && !isInt:
-			return nil, fmt.Errorf("argument %d of printf does not go with %%%c", i+2, v)
+			return nil, fmt.Errorf("argument %d of printf is not allowed with %%%c", i+2, v)
 		}
 		size += len(s) + 2000 // of width and precision
 	}

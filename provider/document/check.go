@@ -134,7 +134,7 @@ func (c *checker) operand(n parse.Node, s scope) {
 
 func (c *checker) field(n parse.Node, names []string) {
 	if len(names) > 1 || len(names) == 1 && names[0] != "Name" && names[0] != "Value" {
-		c.add(n, "%s is no field: a result of find has .Name and .Value", quote(n.String()))
+		c.add(n, "%s is not a field: a result of find has .Name and .Value", quote(n.String()))
 	}
 }
 

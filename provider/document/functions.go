@@ -194,7 +194,7 @@ func text(factor float64, f func(string) string) func(*execution, []any) (any, e
 func decodeBase64(x *execution, args []any) (any, error) {
 	content, err := base64.StdEncoding.DecodeString(args[0].(string))
 	if err != nil { // its text quotes a byte of the value
-		return nil, errors.New("the value that b64dec gets is not base64 text")
+		return nil, errors.New("the value that b64dec gets is not valid base64")
 	}
 	return string(content), x.spend(len(content))
 }

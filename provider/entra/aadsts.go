@@ -1,7 +1,6 @@
 package entra
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -20,42 +19,40 @@ type refusal struct {
 }
 
 const (
-	fromSecret  = "the secret that nodePublishSecretRef names"
-	newSecret   = "create another: az ad app credential reset --append --id {id}"
-	propagating = "; if it is there already, retry: it may still be propagating"
+	newSecret   = "run `az ad app credential reset --append --id {id}`"
+	propagating = ", or wait for it to propagate"
 )
 
 var (
 	applicationNotFound = refusal{reason: fault.ApplicationNotFound,
-		cause: "Entra has no enabled application or managed identity with client ID {client} ({clientFrom}) in tenant {tenant} ({tenantFrom})",
-		fix:   "check both; az ad sp show --id {id} shows whether it is there and enabled"}
+		cause: "Entra has no enabled application or managed identity {client} ({clientFrom}) in tenant {tenant} ({tenantFrom})",
+		fix:   "check both IDs"}
 	tenantNotFound = refusal{reason: fault.TenantNotFound,
 		cause: "no tenant {tenant} ({tenantFrom}) at {authority}",
-		fix:   "set tenantID to the tenant of the identity, and cloudName to its cloud; az account show --query tenantId shows it"}
+		fix:   "set tenantID to the identity's tenant, and cloudName to its cloud"}
 	tenantThrottled = refusal{reason: fault.Throttled,
 		cause: "{endpoint} is throttling sign-ins of tenant {tenant}", fix: slowDown}
 	clientThrottled  = refusal{reason: fault.Throttled, cause: "{endpoint} is throttling sign-ins of {who}", fix: slowDown}
-	resourceNotFound = refusal{reason: fault.SignInFailed, cause: "AADSTS500011: tenant {tenant} does not know the resource {resource}", fix: "{resourceFix}"}
+	resourceNotFound = refusal{reason: fault.SignInFailed, cause: "AADSTS500011: tenant {tenant} has no resource {resource}", fix: "{resourceFix}"}
 	transientFailure = refusal{reason: fault.ServiceUnavailable, cause: "AADSTS{code}: {endpoint} reports a temporary failure", fix: retries, passes: true}
 
 	clientSecretInvalid = refusal{reason: fault.ClientSecretInvalid,
-		cause: "Entra rejected the client secret of {who} (clientsecret of " + fromSecret + ")", fix: "{blank}put the client secret's value there, not its ID; or " + newSecret}
+		cause: "Entra rejected the client secret of client {client} (clientsecret of the nodePublishSecretRef)", fix: "{blank}use its value, not its ID, or " + newSecret}
 	certificateInvalid = refusal{reason: fault.SignInFailed,
-		cause: "AADSTS{code}: Entra rejected the certificate of {who} (clientcertificate of " + fromSecret + ")",
-		fix:   "register it: az ad app credential reset --append --id {id} --cert @FILE; if it is there, check its dates and the clock of the node"}
+		cause: "AADSTS{code}: Entra rejected the certificate of client {client} (clientcertificate of the nodePublishSecretRef)",
+		fix:   "run `az ad app credential reset --append --id {id} --cert @FILE`; if it is registered, check its dates and the node's clock"}
 
 	tokenInvalid = refusal{reason: fault.TokenInvalid,
 		cause: "Entra cannot verify the service-account token with the keys of {issuer}",
-		fix:   "check that the issuer serves the cluster's current signing keys (JWKS); after a key rotation wait until Entra has read them"}
+		fix:   "cluster operator: publish the cluster's current signing keys in its JWKS; Entra reads them within minutes"}
 	issuerUnreachable = refusal{reason: fault.IssuerUnreachable,
 		cause: "Entra cannot read the OIDC documents of {issuer}",
-		fix: "make its /.well-known/openid-configuration and JWKS public, with a certificate that public clients trust;" +
-			" if they are, retry: it may still be propagating", passes: true}
+		fix:   "cluster operator: publish its /.well-known/openid-configuration and JWKS, with a publicly trusted certificate" + propagating, passes: true}
 )
 
 const (
-	slowDown = "the next mount retries; spread restarts, or let fewer pods share an identity"
-	retries  = "the next mount retries"
+	slowDown = "kubelet retries; restart fewer pods at a time, or use more identities"
+	retries  = "kubelet retries automatically"
 )
 
 // refusals are those of every credential. The numbers are those of Microsoft's "Microsoft Entra
@@ -80,7 +77,7 @@ var refusals = map[int]refusal{
 	90024: transientFailure,
 
 	500011: resourceNotFound,
-	53003: {reason: fault.SignInFailed, cause: "AADSTS53003: a Conditional Access policy blocks {who}",
+	53003: {reason: fault.SignInFailed, cause: "AADSTS53003: a Conditional Access policy blocks client {client}",
 		fix: "add the nodes' egress IP addresses to the policy's trusted locations, or exclude this identity"},
 }
 
@@ -89,8 +86,8 @@ var secretRefusals = map[int]refusal{
 	7000215: clientSecretInvalid,
 	70002:   clientSecretInvalid, // older
 	7000222: {reason: fault.ClientSecretExpired,
-		cause: "the client secret of {who} has expired (clientsecret of " + fromSecret + ")",
-		fix:   newSecret + "; or use workload identity, which has none"},
+		cause: "the client secret of client {client} has expired (clientsecret of the nodePublishSecretRef)",
+		fix:   newSecret + ", or use workload identity, which has none"},
 }
 
 // certificateRefusals are those about the certificate of a service principal.
@@ -99,18 +96,18 @@ var certificateRefusals = map[int]refusal{
 }
 
 // assertionRefusals are those about a service-account token. The cause of a
-// FederatedCredentialMissing says what the client's federated credentials do not have.
+// FederatedCredentialMissing says what none of the client's federated credentials is for.
 var assertionRefusals = map[int]refusal{
-	70021:   {reason: fault.FederatedCredentialMissing, cause: "has no federated credential for the pod's service account", passes: true}, // older than the next three
-	700211:  {reason: fault.FederatedCredentialMissing, cause: "has no federated credential with this issuer", passes: true},
-	700212:  {reason: fault.FederatedCredentialMissing, cause: "has no federated credential with this audience", passes: true},
+	70021:   {reason: fault.FederatedCredentialMissing, cause: "the pod's service account", passes: true}, // older than the next three
+	700211:  {reason: fault.FederatedCredentialMissing, cause: "the pod's issuer", passes: true},
+	700212:  {reason: fault.FederatedCredentialMissing, cause: "the pod's audience", passes: true},
 	700213:  {reason: fault.FederatedCredentialMissing, cause: noSubject, passes: true},
 	7002137: {reason: fault.FederatedCredentialMissing, cause: noSubject, passes: true}, // of a managed identity
-	7002138: {reason: fault.FederatedCredentialMissing, cause: "has a federated credential with this subject in another letter case"},
-	70025:   {reason: fault.FederatedCredentialMissing, cause: "has no federated credential at all", passes: true},
+	7002138: {reason: fault.FederatedCredentialMissing, cause: "the pod's subject, only one that differs in case"},
+	70025:   {reason: fault.FederatedCredentialMissing, passes: true},
 
 	700024: {reason: fault.TokenExpired, cause: "the service-account token of {subject} has expired or is not valid yet",
-		fix: "check the clocks of the node and of the control plane; kubelet sends a new token with the next mount"},
+		fix: "kubelet retries with a new token; cluster operator: check the clocks of the node and of the control plane"},
 	50012:   tokenInvalid, // older than the next ones
 	50013:   tokenInvalid,
 	700027:  tokenInvalid,
@@ -121,7 +118,7 @@ var assertionRefusals = map[int]refusal{
 	900612:  issuerUnreachable, // its keys cannot be parsed
 }
 
-const noSubject = "has no federated credential with this subject"
+const noSubject = "the pod's subject"
 
 // refusalOf returns what a number means for the credential of this sign-in.
 func (s signIn) refusalOf(code int) (r refusal, ok bool) {
@@ -140,7 +137,7 @@ func (s signIn) refusalOf(code int) (r refusal, ok bool) {
 		}
 	}
 	d, ok := descriptions[code]
-	return refusal{reason: fault.SignInFailed, cause: "AADSTS{code}: " + d.text + " (sign-in of {who})", fix: d.fix}, ok
+	return refusal{reason: fault.SignInFailed, cause: "AADSTS{code}: " + d.text + " ({who})", fix: d.fix}, ok
 }
 
 // aadstsError is the error of an AADSTS number, nil if the number is not known.
@@ -161,13 +158,13 @@ func (s signIn) aadstsError(code int) *fault.Error {
 // fill returns the error of a refusal with the names of this sign-in.
 func (s signIn) fill(r refusal) *fault.Error {
 	resource := strings.TrimSuffix(s.scope, "/.default")
-	resourceFix := "check that cloudName is the cloud of the tenant"
+	resourceFix := "check that cloudName is the tenant's cloud"
 	if s.custom {
-		resourceFix = fmt.Sprintf("set keyVaultEndpoint of the cloud's environment file to the resource that stands for its vaults there; it is %q now", resource)
+		resourceFix = "cluster operator: set keyVaultEndpoint in the cloud's environment file to the resource of its vaults"
 	}
 	blank := ""
 	if secret := string(s.ClientSecret); secret != strings.TrimSpace(secret) {
-		blank = "remove the white space at its start or end (a line break, where it comes from a file or from echo without -n); else "
+		blank = "remove the white space around it (`echo` without -n adds a line break); else "
 	}
 	names := strings.NewReplacer(
 		"{who}", s.String(), "{client}", strconv.Quote(s.ClientID), "{clientFrom}", s.ClientIDFrom, "{id}", shell(s.ClientID),

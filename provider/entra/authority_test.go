@@ -162,7 +162,7 @@ func TestWhatIsNotCached(t *testing.T) {
 		return &http.Response{StatusCode: 200, Body: io.NopCloser(endless{})}, nil
 	}), "")
 	var network *fault.Error
-	if _, _, err := look(t, t.Context(), endlessly, newMetadataCache(), document1); !errors.As(err, &network) || !strings.Contains(network.Cause, "sends more than") {
+	if _, _, err := look(t, t.Context(), endlessly, newMetadataCache(), document1); !errors.As(err, &network) || !strings.Contains(network.Cause, "returned more than") {
 		t.Errorf("got %v", err)
 	}
 }

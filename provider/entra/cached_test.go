@@ -243,10 +243,10 @@ func TestDiscoveryFails(t *testing.T) {
 	id := w.servicePrincipal("right")
 	w.SetFault(azuretest.Metadata, azuretest.Fault{Reset: true})
 	_, err := x.Token(t.Context(), id, scope)
-	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com", "closed by the other side")
+	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com", "connection reset")
 	w.SetFault(azuretest.Metadata, azuretest.Fault{Stall: true})
 	_, err = x.Token(outOfTime(t), id, scope)
-	checkRefusal(t, err, fault.Timeout, "login.microsoftonline.com", "sign in")
+	checkRefusal(t, err, fault.Timeout, "timed out signing in to login.microsoftonline.com")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if _, err := x.Token(ctx, id, scope); err != context.Canceled {

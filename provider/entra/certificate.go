@@ -61,14 +61,14 @@ func (x *Exchange) parseInTurn(ctx context.Context, text request.Secret) ([]*x50
 // badCertificate is the error of a certificate that cannot be presented.
 func badCertificate(why error) error {
 	return fault.Invalid(fault.Problem{Field: "clientcertificate of the nodePublishSecretRef",
-		Cause: why.Error() + " (value not shown: it comes from a Secret)",
-		Fix:   "store PEM with the certificate and its RSA private key, or a PFX in base64, both without a password"})
+		Cause: why.Error() + " (value hidden)",
+		Fix:   "store the certificate and its RSA private key as PEM or as base64 of a PFX, without a password"})
 }
 
 var (
-	errNeither       = errors.New("neither PEM nor a PFX in base64 that can be read")
+	errNeither       = errors.New("not readable as PEM or as base64 of a PFX")
 	errNoCertificate = errors.New("has no certificate of its private key")
-	errNoKey         = errors.New("must have exactly one private key, and that readable without a password")
+	errNoKey         = errors.New("must have exactly one private key, without a password")
 	errNotRSA        = errors.New("its private key is not RSA, which Entra requires")
 	errTooLarge      = errors.New("too large")
 )

@@ -7,36 +7,36 @@ type description struct{ text, fix string }
 // own. Their sources are those of refusals. Entra's own text is never shown: it contains trace
 // IDs and times, and changes.
 var descriptions = map[int]description{
-	50027:   {"the service-account token is no valid JWT", useKubelets},
+	50027:   {"the service-account token is not a valid JWT", useKubelets},
 	50048:   {"the token's subject does not match its issuer", useKubelets},
-	700023:  {"the token is made for another audience than this authority", "check cloudName, and the audience in spec.tokenRequests of the CSIDriver"},
-	700222:  {"the token was issued by Entra itself, which a federated credential does not take", useKubelets},
-	7000232: {"the client ID is that of a managed identity, which has no client secret", "use workload identity (clientID), or the node's identity (useVMManagedIdentity, userAssignedIdentityID)"},
+	700023:  {"the token has the audience of another authority", "check cloudName; cluster operator: check the audience in spec.tokenRequests of the CSIDriver"},
+	700222:  {"the token was issued by Entra itself, which federated credentials reject", useKubelets},
+	7000232: {"clientid is that of a managed identity, which has no client secret", "use workload identity (clientID), or the node's identity (useVMManagedIdentity, userAssignedIdentityID)"},
 	7000216: {noCredential, checkProxies},
 	7000218: {noCredential, checkProxies},
-	700025:  {"the client is registered as a public client, which has no credential", "register it as a confidential one: az ad app update --is-fallback-public-client false"},
+	700025:  {"the client is registered as a public client, which has no credential", "run `az ad app update --id {id} --is-fallback-public-client false`"},
 
-	1002012: {"the scope is not one that a client may ask for", checkCloud},
-	70011:   {"the scope is not one that a client may ask for", checkCloud},
-	50001:   {"the tenant does not know the resource, or it is disabled", checkCloud},
-	650052:  {"the tenant has no subscription to the service", "let an administrator enable Azure Key Vault for the tenant"},
+	1002012: {"clients may not request this scope", checkCloud},
+	70011:   {"clients may not request this scope", checkCloud},
+	50001:   {"the tenant has no such resource, or it is disabled", checkCloud},
+	650052:  {"the tenant has no subscription to the service", "ask its administrator to enable Azure Key Vault"},
 
 	50059:   {noTenant, setTenant},
 	50128:   {noTenant, setTenant},
-	50194:   {"the client is not registered for more than its own tenant", setTenant},
-	9001023: {"tenantID names no single tenant", setTenant},
+	50194:   {"the client is registered for its own tenant only", setTenant},
+	9001023: {"tenantID does not name a single tenant", setTenant},
 	90019:   {noTenant, setTenant},
 	90038:   {"the tenant belongs to another national cloud", checkCloud},
 	900382:  {"the client belongs to another national cloud", checkCloud},
 	900432:  {"the client belongs to another national cloud", checkCloud},
-	5000225: {"the tenant is blocked", "let its administrator reactivate it"},
+	5000225: {"the tenant is blocked", "ask its administrator to reactivate it"},
 
 	50002:   {restricted, checkRestrictions},
 	500021:  {restricted, checkRestrictions},
 	500022:  {restricted, checkRestrictions},
-	530032:  {"a security policy of the tenant blocks the sign-in", "let the policy pass the node's addresses for this identity"},
-	530035:  {"the tenant's security defaults block the sign-in", "let the policy pass the node's addresses for this identity"},
-	1000031: {"the application cannot be used at this time", "let an administrator of the tenant look at it"},
+	530032:  {"a security policy of the tenant blocks the sign-in", "add the nodes' egress IP addresses to the policy's trusted locations, or exclude this identity"},
+	530035:  {"the tenant's security defaults block the sign-in", "add the nodes' egress IP addresses to the policy's trusted locations, or exclude this identity"},
+	1000031: {"the application cannot be used at this time", "ask an administrator of the tenant"},
 
 	90013:   {malformed, checkProxies},
 	90014:   {malformed, checkProxies},
@@ -47,14 +47,14 @@ var descriptions = map[int]description{
 }
 
 const (
-	useKubelets  = "let the CSIDriver object ask kubelet for the token: spec.tokenRequests"
-	noCredential = "no credential reached Entra"
-	malformed    = "what reached Entra is not a complete request"
-	checkProxies = "check that no proxy on the way changes requests"
-	checkCloud   = "check that cloudName is the cloud of the tenant"
+	useKubelets  = "cluster operator: request the token in spec.tokenRequests of the CSIDriver"
+	noCredential = "Entra received no credential"
+	malformed    = "Entra received an incomplete request"
+	checkProxies = "cluster operator: check that no proxy modifies requests"
+	checkCloud   = "check that cloudName is the tenant's cloud"
 	noTenant     = "the request names no tenant"
-	setTenant    = "set tenantID to the tenant of the identity; az account show --query tenantId shows it"
-	restricted   = "a proxy on the way restricts which tenants can be signed in to"
+	setTenant    = "set tenantID to the identity's tenant (`az account show --query tenantId`)"
+	restricted   = "a proxy restricts the tenants for sign-in"
 
-	checkRestrictions = "let the proxy that sets Restrict-Access-To-Tenants name this one"
+	checkRestrictions = "cluster operator: add this tenant to the proxy's Restrict-Access-To-Tenants header"
 )

@@ -39,7 +39,7 @@ func (s signIn) explain(err error) error {
 		return notAzure("it returned no token", "", nodesOnly)
 	}
 	return &fault.Error{Reason: fault.ServiceUnavailable,
-		Cause: s.endpoint + " sent something that is not an answer of Entra",
+		Cause: s.endpoint + " returned a response that is not from Entra",
 		Fix:   s.whatAnswers()}
 }
 
@@ -48,8 +48,7 @@ func (s signIn) unanswered(network *fault.Error) error {
 	e := *network
 	switch {
 	case s.Mode == ManagedIdentity:
-		e.Fix = "let the provider's pods reach the node's metadata service without a proxy" +
-			" (network policies, AKS' IMDS restriction); nodes outside Azure have none"
+		e.Fix = "cluster operator: allow direct access (network policy, AKS IMDS restriction); nodes outside Azure have no metadata service"
 	case s.Mode == IdentityBinding && e.Reason == fault.TLSUntrusted:
 		e.Fix = s.whatAnswers()
 	}
@@ -59,9 +58,9 @@ func (s signIn) unanswered(network *fault.Error) error {
 // whatAnswers is the fix where something else than Entra answers.
 func (s signIn) whatAnswers() string {
 	if s.Mode == IdentityBinding {
-		return "check --token-proxy-url and --sni-name, and that the cluster has identity bindings"
+		return "cluster operator: check --token-proxy-url and --sni-name, and that the cluster has identity bindings"
 	}
-	return "check cloudName, and proxies on the way"
+	return "check cloudName and proxies"
 }
 
 // errorBody is the part of Entra's error JSON that decides (RFC 6749, section 5.2,
@@ -114,27 +113,27 @@ func (s signIn) refused(resp *http.Response) error {
 	case code >= http.StatusInternalServerError, code == http.StatusRequestTimeout:
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("%s returned %s", s.endpoint, status(code))
-		e.Fix = retries + "; check the Azure status page if it stays"
+		e.Fix = retries + "; if it persists, check the Azure status page"
 	case body.unavailable():
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = s.endpoint + " reports that it is temporarily unavailable"
 		e.Fix = retries
 	case body.Error == "invalid_resource": // of AD FS, which sends no numbers
 		r := resourceNotFound
-		r.cause = "{endpoint} does not know the resource {resource}"
+		r.cause = "{endpoint} has no resource {resource}"
 		return s.fill(r)
 	case len(codes) > 0:
 		e.AADSTS = codes[0]
-		e.Cause = fmt.Sprintf("Entra refuses the sign-in of %s with AADSTS%d", s, e.AADSTS)
+		e.Cause = fmt.Sprintf("AADSTS%d: Entra rejected the sign-in of %s", e.AADSTS, s)
 		e.Fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.AADSTS)
 	case oauthError(body.Error):
-		e.Cause = fmt.Sprintf("%s refuses the sign-in of %s: %s", s.endpoint, s, body.Error)
-		e.Fix = "check the registration of the client there"
+		e.Cause = fmt.Sprintf("%s rejected the sign-in of %s: %s", s.endpoint, s, body.Error)
+		e.Fix = "check the client's registration there"
 	case s.Mode == IdentityBinding && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return bindingMissing(s, status(code))
 	default:
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s sent %s, which is not an answer of Entra", s.endpoint, status(code))
+		e.Cause = fmt.Sprintf("%s returned %s, which is not from Entra", s.endpoint, status(code))
 		e.Fix = s.whatAnswers()
 	}
 	return e

@@ -2,6 +2,7 @@ package entra
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"akv-csi-provider/provider/fault"
@@ -31,9 +32,9 @@ func (s signIn) issuer() string {
 	return foreignIssuer
 }
 
-// federatedCredentialMissing names the command that fixes it, but only for the pod's own
-// service account. The names of the token stand there once: kubelet cuts an event at 1024
-// bytes, and issuers are long.
+// federatedCredentialMissing names what the credential must have, but only for the pod's own
+// service account. The command is in TROUBLESHOOTING.md: kubelet cuts an event at 1024 bytes, and
+// issuers are long.
 func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 	if s.Mode == IdentityBinding && s.ownToken() {
 		return bindingMissing(s, fmt.Sprintf("AADSTS%d", s.code))
@@ -41,27 +42,29 @@ func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 	e := &fault.Error{Reason: fault.FederatedCredentialMissing}
 	c := readClaims(s.Assertion)
 	if !s.ownToken() {
-		e.Cause = fmt.Sprintf("client %q does not trust the token that came with the mount: its subject is %q, its audience %q", s.ClientID, c.subject, c.audience)
+		e.Cause = fmt.Sprintf("client %q does not trust the mount's service-account token, which has subject %q and audience %q", s.ClientID, c.subject, c.audience)
 		if s.issuer() == foreignIssuer {
-			e.Cause += ", and it was not issued by this cluster"
+			e.Cause += ", and was not issued by this cluster"
 		}
-		e.Fix = fmt.Sprintf("that is no token of the pod's service account %q; let the CSIDriver object request one: spec.tokenRequests with audience %s",
+		e.Fix = fmt.Sprintf("use a token of the pod's service account %q; cluster operator: request one in spec.tokenRequests of the CSIDriver, with audience %q",
 			s.ServiceAccount, s.audience())
 		return e
 	}
-	verb, after := "create", ""
+	e.Cause = fmt.Sprintf("client %q has no federated credential", s.ClientID)
+	if r.cause != "" {
+		e.Cause += " for " + r.cause
+	}
+	verb, after := "create one", ""
 	if r.passes {
 		after = propagating
 	} else {
-		verb = "update" // the one that is there
+		verb = "update that one"
 	}
-	issuer := shell(c.issuer)
+	issuer := strconv.Quote(c.issuer)
 	if s.issuer() == unknownIssuer {
-		issuer, after = "ISSUER", after+"; ISSUER is the cluster's: kubectl get --raw /.well-known/openid-configuration"
+		issuer = "of the cluster (`kubectl get --raw /.well-known/openid-configuration`)"
 	}
-	e.Cause = fmt.Sprintf("client %q %s", s.ClientID, r.cause)
-	e.Fix = fmt.Sprintf("run az identity federated-credential %[1]s --identity-name IDENTITY -g GROUP --name NAME --issuer %[2]s --subject %[3]s --audiences %[4]s"+
-		" (applications: az ad app federated-credential %[1]s --id ID --parameters FILE)%[5]s", verb, issuer, shell(c.subject), shell(c.audience), after)
+	e.Fix = fmt.Sprintf("%s with issuer %s, subject %q and audience %q (command in TROUBLESHOOTING.md)%s", verb, issuer, c.subject, c.audience, after)
 	return e
 }
 
@@ -87,15 +90,13 @@ func (s signIn) audience() string {
 func bindingMissing(s signIn, answer string) *fault.Error {
 	return &fault.Error{
 		Reason: fault.FederatedCredentialMissing,
-		Cause: fmt.Sprintf("the token proxy %s does not let service account %q use the managed identity with client ID %q (%s)",
+		Cause: fmt.Sprintf("the token proxy %s does not allow %q to use managed identity %q (%s)",
 			s.endpoint, s.ServiceAccount, s.ClientID, answer),
-		Fix: fmt.Sprintf("bind the identity to the cluster: az aks identity-binding create -g GROUP --cluster-name CLUSTER -n NAME --managed-identity-resource-id RESOURCE_ID;"+
-			` and bind the service account to a ClusterRole with apiGroups: ["cid.wi.aks.azure.com"], resources: [%q], verbs: ["use-managed-identity"]`, s.ClientID),
+		Fix: "cluster operator: bind the identity to the cluster (`az aks identity-binding create`) and allow the service account the verb use-managed-identity of cid.wi.aks.azure.com on it (see TROUBLESHOOTING.md)",
 	}
 }
 
-// shell quotes a word for a POSIX shell. Claims come from a token whose signature
-// is not checked here, and people copy commands from messages.
+// shell quotes a word for a POSIX shell: people copy commands from messages.
 func shell(word string) string {
 	safe := word != "" && strings.IndexFunc(word, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/._-@", r)

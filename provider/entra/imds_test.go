@@ -14,7 +14,7 @@ import (
 )
 
 func nodeIdentity(clientID string) entra.Identity {
-	return entra.Identity{Mode: entra.ManagedIdentity, ClientID: clientID, ClientIDFrom: "userAssignedIdentityID of the class or pod"}
+	return entra.Identity{Mode: entra.ManagedIdentity, ClientID: clientID, ClientIDFrom: "userAssignedIdentityID"}
 }
 
 // lastSent is the client ID of the last request to the metadata service.
@@ -73,9 +73,9 @@ func TestManagedIdentityRefusals(t *testing.T) {
 		{"not assigned", []string{first}, other, nil, fault.ManagedIdentityUnavailable,
 			[]string{other, "userAssignedIdentityID", "az vmss identity assign"}, 1},
 		{"several, none named", []string{first, second}, "", nil, fault.ManagedIdentityUnavailable,
-			[]string{"several user-assigned identities", "useVMManagedIdentity", "set userAssignedIdentityID"}, 1},
+			[]string{"several user-assigned identities", "set userAssignedIdentityID"}, 1},
 		{"none at all", nil, "", nil, fault.ManagedIdentityUnavailable,
-			[]string{"no system-assigned identity", "useVMManagedIdentity", "userAssignedIdentityID", "az vmss identity assign"}, 1},
+			[]string{"no system-assigned identity", "userAssignedIdentityID", "az vmss identity assign"}, 1},
 		{"Entra refuses", []string{first}, first, func(w *world) { w.tenant.Application(first).FailWith(7000112) }, fault.ManagedIdentityUnavailable,
 			[]string{first, "400 Bad Request, unauthorized_client, AADSTS7000112"}, 1},
 		{"other cloud", []string{first}, first, func(w *world) { w.tenant.Application(first).FailWith(500011) }, fault.ManagedIdentityUnavailable,
@@ -89,7 +89,7 @@ func TestManagedIdentityRefusals(t *testing.T) {
 		{"page of a proxy", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true}) }, fault.ManagedIdentityUnavailable, []string{"is not Azure's metadata service"}, 1},
 		{"forbidden page", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true, Status: 403}) }, fault.ManagedIdentityUnavailable, []string{"403 Forbidden"}, 1},
 		{"reset", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Reset: true}) }, fault.ServiceUnavailable,
-			[]string{"closed by the other side", "without a proxy"}, 2},
+			[]string{"connection reset", "direct access"}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -128,7 +128,7 @@ func TestMuteMetadataService(t *testing.T) {
 	w.IMDS()
 	w.SetFault(azuretest.Identity, azuretest.Fault{Stall: true})
 	_, err := w.exchange(t).Token(outOfTime(t), nodeIdentity(clientID), scope)
-	checkRefusal(t, err, fault.Timeout, "169.254.169.254", "sign in")
+	checkRefusal(t, err, fault.Timeout, "timed out signing in to 169.254.169.254")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := w.exchange(t).Token(ctx, nodeIdentity(clientID), scope); !errors.Is(err, context.Canceled) {

@@ -24,24 +24,24 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 			Cause: fmt.Sprintf("the node's metadata service returned %s", answer),
 			Fix:   retries}
 	case isArc(resp.Header):
-		return notAzure(answer, "it is the agent of an Azure Arc server", "an Arc server's own identity is not supported: use workload identity (clientID) or a service principal (nodePublishSecretRef)")
+		return notAzure(answer, "from an Azure Arc agent", "its identity is not supported; use workload identity (clientID) or a service principal (nodePublishSecretRef)")
 	case !ofIMDS(resp.Header, r):
 		return notAzure(answer, otherCloud(resp.Header), nodesOnly)
 	}
 	e := &fault.Error{Reason: fault.ManagedIdentityUnavailable, AADSTS: s.code}
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
-		e.Cause = "the node has several user-assigned identities, and useVMManagedIdentity without userAssignedIdentityID names none of them"
-		e.Fix = "set userAssignedIdentityID to a client ID that az vmss identity show lists"
+		e.Cause = "the node has several user-assigned identities"
+		e.Fix = "set userAssignedIdentityID to the client ID of one that `az vmss identity show` lists"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
-		e.Cause = fmt.Sprintf("no identity with %s (%s) is assigned to the node", s.named(), s.clientIDFrom())
-		e.Fix = "assign it to the node's scale set: az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID; or correct userAssignedIdentityID"
+		e.Cause = fmt.Sprintf("the node has no identity with %s (%s)", s.named(), s.clientIDFrom())
+		e.Fix = "correct it; cluster operator: assign it with `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
 	case strings.Contains(r.Description, "Identity not found"):
-		e.Cause = "the node has no system-assigned identity, which useVMManagedIdentity without userAssignedIdentityID asks for"
-		e.Fix = "set userAssignedIdentityID to the client ID of an identity of the node, or give the scale set one: az vmss identity assign -g GROUP -n SCALESET"
+		e.Cause = "the node has no system-assigned identity"
+		e.Fix = "set userAssignedIdentityID to the client ID of one that the node has; cluster operator: or run `az vmss identity assign -g GROUP -n SCALESET`"
 	case r.Error == "invalid_resource":
-		e.Cause = fmt.Sprintf("the tenant of %s does not know the resource %q (useVMManagedIdentity)", s, strings.TrimSuffix(s.scope, "/.default"))
-		e.Fix = "check that cloudName is the cloud of the node"
+		e.Cause = fmt.Sprintf("the tenant of %s has no resource %q (useVMManagedIdentity)", s, strings.TrimSuffix(s.scope, "/.default"))
+		e.Fix = "check that cloudName is the node's cloud"
 	default:
 		if oauthError(r.Error) {
 			answer += ", " + r.Error
@@ -49,22 +49,22 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 		if e.AADSTS != 0 {
 			answer += fmt.Sprintf(", AADSTS%d", e.AADSTS)
 		}
-		e.Cause = fmt.Sprintf("the node's metadata service refuses a token for %s (useVMManagedIdentity): %s", s, answer)
-		e.Fix = "check userAssignedIdentityID and the identities that az vmss identity show lists"
+		e.Cause = fmt.Sprintf("the node's metadata service rejected the request of %s (useVMManagedIdentity): %s", s, answer)
+		e.Fix = "check that `az vmss identity show` lists userAssignedIdentityID"
 	}
 	return e
 }
 
-const nodesOnly = "useVMManagedIdentity works on nodes in Azure only, and without a proxy to that address: use workload identity (clientID) elsewhere"
+const nodesOnly = "useVMManagedIdentity needs an Azure node, and no proxy; otherwise use workload identity (clientID)"
 
 // notAzure is the error of what answers in the place of Azure's metadata service; who is "" if
 // it does not say.
 func notAzure(answer, who, fix string) error {
 	if who != "" {
-		answer += ": " + who
+		answer += " " + who
 	}
 	return &fault.Error{Reason: fault.ManagedIdentityUnavailable,
-		Cause: fmt.Sprintf("what answers at %s is not Azure's metadata service (%s)", imdsHost, answer), Fix: fix}
+		Cause: fmt.Sprintf("%s is not Azure's metadata service (%s)", imdsHost, answer), Fix: fix}
 }
 
 // ofIMDS reports whether a response is Azure's: it has an error as JSON, or at least the
@@ -77,9 +77,9 @@ func ofIMDS(h http.Header, body errorBody) bool {
 func otherCloud(h http.Header) string {
 	switch {
 	case strings.HasPrefix(h.Get("Server"), "EC2ws"):
-		return "it is that of Amazon EC2"
+		return "from Amazon EC2"
 	case h.Get("Metadata-Flavor") == "Google":
-		return "it is that of Google Cloud"
+		return "from Google Cloud"
 	}
 	return ""
 }
@@ -113,6 +113,6 @@ func (s signIn) clientIDFrom() string {
 // notOnNode is the error of a provider whose environment redirects it.
 func notOnNode(s signIn) error {
 	return &fault.Error{Reason: fault.ManagedIdentityUnavailable,
-		Cause: fmt.Sprintf("the environment of the provider leads to another endpoint than the node's for %s (useVMManagedIdentity)", s),
-		Fix:   "remove IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, MSI_ENDPOINT and MSI_SECRET from its DaemonSet"}
+		Cause: fmt.Sprintf("the provider's environment redirects managed identity away from the node's metadata service (useVMManagedIdentity, %s)", s),
+		Fix:   "cluster operator: remove IDENTITY_ENDPOINT, IDENTITY_HEADER, IMDS_ENDPOINT, MSI_ENDPOINT and MSI_SECRET from its DaemonSet"}
 }

@@ -40,12 +40,12 @@ func TestServicePrincipalRefusals(t *testing.T) {
 		says   []string
 	}{
 		{"wrong secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY" }, fault.ClientSecretInvalid, 7000215,
-			[]string{clientID, "clientsecret of the secret that nodePublishSecretRef names", "not its ID"}},
+			[]string{clientID, "clientsecret of the nodePublishSecretRef", "not its ID"}},
 		{"line break behind the secret", func(w *world, id *entra.Identity) { id.ClientSecret = "CANARY\n" }, fault.ClientSecretInvalid, 7000215,
 			[]string{clientID, "white space", "line break"}},
 		{"blank before the secret", func(w *world, id *entra.Identity) { id.ClientSecret = " CANARY" }, fault.ClientSecretInvalid, 7000215, []string{"white space"}},
 		{"expired", func(w *world, _ *entra.Identity) { w.app.AddSecret("old", time.Now().Add(-time.Hour)) }, fault.ClientSecretExpired, 7000222,
-			[]string{clientID, "clientsecret of the secret", "az ad app credential reset"}},
+			[]string{clientID, "clientsecret of the nodePublishSecretRef", "az ad app credential reset"}},
 		{"unknown application", func(_ *world, id *entra.Identity) { id.ClientID = uuid() }, fault.ApplicationNotFound, 700016,
 			[]string{"clientid of the nodePublishSecretRef", tenantID, "tenantID of the class"}},
 		{"no service principal", func(w *world, _ *entra.Identity) { w.app.FailWith(7000229) }, fault.ApplicationNotFound, 7000229, nil},

@@ -91,8 +91,8 @@ func NewTokenProxy(c TokenProxyConfig) (*TokenProxy, error) {
 func (p *TokenProxy) transport(ctx context.Context) (policy.Transporter, error) {
 	if p == nil || p.url == nil {
 		return nil, &fault.Error{Reason: fault.SignInFailed,
-			Cause: "identity binding (useAzureTokenProxy) goes through the cluster's token proxy, and none is known",
-			Fix:   "run the provider in the AKS cluster itself, or start it with --token-proxy-url"}
+			Cause: "useAzureTokenProxy needs the cluster's token proxy, and none is configured",
+			Fix:   "cluster operator: run the provider in the AKS cluster, or set --token-proxy-url"}
 	}
 	name, err := p.serverName(ctx)
 	if err != nil {
@@ -132,7 +132,7 @@ func (p *TokenProxy) certificate(ctx context.Context) (*x509.Certificate, error)
 	certificate, err := p.pool.Certificate(ctx, p.url)
 	if network, ok := errors.AsType[*fault.Error](err); ok {
 		e := *network
-		e.Fix = "check --token-proxy-url, or set --sni-name, which saves looking at the apiserver's certificate"
+		e.Fix = "cluster operator: check --token-proxy-url, or set --sni-name, which is otherwise derived from the API server's certificate"
 		return nil, &e
 	}
 	return certificate, err
@@ -146,8 +146,8 @@ func (p *TokenProxy) nameIn(certificate *x509.Certificate) (string, error) {
 		}
 	}
 	return "", &fault.Error{Reason: fault.SignInFailed,
-		Cause: "the certificate of " + p.url.Hostname() + " does not tell the ID of an AKS cluster, which the name of its token proxy is made of",
-		Fix:   "start the provider with --sni-name; identity binding (useAzureTokenProxy) exists on AKS only"}
+		Cause: "cannot derive the token proxy's name: the certificate of " + p.url.Hostname() + " has no name hcp-kubernetes.CLUSTER_ID",
+		Fix:   "useAzureTokenProxy works only on AKS; cluster operator: set --sni-name"}
 }
 
 // clusterID finds the ID in a name of the API server of AKS.

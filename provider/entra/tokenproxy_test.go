@@ -165,8 +165,8 @@ func TestIdentityBindingRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			id.Assertion = request.Secret(assertion)
-		}, fault.FederatedCredentialMissing, []string{"no token of the pod's service account", "audience " + entra.BindingAudience}},
-		{"no such tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, fault.TenantNotFound, []string{"tenantID of the class"}},
+		}, fault.FederatedCredentialMissing, []string{"use a token of the pod's service account", `audience "` + entra.BindingAudience + `"`}},
+		{"no such tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, fault.TenantNotFound, []string{"(tenantID of the class)"}},
 		{"forbidden", func(w *world, _ *entra.Identity) {
 			w.SetFault(azuretest.Token, azuretest.Fault{Status: 403, HTML: true})
 		}, fault.FederatedCredentialMissing, []string{"127.0.0.1", "403 Forbidden", "use-managed-identity"}},
@@ -174,7 +174,7 @@ func TestIdentityBindingRefusals(t *testing.T) {
 			w.SetFault(azuretest.Metadata, azuretest.Fault{Status: 404, HTML: true})
 		}, fault.ServiceUnavailable, []string{"127.0.0.1", "404 Not Found", "--token-proxy-url"}},
 		{"throttled", func(w *world, _ *entra.Identity) { w.SetFault(azuretest.Token, azuretest.Fault{Status: 429}) }, fault.Throttled, []string{"127.0.0.1"}},
-		{"reset", func(w *world, _ *entra.Identity) { w.SetFault(azuretest.Token, azuretest.Fault{Reset: true}) }, fault.ServiceUnavailable, []string{"127.0.0.1", "closed by the other side"}},
+		{"reset", func(w *world, _ *entra.Identity) { w.SetFault(azuretest.Token, azuretest.Fault{Reset: true}) }, fault.ServiceUnavailable, []string{"127.0.0.1", "connection reset"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, x, _, _ := binding(t)
@@ -247,7 +247,7 @@ func TestMuteTokenProxy(t *testing.T) {
 	t.Cleanup(func() { _ = mute.Close() })
 	w := newWorld(t)
 	_, dir := w.apiServer(t)
-	for name, phase := range map[string]string{"": "(connect)", "proxy.ests.aks": "(sign in)"} {
+	for name, phase := range map[string]string{"": "connecting to", "proxy.ests.aks": "signing in to"} {
 		x := w.exchange(t, with(tokenProxy(t, "https://"+mute.Addr().String(), dir, name)))
 		_, err = x.Token(outOfTime(t), w.bound(t, w.pod), scope)
 		checkRefusal(t, err, fault.Timeout, "127.0.0.1", phase)

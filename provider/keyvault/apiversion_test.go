@@ -192,7 +192,7 @@ func TestLongErrors(t *testing.T) {
 		"forbidden":   {http.StatusForbidden, `"message":"%sthe subscription is not registered"`, "not registered"},
 		"inner code":  {http.StatusForbidden, `"innererror":{"code":"%sDisabledSubscription"}`, "disabled or deleted"},
 		"bad request": {http.StatusBadRequest, `"message":"%sapi-version x is not supported"`, "API version"},
-		"token":       {http.StatusUnauthorized, `"message":"%sAKV10032"`, "belongs to"},
+		"token":       {http.StatusUnauthorized, `"message":"%sAKV10032"`, "is in another tenant"},
 	} {
 		for _, before := range []string{"", long} {
 			r := reader(t, 1, func(*http.Request) (*http.Response, error) {

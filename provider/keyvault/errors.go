@@ -80,13 +80,13 @@ func (q question) explain(err error) error {
 		return q.notIssued("{objects} in %s is not issued yet")
 	case errors.Is(err, errTooMany) && q.access == finding:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find reads, or more tags", q.Host, typeWords[q.Type], maxPages*pageSize),
-			"name the objects in objectName")
+			"list the objects by objectName instead")
 	case errors.Is(err, errTooMany):
 		return q.fault(fault.VaultRefused,
-			fmt.Sprintf("{objects} in %s has more versions than the %d that are looked at for its newest", q.Host, maxPages*pageSize),
+			fmt.Sprintf("{objects} in %s has more than the %d versions that are read to find the newest", q.Host, maxPages*pageSize),
 			"remove objectVersionHistory")
 	}
-	return q.fault(fault.ServiceUnavailable, q.Host+" sent something for {objects} that is not an answer of Key Vault", "check proxies and private DNS")
+	return q.fault(fault.ServiceUnavailable, q.Host+" returned a response for {objects} that is not from Key Vault", checkProxies)
 }
 
 // fault is an error that names the object.
@@ -104,7 +104,7 @@ func networkError(network *fault.Error, o Object) error {
 	}
 	if transport.IsHostNotFound(e.Err) {
 		e.Reason = fault.VaultNotFound
-		e.Fix = "check keyvaultName and cloudName; a vault behind a private endpoint needs its private DNS zone linked to the node's network"
+		e.Fix = "check keyvaultName and cloudName; for a private endpoint, link its private DNS zone to the node's network"
 	}
 	return &e
 }
@@ -113,7 +113,7 @@ func networkError(network *fault.Error, o Object) error {
 // stores with it.
 func (q question) notIssued(cause string) error {
 	return q.fault(fault.ContentInvalid, fmt.Sprintf(cause, q.Host),
-		fmt.Sprintf("see what it waits for, or why its issuance failed: az keyvault certificate pending show --vault-name %s --name %s", q.vaultName(), q.Name))
+		fmt.Sprintf("for its status run `az keyvault certificate pending show --vault-name %s --name %s`", q.vaultName(), q.Name))
 }
 
 // vaultName is the vault's own name, for commands.
@@ -134,12 +134,12 @@ func (q question) refused(r *azcore.ResponseError) error {
 			body = readError(text)
 		}
 	}
-	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s answers %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
-		"it is tried again with the next mount; check the Azure status page if it stays")
+	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s returned %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
+		"kubelet retries automatically; if it persists, check the Azure status page")
 	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:
-		return q.fault(fault.Throttled, q.Host+" limits requests and did not give {objects} in time",
-			"it is tried again with the next mount; spread restarts or use more vaults")
+		return q.fault(fault.Throttled, q.Host+" is throttling requests and did not return {objects} in time",
+			"kubelet retries; restart fewer pods at a time, or use more vaults")
 	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && (status != http.StatusNotImplemented || !known):
 		return unavailable
 	case !known && status == http.StatusForbidden:
@@ -154,31 +154,33 @@ func (q question) refused(r *azcore.ResponseError) error {
 	case status == http.StatusBadRequest:
 		return q.badRequest(body)
 	case status == http.StatusConflict:
-		return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} with 409 as %s", q.Host, body.code()),
-			"wait until the object is deleted or recovered: kubelet retries automatically")
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (409 %s)", q.Host, body.code()),
+			"kubelet retries until the object is deleted or recovered")
 	default:
-		return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} with %d as %s", q.Host, status, body.code()),
-			"check that keyvaultName and cloudName name a key vault, and what proxies change in requests")
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%d %s)", q.Host, status, body.code()),
+			"check that keyvaultName and cloudName name a key vault, and that no proxy modifies requests")
 	}
 }
 
 // badRequest explains a 400.
 func (q question) badRequest(body errorBody) error {
 	if named, refused := body.refusedVersion(); refused {
-		cause := q.Host + " supports no API version that this provider sends for {objects}"
+		cause := q.Host + " supports none of the provider's API versions for {objects}"
 		if named != "" {
-			cause += ", not even " + named + ", which it names itself"
+			cause += ", not even " + named + ", which it offers"
 		}
-		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; cluster operator: update the cloud, or this provider")
+		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; cluster operator: update the cloud or the provider")
 	}
-	return q.fault(fault.VaultRefused, fmt.Sprintf("%s refuses the request for {objects} as %s", q.Host, body.code()), "check objectName and objectVersion")
+	return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%s)", q.Host, body.code()), "check objectName and objectVersion")
 }
+
+const checkProxies = "check private DNS and proxies"
 
 // foreignAnswer is the error of a response that is not from Key Vault, such as a proxy's page.
 // Where it is safer, its reason is the one that the same status has from a vault.
 func (q question) foreignAnswer(reason fault.Reason, status int) error {
-	return q.fault(reason, fmt.Sprintf("%s sent %d %s for {objects}, which is not an answer of Key Vault", q.Host, status, http.StatusText(status)),
-		"check proxies and private DNS")
+	return q.fault(reason, fmt.Sprintf("%s returned %d %s for {objects}, which is not from Key Vault", q.Host, status, http.StatusText(status)),
+		checkProxies)
 }
 
 var (
@@ -192,8 +194,8 @@ var (
 // audience or cloud, or the vault cannot check it.
 func (q question) tokenRejected(u *unauthorized) error {
 	if u.unknownKey {
-		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the access token of %s for {objects}: it does not know Entra's signing key (AKV10046)", q.Host, q.principal),
-			"kubelet retries automatically; check the Azure status page if it persists")
+		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the access token of %s for {objects}: unknown signing key (AKV10046)", q.Host, q.principal.name()),
+			"kubelet retries automatically; if it persists, check the Azure status page")
 	}
 	if strings.Contains(u.body.Error.Message, "AKV10032") {
 		vaultTenant := "another tenant"
@@ -201,11 +203,11 @@ func (q question) tokenRejected(u *unauthorized) error {
 			vaultTenant = fmt.Sprintf("tenant %q", m[1])
 		}
 		if q.principal.Authority == Node {
-			return q.fault(fault.WrongTenant, fmt.Sprintf("%s belongs to %s and does not give {objects} to %s, which is of another", q.Host, vaultTenant, q.principal),
-				"use an identity of the vault's tenant; a node's is of the tenant of its subscription")
+			return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for %s, which is in another", q.Host, vaultTenant, q.principal),
+				"use an identity of the vault's tenant: a node's is in that of its subscription")
 		}
-		return q.fault(fault.WrongTenant, fmt.Sprintf("%s belongs to %s and does not give {objects} to a token of tenant %q", q.Host, vaultTenant, q.principal.TenantID),
-			"set tenantID to the tenant of the vault, and use an identity of that tenant")
+		return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for a token of tenant %q", q.Host, vaultTenant, q.principal.TenantID),
+			"set tenantID to the vault's tenant, and use an identity of that tenant")
 	}
 	if u.body.Error.Code == "" && !strings.Contains(u.challenge, "authorization") {
 		return q.foreignAnswer(fault.TokenRejected, http.StatusUnauthorized)
@@ -214,8 +216,8 @@ func (q question) tokenRejected(u *unauthorized) error {
 	if number := akvNumber.FindString(u.body.Error.Message); number != "" {
 		why = " (" + number + ")"
 	}
-	return q.fault(fault.TokenRejected, fmt.Sprintf("%s rejects the access token of %s for {objects}%s", q.Host, q.principal, why),
-		"check that cloudName is the cloud of the vault, which decides the token's audience, and the clock of the node")
+	return q.fault(fault.TokenRejected, fmt.Sprintf("%s rejected the access token of %s for {objects}%s", q.Host, q.principal.name(), why),
+		"check that cloudName is the vault's cloud; cluster operator: check the node's clock")
 }
 
 var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
@@ -227,13 +229,13 @@ func (b errorBody) code() string {
 			return text
 		}
 	}
-	return "a bad request"
+	return "BadRequest"
 }
 
 // NoVersions is the error of an object of which its vault lists no enabled version.
 func NoVersions(o Object) *fault.Error {
 	return &fault.Error{Reason: fault.ObjectNotFound,
-		Cause:   o.Host + " has no enabled version of {objects} to mount a history of",
+		Cause:   o.Host + " has no enabled version of {objects} for objectVersionHistory",
 		Fix:     "check objectName, objectType and objectVersion",
 		Objects: []string{o.String()}}
 }

@@ -47,53 +47,53 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 	case byRole.MatchString(text), byPolicy.MatchString(text):
 		return q.accessDenied(body)
 	case disabled.MatchString(text):
-		fix := "enable it, or name another version"
+		fix := "enable it, or set objectVersion to another version"
 		if q.Type == request.TypeSecret {
-			fix += "; the secret of a certificate is disabled until the certificate is issued"
+			fix += "; if it belongs to a certificate, wait until that is issued"
 		}
-		return q.fault(fault.ObjectDisabled, q.Host+" has {objects} disabled", fix)
+		return q.fault(fault.ObjectDisabled, "{objects} in "+q.Host+" is disabled", fix)
 	case byConnection.MatchString(text):
-		return q.fault(fault.VaultFirewall, "public network access to "+q.Host+" is disabled, and "+node+" does not read {objects} through a private endpoint",
-			"reach the vault through a private endpoint, with its private DNS zone linked to the node's network")
+		return q.fault(fault.VaultFirewall, q.Host+" allows no public network access, and "+node+" requested {objects} without a private endpoint",
+			"link the private endpoint's DNS zone to the node's network")
 	case byFirewall.MatchString(text):
-		fix := "add the address the node is seen with to the vault's network rules, or reach the vault through a private endpoint"
+		fix := "add that address to the vault's network rules, or use a private endpoint"
 		if byPerimeter.MatchString(text) {
-			fix = "add the address the node is seen with to the vault's network rules, or, if it is in a network security perimeter, to an inbound access rule of that; or reach the vault through a private endpoint"
+			fix = "add that address to the vault's network rules or, in a network security perimeter, to an inbound access rule; or use a private endpoint"
 		}
-		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" does not let "+node+" read {objects}", fix)
+		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" blocks "+node+" from {objects}", fix)
 	case byPerimeter.MatchString(text):
-		return q.fault(fault.VaultFirewall, "the network security perimeter of "+q.Host+" does not let "+node+" read {objects}",
-			"add the address the node is seen with to an inbound access rule of the perimeter, or reach the vault through a private endpoint")
+		return q.fault(fault.VaultFirewall, "the network security perimeter of "+q.Host+" blocks "+node+" from {objects}",
+			"add that address to an inbound access rule of the perimeter, or use a private endpoint")
 	case notRegistered.MatchString(body.Error.Code + " " + text):
-		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is not registered for Key Vault, which refuses {objects}",
-			"in that subscription, run az provider register --namespace Microsoft.KeyVault")
+		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is not registered for Key Vault, which rejected {objects}",
+			"in that subscription, run `az provider register --namespace Microsoft.KeyVault`")
 	case noContract.MatchString(body.Error.Code + " " + text):
-		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is disabled or deleted, so Key Vault refuses {objects}",
-			"enable the subscription, or name a vault of another one in keyvaultName")
+		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is disabled or deleted, so Key Vault rejected {objects}",
+			"enable the subscription, or set keyvaultName to a vault of another one")
 	}
 	return q.accessDenied(body)
 }
 
 func (q question) accessDenied(body errorBody) error {
-	right := rights[q.Type]
+	right, who := rights[q.Type], q.principal.name()
 	role, scope, others := right.role, fmt.Sprintf("/%ss/{name}", typeWords[q.Type]), "{others}"
-	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", q.principal, q.Host)
+	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", who, q.Host)
 	switch q.access {
 	case finding:
 		role, scope, others = lister, "", "" // what is found has rights of its own
 		permissions = "get list"
-		cause = fmt.Sprintf("%s may not list the %ss of %s, as find needs", q.principal, typeWords[q.Type], q.Host)
+		cause = fmt.Sprintf("%s may not list the %ss of %s, which find requires", who, typeWords[q.Type], q.Host)
 	case listing:
 		permissions = "get list"
-		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, as objectVersionHistory needs", q.principal, q.Host)
+		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, which objectVersionHistory requires", who, q.Host)
 	}
 	id := q.principal.ClientID
 	if id == "" || strings.HasPrefix(id, "/") { // of the node, not named by it: only the vault knows it
 		id = callerID(body.Error.Message)
 	}
-	assign := fmt.Sprintf(`run az role assignment create --assignee %s --role "%s" --scope "$(az keyvault show --name %s --query id -o tsv)%s" and allow a few minutes to propagate%s`,
+	assign := fmt.Sprintf("run `az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (effective in minutes)%s",
 		id, role, q.vaultName(), scope, others)
-	set := fmt.Sprintf("run az keyvault set-policy --name %s --spn %s %s %s; access policies apply to every %s of the vault",
+	set := fmt.Sprintf("run `az keyvault set-policy --name %s --spn %s %s %s`, which applies to every %s of the vault",
 		q.vaultName(), id, right.option, permissions, typeWords[q.Type])
 	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {
@@ -102,6 +102,7 @@ func (q question) accessDenied(body errorBody) error {
 	case byPolicy.MatchString(text):
 		fix = set
 	}
+	q.Version = "" // which has no rights of its own
 	e := q.fault(fault.AccessDenied, cause, fix)
 	e.Name = q.Name
 	return e
@@ -130,7 +131,7 @@ func clientAddress(header http.Header, message string) string {
 			continue
 		}
 		if a, err := netip.ParseAddr(strings.TrimRight(m[1], ".")); err == nil {
-			return fmt.Sprintf(" (seen as %s)", a)
+			return fmt.Sprintf(" (address %s)", a)
 		}
 	}
 	return ""

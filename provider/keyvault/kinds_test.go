@@ -171,9 +171,9 @@ func TestEndlessList(t *testing.T) {
 // What may not be listed says which right is missing, for each type its own.
 func TestListDenied(t *testing.T) {
 	for kind, says := range map[request.Type][]string{
-		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x" and`, "--secret-permissions get list", "every secret of"},
-		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x" and`, "--key-permissions get list", "every key of"},
-		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x" and`, "--certificate-permissions get list", "every certificate of"},
+		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x"` + "` (effective in minutes)", "--secret-permissions get list", "every secret of"},
+		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x"` + "` (effective in minutes)", "--key-permissions get list", "every key of"},
+		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x"` + "` (effective in minutes)", "--certificate-permissions get list", "every certificate of"},
 	} {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)
@@ -210,7 +210,7 @@ func TestOtherType(t *testing.T) {
 		}
 		return err
 	}
-	says := "a certificate of that name is there: set objectType to cert"
+	says := "a certificate of that name exists: set objectType to cert"
 	if err := get("a", "tls", "/keys/tls/", "/certificates/tls/"); !strings.Contains(err.Error(), says) {
 		t.Errorf("got %v", err)
 	}

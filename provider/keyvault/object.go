@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"fmt"
+	"path"
 	"time"
 
 	"akv-csi-provider/provider/request"
@@ -27,9 +28,9 @@ func (o Object) String() string {
 		return fmt.Sprintf("the list of its %ss", typeWords[o.Type])
 	}
 	if o.Version == "" {
-		return fmt.Sprintf("%s %q", o.Type, o.Name)
+		return fmt.Sprintf("%s %q", typeWords[o.Type], o.Name)
 	}
-	return fmt.Sprintf("%s %q version %s", o.Type, o.Name, o.Version)
+	return fmt.Sprintf("%s %q version %s", typeWords[o.Type], o.Name, o.Version)
 }
 
 // Caller is on whose behalf an object is read.
@@ -69,13 +70,21 @@ type Principal struct {
 
 // String names the principal in messages.
 func (p Principal) String() string {
+	if p.Authority == Node {
+		return p.name()
+	}
+	return fmt.Sprintf("%s in tenant %q", p.name(), p.TenantID)
+}
+
+// name is the short form, without the tenant, and of a resource ID only the last segment.
+func (p Principal) name() string {
 	switch {
 	case p.Authority == Node && p.ClientID == "":
 		return "the node's system-assigned managed identity"
 	case p.Authority == Node:
-		return fmt.Sprintf("the node's managed identity %q", p.ClientID)
+		return fmt.Sprintf("the node's managed identity %q", path.Base(p.ClientID))
 	}
-	return fmt.Sprintf("client %q in tenant %q", p.ClientID, p.TenantID)
+	return fmt.Sprintf("client %q", p.ClientID)
 }
 
 // Value is one version of an object. Do not change its slices: callers may share them.

@@ -49,10 +49,10 @@ func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object,
 		return err
 	case !missing:
 		q := question{o, caller.Principal, getting}
-		return q.notIssued("{objects} in %s is disabled, since its certificate is not issued yet")
+		return q.notIssued("{objects} in %s is disabled: its certificate is not issued yet")
 	}
 	better := *failed // which may be shared
-	better.Fix = fmt.Sprintf("a %s of that name is there: set objectType to %s, or check objectName", typeWords[found], found)
+	better.Fix = fmt.Sprintf("a %s of that name exists: set objectType to %s, or check objectName", typeWords[found], found)
 	if o.Version != "" {
 		better.Fix += " and objectVersion"
 	}

@@ -100,13 +100,13 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotations, error) {
 	if a == nil || a.url == nil {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
-			Cause: "the provider does not run in a cluster, so it cannot read the annotations of ServiceAccounts",
+			Cause: "the provider cannot read ServiceAccounts: it does not run in a cluster",
 			Fix:   "set clientID in the class"}
 	}
 	if !isKubernetesName(namespace) || !isKubernetesName(name) {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
-			Cause: "the mount does not say which ServiceAccount the pod has",
-			Fix:   "let the CSIDriver object ask kubelet for it (spec.podInfoOnMount: true), or set clientID in the class"}
+			Cause: "the mount request does not name the pod's ServiceAccount",
+			Fix:   "set clientID in the class; cluster operator: set podInfoOnMount: true on the CSIDriver"}
 	}
 	account := accountName{namespace, name}
 	found, _, err := a.group.Do(ctx, account, coalesce.Freshness{}, func(ctx context.Context, call *coalesce.Call) (Annotations, coalesce.Life, error) {
@@ -133,8 +133,8 @@ func (a *Accounts) read(ctx context.Context, account accountName) (Annotations, 
 	meta, ok := parseAccount(body, account)
 	if !ok {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceUnavailable,
-			Cause: fmt.Sprintf("%s sent something that is no ServiceAccount", a.url.Hostname()),
-			Fix:   "check what answers at the address of the Kubernetes API server"}
+			Cause: fmt.Sprintf("%s returned a response that is not a ServiceAccount", a.url.Hostname()),
+			Fix:   "cluster operator: check the address of the Kubernetes API server"}
 	}
 	return meta.identity(), nil
 }

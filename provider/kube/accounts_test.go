@@ -60,7 +60,7 @@ func TestLookup(t *testing.T) {
 
 // A failure is not cached, and what was cached before is not used.
 func TestLookupFailures(t *testing.T) {
-	const rule = `apiGroups: [""], resources: ["serviceaccounts"], verbs: ["get"]`
+	const rule = `allow get on serviceaccounts`
 	with := func(f azuretest.Fault) func(*world) { return func(w *world) { w.SetFault(azuretest.Lookup, f) } }
 	for _, c := range []struct {
 		name   string
@@ -70,11 +70,11 @@ func TestLookupFailures(t *testing.T) {
 	}{
 		{"forbidden", func(w *world) { w.api.Forbid(true) }, fault.ServiceAccountLookupForbidden, []string{"shop/reader", rule, "clientID"}},
 		{"unauthorized", with(azuretest.Fault{Status: 401}), fault.ServiceAccountLookupForbidden, []string{"own token", "clientID"}},
-		{"deleted", func(w *world) { w.api.DeleteServiceAccount("shop", "reader") }, fault.ServiceAccountLookupForbidden, []string{"no ServiceAccount shop/reader"}},
+		{"deleted", func(w *world) { w.api.DeleteServiceAccount("shop", "reader") }, fault.ServiceAccountLookupForbidden, []string{"ServiceAccount shop/reader does not exist"}},
 		{"throttled", with(azuretest.Fault{Status: 429, RetryAfter: "1"}), fault.ServiceUnavailable, []string{"Kubernetes API server", "429 Too Many Requests"}},
 		{"broken", with(azuretest.Fault{Status: 500}), fault.ServiceUnavailable, []string{"500 Internal Server Error"}},
-		{"page", with(azuretest.Fault{HTML: true}), fault.ServiceUnavailable, []string{"no ServiceAccount"}},
-		{"reset", with(azuretest.Fault{Reset: true}), fault.ServiceUnavailable, []string{"Kubernetes API server", "127.0.0.1", "closed by the other side"}},
+		{"page", with(azuretest.Fault{HTML: true}), fault.ServiceUnavailable, []string{"not a ServiceAccount"}},
+		{"reset", with(azuretest.Fault{Reset: true}), fault.ServiceUnavailable, []string{"Kubernetes API server", "127.0.0.1", "connection reset"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -38,8 +38,8 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	bearer, err := ReadToken(a.tokenFile)
 	if bearer == "" {
 		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
-			Cause: fmt.Sprintf("the provider has no service-account token of its own: %q cannot be read", a.tokenFile),
-			Fix:   "run it with automountServiceAccountToken, or set clientID in the class"}
+			Cause: fmt.Sprintf("the provider has no service-account token of its own: cannot read %q", a.tokenFile),
+			Fix:   "set clientID in the class; cluster operator: set automountServiceAccountToken: true for the provider"}
 	}
 	path := "/api/v1/namespaces/" + account.namespace + "/serviceaccounts/" + account.name
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.JoinPath(path).String(), nil)
@@ -70,20 +70,20 @@ func refused(code int, account accountName) error {
 	switch code {
 	case http.StatusForbidden:
 		e.Cause = fmt.Sprintf("the provider may not read the annotations of ServiceAccount %s", account)
-		e.Fix = `add to its ClusterRole the rule apiGroups: [""], resources: ["serviceaccounts"], verbs: ["get"]; or set clientID in the class`
+		e.Fix = "set clientID in the class; cluster operator: allow get on serviceaccounts in the provider's ClusterRole"
 	case http.StatusUnauthorized:
-		e.Cause = fmt.Sprintf("the Kubernetes API server rejected the provider's own token, so the annotations of ServiceAccount %s cannot be read", account)
-		e.Fix = "restart the provider if its ServiceAccount was recreated; or set clientID in the class"
+		e.Cause = fmt.Sprintf("the Kubernetes API server rejected the provider's own token for ServiceAccount %s", account)
+		e.Fix = "set clientID in the class; cluster operator: restart the provider if its ServiceAccount was recreated"
 	case http.StatusNotFound:
 		// The pod's account was deleted, or this is not the pod's cluster. Its annotations are
 		// unknown then; "it has none" would send people looking in the wrong place.
-		e.Cause = fmt.Sprintf("there is no ServiceAccount %s", account)
+		e.Cause = fmt.Sprintf("ServiceAccount %s does not exist", account)
 		e.Fix = "restore it, or set clientID in the class"
 	default:
 		status := strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", status, account)
-		e.Fix = "the next mount retries; or set clientID in the class, which needs no look-up"
+		e.Fix = "kubelet retries; setting clientID in the class avoids this request"
 	}
 	return e
 }
@@ -95,7 +95,7 @@ func unanswered(err error, account accountName) error {
 		return err // all callers gave up
 	}
 	e := *network
-	e.Cause = fmt.Sprintf("the Kubernetes API server, asked for the annotations of ServiceAccount %s: %s", account, e.Cause)
-	e.Fix = "check the provider's way to it, or set clientID in the class, which needs no look-up"
+	e.Cause = fmt.Sprintf("cannot read ServiceAccount %s from the Kubernetes API server: %s", account, e.Cause)
+	e.Fix = "set clientID in the class, which avoids this request; cluster operator: check the provider's route to the API server"
 	return &e
 }

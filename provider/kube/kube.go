@@ -22,7 +22,7 @@ func ParseURL(text string) (*url.URL, error) {
 	case u.Scheme != "https":
 		return nil, errors.New("not https")
 	case u.Hostname() == "":
-		return nil, errors.New("names no host")
+		return nil, errors.New("has no host")
 	case u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return nil, errors.New("must hold no user, query or fragment")
 	}

@@ -143,8 +143,8 @@ func (p *Pool) readRoots() error {
 		return nil
 	default:
 		return &fault.Error{Reason: fault.ServiceUnavailable, Err: err,
-			Cause: fmt.Sprintf("no CA certificates of the cluster can be read from %q", p.cfg.CAFile),
-			Fix:   "run the provider with its service account's volume (automountServiceAccountToken)"}
+			Cause: fmt.Sprintf("cannot read the cluster's CA certificates from %q", p.cfg.CAFile),
+			Fix:   "cluster operator: set automountServiceAccountToken: true for the provider"}
 	}
 	p.disconnect()
 	p.known, p.pem, p.roots = true, pem, roots

@@ -47,13 +47,13 @@ func sound(t *testing.T, o request.Object, v keyvault.Value, files []render.File
 // pfxCauses are all causes for which a PFX is rejected.
 var pfxCauses = []string{
 	"is longer than 65536 bytes",
-	"is not base64 text",
+	"is not valid base64",
 	"is not PKCS#12 with private keys or certificates",
-	"is damaged or under a password",
-	"is protected by an algorithm that is not supported",
-	"asks for more than 4000000 hash rounds to derive its keys",
+	"is damaged or protected by a password",
+	"is protected by an unsupported algorithm",
+	"requires more than 4000000 hash rounds to derive its keys",
 	"is PKCS#12, but one of its private keys or certificates cannot be read",
-	"is protected in a way that FIPS 140-only mode does not allow",
+	"is protected by an algorithm that FIPS 140-only mode forbids",
 }
 
 // isPFXError reports whether an error is one of those for PKCS#12, word for word: so it

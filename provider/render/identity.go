@@ -33,7 +33,7 @@ var (
 	errEncrypted = errors.New("has an encrypted private key")
 	errKeys      = errors.New("has more than one private key")
 	errMatch     = errors.New("has a private key that belongs to none of its certificates")
-	errCert      = errors.New("has a certificate that cannot be read")
+	errCert      = errors.New("has a certificate that cannot be parsed")
 )
 
 // partsOf reads a secret that contains a certificate: a PFX in base64 or PEM. The content type of
@@ -53,7 +53,7 @@ func partsOf(o request.Object, v keyvault.Value) (identity, error) {
 		cause = err.Error()
 	}
 	e := invalid(fmt.Sprintf("%s %s", o, cause),
-		"files goes with a certificate: a PFX in base64 without a password, or PEM with at most one private key")
+		"files needs a certificate: base64 of a PFX without a password, or PEM with at most one private key")
 	if v.Managed { // else the vault cannot convert it
 		e.Err = err
 	}

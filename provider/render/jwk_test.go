@@ -70,11 +70,11 @@ func TestJWKOfCurves(t *testing.T) {
 
 func TestJWKErrors(t *testing.T) {
 	for want, key := range map[string]*keyvault.Key{
-		`is of type ""`:            nil,
-		`is of type "oct"`:         {Type: "oct"},
-		`on curve "P-256K"`:        {Type: "EC", Curve: "P-256K"},
-		"not of such a key":        {Type: "RSA", N: []byte{4}, E: []byte{3}},
-		`"EC" but its numbers are`: {Type: "EC", Curve: "P-256", X: []byte{1}, Y: []byte{1}},
+		`has type ""`:               nil,
+		`has type "oct"`:            {Type: "oct"},
+		`curve "P-256K"`:            {Type: "EC", Curve: "P-256K"},
+		"no valid key of that type": {Type: "RSA", N: []byte{4}, E: []byte{3}},
+		`"EC", but no valid key`:    {Type: "EC", Curve: "P-256", X: []byte{1}, Y: []byte{1}},
 	} {
 		if files, _, err := render.Files(jwkObject(), keyvault.Value{Key: key}, render.Options{}); err == nil || files != nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, %v, want %s", files, err, want)

@@ -40,11 +40,11 @@ func managed(o request.Object, v keyvault.Value, opts Options) ([]File, []string
 		if v.ContentType != "" {
 			kind = fmt.Sprintf("content type %.64q", v.ContentType)
 		}
-		return nil, nil, invalid(fmt.Sprintf("%s is the private side of a certificate, with %s", o, kind),
-			fmt.Sprintf("those that can be mounted are %s and %s", contentTypePEM, contentTypePKCS12))
+		return nil, nil, invalid(fmt.Sprintf("%s belongs to a certificate and has %s", o, kind),
+			fmt.Sprintf("import the certificate again with content type %s or %s", contentTypePEM, contentTypePKCS12))
 	case toPEM && o.Encoding != request.EncodingUTF8:
-		return nil, nil, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s text", o, v.ContentType, o.Encoding),
-			"remove its objectEncoding, or set objectFormat: pfx to mount the PFX")
+		return nil, nil, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s", o, v.ContentType, o.Encoding),
+			"remove objectEncoding, or set objectFormat: pfx to mount the PFX")
 	}
 	var (
 		content  []byte
@@ -172,12 +172,12 @@ func holdsPFX(text string) bool {
 
 // pfxCauses says why decodePFX failed. The texts do not depend on the value.
 var pfxCauses = map[error]string{
-	errNotBase64:        "is not base64 text",
+	errNotBase64:        "is not valid base64",
 	pkcs12.ErrTooLarge:  fmt.Sprintf("is longer than %d bytes", maxPFXText),
 	pkcs12.ErrMalformed: "is not PKCS#12 with private keys or certificates",
 	pkcs12.ErrContents:  "is PKCS#12, but one of its private keys or certificates cannot be read",
-	pkcs12.ErrPassword:  "is damaged or under a password",
-	pkcs12.ErrAlgorithm: "is protected by an algorithm that is not supported",
-	pkcs12.ErrFIPS:      "is protected in a way that FIPS 140-only mode does not allow",
-	pkcs12.ErrRounds:    fmt.Sprintf("asks for more than %d hash rounds to derive its keys", pkcs12.MaxRounds),
+	pkcs12.ErrPassword:  "is damaged or protected by a password",
+	pkcs12.ErrAlgorithm: "is protected by an unsupported algorithm",
+	pkcs12.ErrFIPS:      "is protected by an algorithm that FIPS 140-only mode forbids",
+	pkcs12.ErrRounds:    fmt.Sprintf("requires more than %d hash rounds to derive its keys", pkcs12.MaxRounds),
 }

@@ -141,17 +141,17 @@ func TestPKCS12Refused(t *testing.T) {
 	refusals := []refusal{
 		{strings.Repeat("A", 64<<10), "is not PKCS#12 with private keys or certificates"},
 		{strings.Repeat("A", 64<<10+1), "is longer than 65536 bytes"},
-		{"canary!", "is not base64 text"},
+		{"canary!", "is not valid base64"},
 		{"", "is not PKCS#12 with private keys or certificates"},
 		{base64.StdEncoding.EncodeToString(pfxFile()), "is not PKCS#12 with private keys or certificates"},
-		{encoded(gopkcs12.Modern2023, "canary"), "is damaged or under a password"},
-		{base64.StdEncoding.EncodeToString(signed), "is protected by an algorithm that is not supported"},
-		{base64.StdEncoding.EncodeToString(pfxFile(encryptedKeyBag(pkcs12.MaxRounds))), "asks for more than 4000000 hash rounds to derive its keys"},
+		{encoded(gopkcs12.Modern2023, "canary"), "is damaged or protected by a password"},
+		{base64.StdEncoding.EncodeToString(signed), "is protected by an unsupported algorithm"},
+		{base64.StdEncoding.EncodeToString(pfxFile(encryptedKeyBag(pkcs12.MaxRounds))), "requires more than 4000000 hash rounds to derive its keys"},
 		{base64.StdEncoding.EncodeToString(pfxFile(bag(1, seq()))), "is PKCS#12, but one of its private keys or certificates cannot be read"},
 	}
 	if fips140.Enforced() {
 		for _, encoder := range []*gopkcs12.Encoder{gopkcs12.LegacyRC2, gopkcs12.LegacyDES} {
-			refusals = append(refusals, refusal{encoded(encoder, ""), "is protected in a way that FIPS 140-only mode does not allow"})
+			refusals = append(refusals, refusal{encoded(encoder, ""), "is protected by an algorithm that FIPS 140-only mode forbids"})
 		}
 	}
 	for _, r := range refusals {

@@ -33,13 +33,13 @@ func Parts(o request.Object, v keyvault.Value, parts []request.Part, passwords m
 }
 
 const (
-	fixKey      = "remove this part, or set the certificate's policy to an exportable key and issue it again"
+	fixKey      = "remove this part, or reissue the certificate with an exportable key"
 	fixIssuer   = "remove this part, or import the certificate with its chain"
-	fixPassword = "store a password of 1 to 1024 characters, of ASCII for JKS, without a NUL"
+	fixPassword = "use a password of 1 to 1024 characters, ASCII for JKS, without NUL"
 )
 
 var (
-	errNoIssuer = errors.New("the certificate came without an issuer")
+	errNoIssuer = errors.New("the certificate has no issuer certificate")
 	errNotRSA   = errors.New("the private key is not RSA")
 
 	partFixes = map[error]string{

@@ -187,29 +187,29 @@ func TestPartErrors(t *testing.T) {
 	c, other := line("leaf", "root"), line("other")[0]
 	encrypted := "-----BEGIN ENCRYPTED PRIVATE KEY-----\nQ0FOQVJZ\n-----END ENCRYPTED PRIVATE KEY-----\n"
 	old := "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nQ0FOQVJZ\n-----END RSA PRIVATE KEY-----\n"
-	const fix = "; files goes with a certificate: a PFX in base64 without a password, or PEM with at most one private key"
+	const fix = "; files needs a certificate: base64 of a PFX without a password, or PEM with at most one private key"
 	for name, test := range map[string]struct {
 		text string
 		part request.PartName
 		want string
 	}{
-		"text":           {"CANARY?", request.PartLeaf, "is not base64 text" + fix},
+		"text":           {"CANARY?", request.PartLeaf, "is not valid base64" + fix},
 		"no PFX":         {"Q0FOQVJZ", request.PartLeaf, "is not PKCS#12 with private keys or certificates" + fix},
 		"other PEM":      {"-----BEGIN PUBLIC KEY-----\nQ0FOQVJZ\n-----END PUBLIC KEY-----\n", request.PartLeaf, "is not PEM with a private key or certificates" + fix},
 		"broken PEM":     {"-----BEGIN CERTIFICATE-----\nCANARY", request.PartLeaf, "is not PEM with a private key or certificates" + fix},
 		"a broken key":   {"-----BEGIN PRIVATE KEY-----\nQ0FOQVJZ\n-----END PRIVATE KEY-----\n", request.PartKey, "is not PEM with a private key or certificates" + fix},
 		"an OpenSSH key": {"-----BEGIN OPENSSH PRIVATE KEY-----\nQ0FOQVJZ\n-----END OPENSSH PRIVATE KEY-----\n", request.PartKey, "is not PEM with a private key or certificates" + fix},
-		"a broken cert":  {"-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n-----END CERTIFICATE-----\n", request.PartLeaf, "has a certificate that cannot be read" + fix},
+		"a broken cert":  {"-----BEGIN CERTIFICATE-----\nQ0FOQVJZ\n-----END CERTIFICATE-----\n", request.PartLeaf, "has a certificate that cannot be parsed" + fix},
 		"encrypted":      {encrypted, request.PartKey, "has an encrypted private key" + fix},
 		"encrypted, old": {old, request.PartKey, "has an encrypted private key" + fix},
 		"two keys":       {keyPEM(c[0].key, c[1].key), request.PartKey, "has more than one private key" + fix},
 		"another key":    {keyPEM(other.key) + certPEM(c...), request.PartLeaf, "has a private key that belongs to none of its certificates" + fix},
 		"too long":       {"-----BEGIN " + strings.Repeat("CANARY", 11000), request.PartLeaf, "is longer than 65536 bytes" + fix},
-		"no key":         {certPEM(c...), request.PartKey, "has no part key: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or set the certificate's policy to an exportable key and issue it again"},
-		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
-		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: the certificate came without an issuer; remove this part, or import the certificate with its chain"},
+		"no key":         {certPEM(c...), request.PartKey, "has no part key: there is no private key; remove this part, or reissue the certificate with an exportable key"},
+		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part, or reissue the certificate with an exportable key"},
+		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or reissue the certificate with an exportable key"},
+		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate has no issuer certificate; remove this part, or import the certificate with its chain"},
+		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: the certificate has no issuer certificate; remove this part, or import the certificate with its chain"},
 		"not RSA":        {keyPEM(c[0].key) + certPEM(c[0]), request.PartKeyPKCS1, "has no part key-pkcs1: the private key is not RSA; use part key"},
 		"no certificate": {keyPEM(c[0].key), request.PartLeaf, "has no part leaf: there is no certificate; remove this part, or import the certificate with its chain"},
 	} {
@@ -220,7 +220,7 @@ func TestPartErrors(t *testing.T) {
 			}
 		})
 	}
-	want := "the password is empty, longer than 1024 bytes, or has characters that the keystore cannot have; store a password"
+	want := "the password is empty, longer than 1024 bytes, or has characters that the keystore cannot have; use a password"
 	if fips140.Enforced() {
 		want = "FIPS 140-only mode does not allow the algorithms of keystores; use parts in PEM"
 	}

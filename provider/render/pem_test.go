@@ -81,7 +81,7 @@ func TestPEMShapes(t *testing.T) {
 func TestPlainPFX(t *testing.T) {
 	leaf := line("leaf")[0]
 	text := base64.StdEncoding.EncodeToString(pfxFile(certBag(leaf.cert.Raw), keyBag(leaf.key)))
-	const warning = `objectFormat of secret "tls" is ignored: it is a plain secret that contains a PFX, not that of a certificate`
+	const warning = `objectFormat of secret "tls" is ignored: the secret contains a PFX, but does not belong to a certificate`
 	for _, r := range []struct {
 		text   string
 		format request.Format

@@ -20,7 +20,7 @@ func within(o request.Object, files []File) ([]File, error) {
 		size += len(f.Content)
 	}
 	if size > maxPieces {
-		return nil, invalid(fmt.Sprintf("the pieces of %s have more than %d bytes", o, maxPieces), "mount fewer pieces, or the secret as a whole")
+		return nil, invalid(fmt.Sprintf("the pieces of %s exceed %d bytes", o, maxPieces), "mount fewer pieces, or the whole secret")
 	}
 	return files, nil
 }
@@ -49,7 +49,7 @@ func Pieces(o request.Object, v keyvault.Value, pieces []request.Piece) ([]File,
 			}
 		case !p.Optional:
 			return nil, invalid(fmt.Sprintf("jmesPath %s matches nothing in %s", p.Query.Quote(), o),
-				"correct the path, or set optional: true to leave the file out")
+				"correct the path, or set optional: true to omit the file")
 		}
 	}
 	return files, nil
@@ -63,7 +63,7 @@ func parsed(o request.Object, v keyvault.Value, parse func(string) (any, error))
 	}
 	root, err := parse(string(text))
 	if err != nil { // which contains nothing of the value
-		return nil, invalid(fmt.Sprintf("%s %v", o, err), "store JSON or YAML, or mount the secret as a whole")
+		return nil, invalid(fmt.Sprintf("%s %v", o, err), "store JSON or YAML, or mount the whole secret")
 	}
 	return root, nil
 }
@@ -94,7 +94,7 @@ func Expand(o request.Object, v keyvault.Value, format request.Expand) ([]File, 
 	files := make([]File, len(all))
 	for i, m := range all {
 		if problem := nameProblem(m.Key); problem != "" {
-			return nil, invalid(fmt.Sprintf("%s has a key that is no file name: it %s", o, problem), "rename the key, or use jmesPath")
+			return nil, invalid(fmt.Sprintf("%s has a key that is not a valid file name: it %s", o, problem), "rename the key, or use jmesPath")
 		}
 		files[i] = File{Path: m.Key, Mode: o.Mode, Content: tree.Content(m.Value), Hidden: true}
 	}
@@ -114,7 +114,7 @@ func nameProblem(key string) string {
 func Bundle(of string, format bundle.Format, entries []tree.Member) ([]byte, error) {
 	content, err := bundle.Write(format, entries)
 	if err != nil {
-		return nil, invalid(fmt.Sprintf("%s as %s %v", of, format, err), "rename or change what is in it, or use another format")
+		return nil, invalid(fmt.Sprintf("%s as %s %v", of, format, err), "change its keys or values, or use another format")
 	}
 	return content, nil
 }

@@ -51,11 +51,11 @@ func TestPieces(t *testing.T) {
 		"decoded":      {request.EncodingHex, "7b2261223a317d", []request.Piece{piece("a", "a", false)}, "a 440 1"},
 		"left out":     {"", text, []request.Piece{piece("y", "y", true), piece("x", "x", true), piece("user", "u", true)}, "u 440 CANARY"},
 		"none is left": {"", text, []request.Piece{piece("y", "y", true)}, ""},
-		"nothing":      {"", text, []request.Piece{piece("user", "u", false), piece("y.z", "y", false)}, `jmesPath "y.z" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
-		"null":         {"", text, []request.Piece{piece("x", "x", false)}, `jmesPath "x" matches nothing in secret "tls"; correct the path, or set optional: true to leave the file out`},
-		"a wrong type": {"", text, []request.Piece{piece("keys(user)", "u", true)}, `jmesPath "keys(user)" of secret "tls" calls keys on a value of a type that it does not take; change the path or the secret`},
-		"not hex":      {request.EncodingHex, text, nil, "is not hex text; store it so, or change its objectEncoding"},
-		"text":         {"", "CANARY", nil, "is neither a JSON nor a YAML object or list; store JSON or YAML, or mount the secret as a whole"},
+		"nothing":      {"", text, []request.Piece{piece("user", "u", false), piece("y.z", "y", false)}, `jmesPath "y.z" matches nothing in secret "tls"; correct the path, or set optional: true to omit the file`},
+		"null":         {"", text, []request.Piece{piece("x", "x", false)}, `jmesPath "x" matches nothing in secret "tls"; correct the path, or set optional: true to omit the file`},
+		"a wrong type": {"", text, []request.Piece{piece("keys(user)", "u", true)}, `jmesPath "keys(user)" of secret "tls" calls keys on a value of a type that it does not support; change the path or the secret`},
+		"not hex":      {request.EncodingHex, text, nil, "is not valid hex; store it as hex, or change objectEncoding"},
+		"text":         {"", "CANARY", nil, "is neither a JSON nor a YAML object or list; store JSON or YAML, or mount the whole secret"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, err := render.Pieces(object(c.encoding), keyvault.Value{Text: c.text}, c.pieces)
@@ -84,7 +84,7 @@ func TestPiecesAreBounded(t *testing.T) {
 
 // What one value becomes is bounded: pieces may be parts of each other, and aliases of YAML multiply.
 func TestPiecesHaveABoundedSize(t *testing.T) {
-	const want = "the pieces of secret \"tls\" have more than 262144 bytes; mount fewer pieces, or the secret as a whole"
+	const want = "the pieces of secret \"tls\" exceed 262144 bytes; mount fewer pieces, or the whole secret"
 	text := `{"a":"` + strings.Repeat("x", 30_000) + `"}`
 	var pieces []request.Piece
 	for i := range 9 {
@@ -123,15 +123,15 @@ func TestExpand(t *testing.T) {
 		"json":         {`{"b":"CANARY","a.b":{"x":1},"c":null}`, request.ExpandJSON, `a.b 440 {"x":1}|b 440 CANARY|c 440 null`},
 		"yaml":         {yaml, request.ExpandYAML, `a 440 {"x":[1]}|b 440 0755`},
 		"empty":        {`{}`, request.ExpandJSON, ""},
-		"yaml as json": {yaml, request.ExpandJSON, "is not a JSON object or list; store JSON or YAML, or mount the secret as a whole"},
+		"yaml as json": {yaml, request.ExpandJSON, "is not a JSON object or list; store JSON or YAML, or mount the whole secret"},
 		"a list":       {`["CANARY"]`, request.ExpandJSON, "has no keys at its top: it is a list; store an object, or use jmesPath"},
-		"a slash":      {`{"CANARY/x":1}`, request.ExpandJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
-		"a backslash":  {`{"CANARY\\x":1}`, request.ExpandJSON, "has a key that is no file name: it contains a slash or a backslash" + fix},
-		"dots":         {`{"..CANARY":1}`, request.ExpandJSON, `has a key that is no file name: it starts with ".."` + fix},
-		"a dot":        {`{".":1}`, request.ExpandJSON, `has a key that is no file name: it names no file` + fix},
-		"an empty key": {`{"":1}`, request.ExpandJSON, `has a key that is no file name: it names no file` + fix},
-		"a NUL":        {`{"CANARY\u0000":1}`, request.ExpandJSON, `has a key that is no file name: it holds a NUL byte` + fix},
-		"a long key":   {`{"` + strings.Repeat("CANARY", 43) + `":1}`, request.ExpandJSON, `has a key that is no file name: it has a part longer than 255 bytes` + fix},
+		"a slash":      {`{"CANARY/x":1}`, request.ExpandJSON, "has a key that is not a valid file name: it contains a slash or a backslash" + fix},
+		"a backslash":  {`{"CANARY\\x":1}`, request.ExpandJSON, "has a key that is not a valid file name: it contains a slash or a backslash" + fix},
+		"dots":         {`{"..CANARY":1}`, request.ExpandJSON, `has a key that is not a valid file name: it must not start with ".."` + fix},
+		"a dot":        {`{".":1}`, request.ExpandJSON, `has a key that is not a valid file name: it does not name a file` + fix},
+		"an empty key": {`{"":1}`, request.ExpandJSON, `has a key that is not a valid file name: it does not name a file` + fix},
+		"a NUL":        {`{"CANARY\u0000":1}`, request.ExpandJSON, `has a key that is not a valid file name: it must not contain a NUL byte` + fix},
+		"a long key":   {`{"` + strings.Repeat("CANARY", 43) + `":1}`, request.ExpandJSON, `has a key that is not a valid file name: it has a segment longer than 255 bytes` + fix},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, err := render.Expand(object(""), keyvault.Value{Text: c.text}, c.format)
@@ -163,7 +163,7 @@ func TestBundle(t *testing.T) {
 		}
 	}
 	files, err := render.Expand(bundled(bundle.Dotenv), keyvault.Value{Text: `{"CANARY-a":1,"CANARY_A":2}`}, request.ExpandJSON)
-	const want = `as dotenv has two names that are one environment variable in upper case, with _ for every other character; rename or change what is in it, or use another format`
+	const want = `as dotenv has two names that are one environment variable in upper case, with _ for every other character; change its keys or values, or use another format`
 	if got := listed(t, files, err); got != want {
 		t.Errorf("got %s", got)
 	}

@@ -35,7 +35,7 @@ func encodePEM(label string, der []byte) []byte {
 // curves and serial numbers that Key Vault accepts.
 func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
 	if !pkcs12.IsSequence(v.CER) {
-		return nil, invalid(fmt.Sprintf("%s came without a certificate in DER", o),
+		return nil, invalid(fmt.Sprintf("%s has no DER certificate", o),
 			"issue or import the certificate again")
 	}
 	return encodePEM(labelCertificate, v.CER), nil
@@ -63,7 +63,7 @@ func key(o request.Object, v keyvault.Value) ([]byte, error) {
 }
 
 func malformed(o request.Object, v keyvault.Value) error {
-	return invalid(fmt.Sprintf("%s is of type %.64q but its numbers are not of such a key", o, v.Key.Type),
+	return invalid(fmt.Sprintf("%s has type %.64q, but no valid key of that type", o, v.Key.Type),
 		"create or import the key again")
 }
 
@@ -76,13 +76,13 @@ func publicKeyOf(o request.Object, v keyvault.Value) (public any, _ error) {
 	case "EC", "EC-HSM":
 		curve, ok := curves[k.Curve]
 		if !ok {
-			return nil, invalid(fmt.Sprintf("%s is of type %.64q on curve %.64q", o, k.Type, k.Curve),
-				"the curves that can be mounted are P-256, P-384 and P-521")
+			return nil, invalid(fmt.Sprintf("%s has type %.64q and curve %.64q", o, k.Type, k.Curve),
+				"use a key on P-256, P-384 or P-521")
 		}
 		public = ecKey(curve, k)
 	default:
-		return nil, invalid(fmt.Sprintf("%s is of type %.64q", o, k.Type),
-			"the types that can be mounted are RSA, RSA-HSM, EC and EC-HSM")
+		return nil, invalid(fmt.Sprintf("%s has type %.64q", o, k.Type),
+			"use a key of type RSA, RSA-HSM, EC or EC-HSM")
 	}
 	if public == nil {
 		return nil, malformed(o, v)

@@ -64,7 +64,7 @@ func Files(o request.Object, v keyvault.Value, opts Options) (files []File, warn
 	default: // objectFormat is for certificates: the provider that this one replaces ignores it here
 		content, err = decode(o, v)
 		if (o.FormatSet || o.Format == request.FormatPFX) && holdsPFX(v.Text) {
-			warnings = []string{fmt.Sprintf("objectFormat of %s is ignored: it is a plain secret that contains a PFX, not that of a certificate", o)}
+			warnings = []string{fmt.Sprintf("objectFormat of %s is ignored: the secret contains a PFX, but does not belong to a certificate", o)}
 		}
 	}
 	if err != nil {
@@ -95,6 +95,6 @@ func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	if v.ContentType != "" {
 		kind = fmt.Sprintf(" (content type %.64q)", v.ContentType)
 	}
-	return nil, invalid(fmt.Sprintf("%s%s is not %s text", o, kind, o.Encoding),
-		"store it so, or change its objectEncoding")
+	return nil, invalid(fmt.Sprintf("%s%s is not valid %s", o, kind, o.Encoding),
+		fmt.Sprintf("store it as %s, or change objectEncoding", o.Encoding))
 }

@@ -70,7 +70,7 @@ func TestSecretRefused(t *testing.T) {
 		secret   keyvault.Value
 		says     []string
 	}{
-		{"not base64", request.EncodingBase64, keyvault.Value{Text: value}, []string{"base64", "objectEncoding"}},
+		{"not valid base64", request.EncodingBase64, keyvault.Value{Text: value}, []string{"base64", "objectEncoding"}},
 		{"base64 without padding", request.EncodingBase64, keyvault.Value{Text: "SGVsbG8"}, []string{"base64"}},
 		{"base64 for URLs", request.EncodingBase64, keyvault.Value{Text: "_-__"}, []string{"base64"}},
 		{"base64 with a blank", request.EncodingBase64, keyvault.Value{Text: "SGVs bG8="}, []string{"base64"}},
@@ -82,7 +82,7 @@ func TestSecretRefused(t *testing.T) {
 		{"PEM as hex", request.EncodingHex, keyvault.Value{Text: "-----BEGIN", ContentType: contentTypePEM, Managed: true}, []string{"hex", contentTypePEM}},
 		{"certificate without content type", request.EncodingUTF8, keyvault.Value{Text: value, Managed: true}, []string{"certificate", "no content type"}},
 		{"certificate of another kind", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: "application/x-new\n", Managed: true}, []string{"certificate", `application/x-new\n`}},
-		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: contentTypePKCS12, Managed: true}, []string{"not base64", contentTypePKCS12}},
+		{"PKCS#12 behind a certificate", request.EncodingUTF8, keyvault.Value{Text: value, ContentType: contentTypePKCS12, Managed: true}, []string{"not valid base64", contentTypePKCS12}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := object(c.encoding)
@@ -120,7 +120,7 @@ func refused(t *testing.T, o request.Object, files []render.File, err error) {
 }
 
 func FuzzSecret(f *testing.F) {
-	for _, value := range []string{"", "Hello!", "SGVsbG8=", "00fFfe", "SGVs\r\nbG8=", "0", "\x00\xff", "-----BEGIN PRIVATE KEY-----\n", "secret is not base64 text"} {
+	for _, value := range []string{"", "Hello!", "SGVsbG8=", "00fFfe", "SGVs\r\nbG8=", "0", "\x00\xff", "-----BEGIN PRIVATE KEY-----\n", "secret is not valid base64"} {
 		for i := range byte(3) {
 			f.Add(value, "", i, false)
 			f.Add(value, contentTypePEM, i, true)

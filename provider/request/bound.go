@@ -36,8 +36,8 @@ var directive = regexp.MustCompile(`(^|[\n\r\x{85}\x{2028}\x{2029}])\x{feff}*%`)
 
 var (
 	errEncoding  = errors.New("not plain UTF-8 text")
-	errTooMuch   = errors.New("too costly to read: aliases, merges or fields multiply")
-	errDirective = errors.New("a line starts with %, a YAML directive, which objects do not take")
+	errTooMuch   = errors.New("too complex: too many aliases, merges or fields")
+	errDirective = errors.New("a line starts with %, a YAML directive, which is not supported")
 )
 
 // work is what is left of the bounds for one request.

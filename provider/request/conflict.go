@@ -126,16 +126,16 @@ func (r *objectsReader) checkPaths() {
 		file, other := all[c.File.Owner], all[c.Other.Owner]
 		cause := fmt.Sprintf("%s is also the path of %s", quote(file.path), other.owner)
 		if file.strict || other.strict {
-			r.problem(file.at, file.alias, cause, "give each file a path of its own")
+			r.problem(file.at, file.alias, cause, "use a different path for each file")
 			continue
 		}
 		line, column := file.at.position()
 		r.warnings = append(r.warnings, Warning{Kind: WarnDuplicatePath, Field: file.alias, Line: line, Column: column,
-			Cause: cause + "; the last one is kept"})
+			Cause: cause + "; the last one wins"})
 	}
 	for _, c := range nested {
 		file, other := all[c.File.Owner], all[c.Other.Owner]
-		r.problem(file.at, file.alias, fmt.Sprintf("%s lies below the file of %s", quote(file.shown()), other.owner), NestedFix)
+		r.problem(file.at, file.alias, fmt.Sprintf("%s is below the file of %s", quote(file.shown()), other.owner), NestedFix)
 	}
 }
 
@@ -143,7 +143,7 @@ func (r *objectsReader) checkPaths() {
 const folderMark = "/\x00"
 
 // NestedFix is what to do about a file that lies below another.
-const NestedFix = "a path cannot be a file and a directory"
+const NestedFix = "change one of them: a path cannot be both a file and a directory"
 
 // firstPath is the path of the object's only or newest version.
 func (o Object) firstPath() string {

@@ -81,7 +81,7 @@ func (r *fieldReader) decode() bool {
 		value, text := r.nodes[name], ""
 		if err := value.Decode(&text); err != nil {
 			if name != "objectName" && name != "objectType" { // of which required says it
-				r.wrong(name, r.place(name).cause(notSingle), "write it as text")
+				r.wrong(name, r.place(name).cause(notSingle), "write it as a string")
 			}
 			continue
 		}
@@ -155,6 +155,8 @@ func aliasProblem(o *Object) string {
 	return PathProblem(o.firstPath())
 }
 
+const onlySecrets = "remove it, or use objectType secret"
+
 const notSingle = "not a single value"
 
 // required says what is wrong with a required field. If the field is missing, it names an
@@ -172,7 +174,7 @@ func (r *fieldReader) required(field string) string {
 	}
 	for _, name := range sortedKeys(r.values) {
 		if !slices.Contains(r.known, name) && nearest(name, r.known...) == field {
-			return fmt.Sprintf("missing; there is %s, which is no field", quote(name))
+			return fmt.Sprintf("missing (found unknown field %s, did you mean %s?)", quote(name), field)
 		}
 	}
 	return "missing"
@@ -198,7 +200,7 @@ func (r *fieldReader) permission(text string) fs.FileMode {
 	}
 	mode, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || mode > 0o777 {
-		r.wrong("filePermission", invalid(text, "is not a file mode"), "use octal digits from 0000 to 0777")
+		r.wrong("filePermission", invalid(text, "is not a file mode"), "use an octal mode from 0000 to 0777")
 		return r.mode
 	}
 	return fs.FileMode(mode)
@@ -211,23 +213,23 @@ func (r *fieldReader) format(text string, t Type) Format {
 	case format == FormatJWK && t == TypeKey:
 		return FormatJWK
 	case format == FormatJWK:
-		r.wrong("objectFormat", "jwk does not go with objectType "+quote(string(t)), "use objectType key to get a public key as JWK")
+		r.wrong("objectFormat", "jwk is not allowed with objectType "+quote(string(t)), "use pem or pfx, or objectType key for a public key as JWK")
 	case format != FormatPFX:
 		r.wrong("objectFormat", invalid(text, notValid), "use pem or pfx, or jwk for a key")
 	case t == TypeSecret:
 		return FormatPFX
 	case text == string(FormatPFX):
-		r.wrong("objectFormat", "pfx does not go with objectType "+quote(string(t)), "use objectType secret to get the private key as PFX")
+		r.wrong("objectFormat", "pfx is not allowed with objectType "+quote(string(t)), "use objectType secret, which has the private key")
 	default:
 		// The replaced provider accepted this, since its comparison is case-sensitive.
-		r.warn(r.place("objectFormat"), WarnIgnoredFormat, r.where+": objectFormat", quote(text)+" is ignored: it goes with objectType secret only")
+		r.warn(r.place("objectFormat"), WarnIgnoredFormat, r.where+": objectFormat", quote(text)+" is ignored: it is only allowed with objectType secret")
 	}
 	return FormatPEM
 }
 
 func (r *fieldReader) encoding(text string, t Type) Encoding {
 	if t != TypeSecret {
-		r.wrong("objectEncoding", quote(text)+" does not go with objectType "+quote(string(t)), "remove it; it goes with objectType secret only")
+		r.wrong("objectEncoding", quote(text)+" is not allowed with objectType "+quote(string(t)), onlySecrets)
 		return EncodingUTF8
 	}
 	switch encoding := Encoding(strings.ToLower(text)); encoding {
@@ -260,9 +262,9 @@ func (r *fieldReader) unknown() {
 		if slices.Contains(r.known, name) || r.work.warnings <= 0 {
 			continue
 		}
-		cause := "is no field of " + r.of
+		cause := "is not a field of " + r.of
 		if near := nearest(name, r.known...); near != "" {
-			cause += "; did you mean " + near + "?"
+			cause += " (did you mean " + near + "?)"
 		}
 		field := strings.Trim(quote(name), `"`)
 		if r.of == entryOfObjects {
@@ -270,6 +272,6 @@ func (r *fieldReader) unknown() {
 			continue
 		}
 		r.work.warnings--
-		r.problem(r.place(name), r.where+": "+field, cause, "the fields are "+strings.Join(r.known, ", "))
+		r.problem(r.place(name), r.where+": "+field, cause, "use "+strings.Join(r.known, ", "))
 	}
 }

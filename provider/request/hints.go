@@ -50,9 +50,9 @@ func placeholderKind(found string) string {
 	case strings.HasPrefix(found, "{{"):
 		return "an unrendered Helm template"
 	case strings.HasPrefix(found, "<no") || strings.HasPrefix(found, "%!"):
-		return "what a template writes for a value that is not set"
+		return "what a template writes for an unset value"
 	}
-	return "a placeholder that was not replaced"
+	return "an unreplaced placeholder"
 }
 
 // nearest returns the known name that may be meant by another, ignoring case, or "" if none

@@ -9,8 +9,8 @@ import (
 
 const (
 	helm     = "an unrendered Helm template"
-	unset    = "what a template writes for a value that is not set"
-	replaced = "a placeholder that was not replaced"
+	unset    = "what a template writes for an unset value"
+	replaced = "an unreplaced placeholder"
 )
 
 // A value that a template or a pipeline should have filled in is named as such, in every
@@ -124,7 +124,7 @@ func TestSuggestions(t *testing.T) {
 			continue
 		}
 		_, got, _ := strings.Cut(m.Warnings[0].Cause, "did you mean ")
-		if strings.TrimSuffix(got, "?") != want {
+		if strings.TrimSuffix(got, "?)") != want {
 			t.Errorf("%s: suggests %q, want %q", field, got, want)
 		}
 	}

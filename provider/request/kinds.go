@@ -84,12 +84,12 @@ func (r *fieldReader) kind() kind {
 	case 0:
 		return ofObject
 	case 2:
-		r.wrong(string(found[1]), "set together with "+string(found[0]), "make two entries of it: each has one of objectName, find and template")
+		r.wrong(string(found[1]), "set together with "+string(found[0]), "split it: each entry has one of objectName, find and template")
 		return found[0]
 	}
 	for _, f := range fieldKinds {
 		if !slices.Contains(f.kinds, found[0]) && r.has(f.field) {
-			r.wrong(f.field, "does not go with "+string(found[0]), "remove it; it goes with "+joined(f.kinds))
+			r.wrong(f.field, "is not allowed with "+string(found[0]), "remove it; it is only allowed with "+joined(f.kinds))
 		}
 	}
 	return found[0]
@@ -157,7 +157,7 @@ func (r *fieldReader) single(o *Object) {
 	if pieces {
 		r.pieces(o)
 	} else if r.has("bundle") {
-		r.wrong("bundle", "set without expand and find", "remove it; it goes with expand and find")
+		r.wrong("bundle", "set without expand or find", "remove it; it is only allowed with expand or find")
 	}
 }
 
@@ -171,7 +171,7 @@ func (r *fieldReader) content(o *Object) {
 
 const (
 	objectNameFix = "use 1 to 127 letters, digits and hyphens"
-	pathFix       = "use a relative path in its shortest form"
+	pathFix       = "use a normalized relative path"
 )
 
 // folder checks objectAlias where it is a folder, or the file of a bundle.
@@ -179,7 +179,7 @@ func (r *fieldReader) folder(o *Object) {
 	if r.has("bundle") {
 		o.Bundle = choice(r, "bundle", bundle.Dotenv, bundle.Properties, bundle.JSON, bundle.YAML)
 		if o.Path = r.file("objectAlias"); o.History > 1 {
-			r.wrong("objectVersionHistory", "does not go with bundle", "remove one of the two: a bundle has one value for each name")
+			r.wrong("objectVersionHistory", "is not allowed with bundle", "remove one of the two: a bundle has one value per name")
 		}
 		return
 	}
@@ -203,7 +203,7 @@ func (r *fieldReader) folder(o *Object) {
 func (r *fieldReader) file(field string) string {
 	alias := r.values[field]
 	if alias == "" {
-		r.wrong(field, r.required(field), "use the path of the file below the mount")
+		r.wrong(field, r.required(field), "set the path of the file, relative to the mount")
 		return ""
 	}
 	if cause := PathProblem(alias); cause != "" {
@@ -228,7 +228,7 @@ func (r *fieldReader) take(n int) bool {
 		return true
 	}
 	if before >= 0 { // once
-		r.problem(r.entry, "objects", fmt.Sprintf("more than %d objects, pieces and references of templates", maxObjects), "make two classes of it")
+		r.problem(r.entry, "objects", fmt.Sprintf("more than %d objects, pieces and template references", maxObjects), "split it into two classes")
 	}
 	return false
 }
@@ -240,7 +240,7 @@ func (r *fieldReader) speak(cost int) bool {
 		return true
 	}
 	if before >= 0 {
-		r.problem(r.entry, "objects", "templates, expressions and patterns are too long together", "make two classes of it")
+		r.problem(r.entry, "objects", "templates, expressions and patterns are too long in total", "split it into two classes")
 	}
 	return false
 }

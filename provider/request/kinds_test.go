@@ -179,29 +179,29 @@ func TestNewFieldsRefused(t *testing.T) {
 		says         []string
 	}{
 		// Kinds.
-		{object + `find: {name: a}`, ` "a": find`, []string{"together with objectName", "make two entries"}},
+		{object + `find: {name: a}`, ` "a": find`, []string{"together with objectName", "split it"}},
 		{object + `template: x`, ` "a": template`, []string{"together with objectName"}},
 		{find + `{name: a}, template: x`, ": template", []string{"together with find"}},
 		{`objectAlias: f, objectType: key`, ": objectName", []string{"missing", "1 to 127"}},
 		// Fields of another kind.
-		{object + `maxObjects: 5`, ` "a": maxObjects`, []string{"does not go with objectName", "goes with find"}},
-		{object + `includeCertificates: true`, ` "a": includeCertificates`, []string{"goes with find"}},
-		{object + `bundle: json`, ` "a": bundle`, []string{"without expand and find"}},
-		{find + `{name: a}, objectVersion: "17"`, ": objectVersion", []string{"does not go with find", "objectName"}},
-		{find + `{name: a}, jmesPath: [{path: a, objectAlias: b}]`, ": jmesPath", []string{"does not go with find"}},
-		{find + `{name: a}, expand: json`, ": expand", []string{"does not go with find"}},
-		{find + `{name: a}, files: [{part: leaf, objectAlias: b}]`, ": files", []string{"does not go with find"}},
-		{`objectAlias: f, template: x, objectType: secret`, ": objectType", []string{"does not go with template", "objectName and find"}},
-		{`objectAlias: f, template: x, objectEncoding: hex`, ": objectEncoding", []string{"does not go with template"}},
-		{`objectAlias: f, template: x, objectFormat: pem`, ": objectFormat", []string{"does not go with template"}},
-		{`objectAlias: f, template: x, objectVersionHistory: 2`, ": objectVersionHistory", []string{"does not go with template"}},
-		{`objectAlias: f, template: x, bundle: json`, ": bundle", []string{"does not go with template"}},
+		{object + `maxObjects: 5`, ` "a": maxObjects`, []string{"is not allowed with objectName", "only allowed with find"}},
+		{object + `includeCertificates: true`, ` "a": includeCertificates`, []string{"only allowed with find"}},
+		{object + `bundle: json`, ` "a": bundle`, []string{"without expand or find"}},
+		{find + `{name: a}, objectVersion: "17"`, ": objectVersion", []string{"is not allowed with find", "objectName"}},
+		{find + `{name: a}, jmesPath: [{path: a, objectAlias: b}]`, ": jmesPath", []string{"is not allowed with find"}},
+		{find + `{name: a}, expand: json`, ": expand", []string{"is not allowed with find"}},
+		{find + `{name: a}, files: [{part: leaf, objectAlias: b}]`, ": files", []string{"is not allowed with find"}},
+		{`objectAlias: f, template: x, objectType: secret`, ": objectType", []string{"is not allowed with template", "objectName and find"}},
+		{`objectAlias: f, template: x, objectEncoding: hex`, ": objectEncoding", []string{"is not allowed with template"}},
+		{`objectAlias: f, template: x, objectFormat: pem`, ": objectFormat", []string{"is not allowed with template"}},
+		{`objectAlias: f, template: x, objectVersionHistory: 2`, ": objectVersionHistory", []string{"is not allowed with template"}},
+		{`objectAlias: f, template: x, bundle: json`, ": bundle", []string{"is not allowed with template"}},
 		// Vaults.
-		{object + `keyvaultName: https://x.vault.azure.net`, ` "a": keyvaultName`, []string{`"https://x`, "3 to 24"}},
+		{object + `keyvaultName: https://x.vault.azure.net`, ` "a": keyvaultName`, []string{`"https://x`, "3-24"}},
 		{object + `keyvaultName: "{{ .Values.kv }}"`, ` "a": keyvaultName`, []string{"Helm"}},
-		{object + `failoverKeyvaultName: k`, ` "a": failoverKeyvaultName`, []string{`"k"`, "3 to 24"}},
-		{object + `failoverKeyvaultName: CONTOSO`, ` "a": failoverKeyvaultName`, []string{"is the same vault as keyvaultName"}},
-		{object + `keyvaultName: other, failoverKeyvaultName: Other`, ` "a": failoverKeyvaultName`, []string{"is the same vault as keyvaultName"}},
+		{object + `failoverKeyvaultName: k`, ` "a": failoverKeyvaultName`, []string{`"k"`, "3-24"}},
+		{object + `failoverKeyvaultName: CONTOSO`, ` "a": failoverKeyvaultName`, []string{"same vault as keyvaultName"}},
+		{object + `keyvaultName: other, failoverKeyvaultName: Other`, ` "a": failoverKeyvaultName`, []string{"same vault as keyvaultName"}},
 		// Optional.
 		{object + `optional: yes`, ` "a": optional`, []string{`"yes"`, "true or false"}},
 		{object + `optional: [true]`, `: optional`, []string{"single value"}},
@@ -215,15 +215,15 @@ func TestNewFieldsRefused(t *testing.T) {
 		{find + `[a]`, ": find", []string{"not a mapping"}},
 		{find + `{}`, ": find", []string{"neither name nor tags"}},
 		{find + `{name: "", tags: ~}`, ": find", []string{"neither name nor tags"}},
-		{find + `{names: a, tags: {a: b}}`, ": find: names", []string{"no field of find", "did you mean name?", "name, tags"}},
+		{find + `{names: a, tags: {a: b}}`, ": find: names", []string{"not a field of find", "did you mean name?", "name, tags"}},
 		{find + `{name: [a]}`, ": find: name", []string{"single value"}},
 		{find + `{name: "^(a"}`, ": find: name", []string{`"^(a"`, "missing closing )", "RE2"}},
 		{find + `{name: "a(?!b)"}`, ": find: name", []string{"Perl", `"(?!"`}},
 		{find + `{name: "(a)(b)"}`, ": find: name", []string{"2 groups", "(?:…)"}},
 		{find + `{name: ` + long(257) + `}`, ": find: name", []string{"257 bytes", "256"}},
-		{find + `{name: "((a{10}){10}){10}"}`, ": find: name", []string{"repeats too much"}},
-		{find + `{name: "(x+x+){100}y"}`, ": find: name", []string{"repeats too much"}},
-		{find + `{name: '\pL'}`, ": find: name", []string{"large classes"}},
+		{find + `{name: "((a{10}){10}){10}"}`, ": find: name", []string{"too many states"}},
+		{find + `{name: "(x+x+){100}y"}`, ": find: name", []string{"too many states"}},
+		{find + `{name: '\pL'}`, ": find: name", []string{"large character classes"}},
 		{find + `{name: "a{1001}"}`, ": find: name", []string{"repeat"}},
 		{find + `{tags: [a]}`, ": find: tags", []string{"not a mapping"}},
 		{find + `{tags: {}}`, ": find: tags", []string{"0 tags", "1 to 15"}},
@@ -236,23 +236,23 @@ func TestNewFieldsRefused(t *testing.T) {
 		{find + `{name: a}, maxObjects: 0`, ": maxObjects", []string{`"0"`, "1 to 1000"}},
 		{find + `{name: a}, maxObjects: 1001`, ": maxObjects", []string{"1 to 1000"}},
 		{find + `{name: a}, maxObjects: many`, ": maxObjects", []string{"1 to 1000"}},
-		{`objectType: key, find: {name: a}, includeCertificates: true`, ": includeCertificates", []string{`"key"`, "objectType secret only"}},
+		{`objectType: key, find: {name: a}, includeCertificates: true`, ": includeCertificates", []string{`"key"`, "or use objectType secret"}},
 		{`objectType: key, find: {name: a}, objectEncoding: hex`, ": objectEncoding", []string{`"key"`}},
 		{find + `{name: a}, objectAlias: ../x`, ": objectAlias", []string{`".."`}},
 		{find + `{name: a}, objectAlias: /`, ": objectAlias", []string{"absolute"}},
 		{find + `{name: a}, bundle: json`, ": objectAlias", []string{"missing", "path of the file"}},
 		{find + `{name: a}, bundle: ini, objectAlias: f`, ": bundle", []string{`"ini"`, "dotenv, properties, json, yaml"}},
 		{find + `{name: a}, bundle: propertes, objectAlias: f`, ": bundle", []string{"did you mean properties?"}},
-		{find + `{name: a}, bundle: json, objectAlias: f, objectVersionHistory: 2`, ": objectVersionHistory", []string{"does not go with bundle"}},
+		{find + `{name: a}, bundle: json, objectAlias: f, objectVersionHistory: 2`, ": objectVersionHistory", []string{"is not allowed with bundle"}},
 		// Pieces of a value.
 		{`objectName: a, objectType: key, expand: json`, ` "a": expand`, []string{`"key"`, "objectType secret"}},
 		{`objectName: a, objectType: cert, files: [{part: leaf, objectAlias: f}]`, ` "a": files`, []string{`"cert"`, "objectType secret"}},
-		{object + `expand: json, jmesPath: [{path: a, objectAlias: b}]`, ` "a": expand`, []string{"together with jmesPath", "two entries"}},
+		{object + `expand: json, jmesPath: [{path: a, objectAlias: b}]`, ` "a": expand`, []string{"together with jmesPath", "split it"}},
 		{object + `expand: json, files: [{part: leaf, objectAlias: b}]`, ` "a": files`, []string{"together with expand"}},
 		{object + `expand: toml`, ` "a": expand`, []string{`"toml"`, "json, yaml"}},
-		{object + `expand: json, objectVersionHistory: 2`, ` "a": objectVersionHistory`, []string{"does not go with expand"}},
+		{object + `expand: json, objectVersionHistory: 2`, ` "a": objectVersionHistory`, []string{"is not allowed with expand"}},
 		{object + `expand: json, bundle: yaml`, ` "a": objectAlias`, []string{"missing"}},
-		{jmes + `[{path: a, objectAlias: b}], bundle: yaml`, ` "a": bundle`, []string{"does not go with jmesPath"}},
+		{jmes + `[{path: a, objectAlias: b}], bundle: yaml`, ` "a": bundle`, []string{"is not allowed with jmesPath"}},
 		{jmes + `username`, ` "a": jmesPath`, []string{"not a list", "path, objectAlias"}},
 		{jmes + `{path: a, objectAlias: b}`, ` "a": jmesPath`, []string{"not a list"}},
 		{jmes + `[]`, ` "a": jmesPath`, []string{"empty list"}},
@@ -261,7 +261,7 @@ func TestNewFieldsRefused(t *testing.T) {
 		{jmes + `[a]`, ` "a": jmesPath[0]`, []string{"not a mapping"}},
 		{jmes + `[{path: a, objectAlias: f}, {objectAlias: b}]`, ` "a": jmesPath[1]: path`, []string{"missing", "JMESPath"}},
 		{jmes + `[{path: a}]`, ` "a": jmesPath[0]: objectAlias`, []string{"missing", "path of the file"}},
-		{jmes + `[{path: a, objectAlias: b, filePermissions: 0400}]`, ` "a": jmesPath[0]: filePermissions`, []string{"no field of a piece", "did you mean filePermission?"}},
+		{jmes + `[{path: a, objectAlias: b, filePermissions: 0400}]`, ` "a": jmesPath[0]: filePermissions`, []string{"not a field of a piece", "did you mean filePermission?"}},
 		{jmes + `[{path: a, objectAlias: /b}]`, ` "a": jmesPath[0]: objectAlias`, []string{"absolute"}},
 		{jmes + `[{path: "a[", objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{`"a["`, "byte"}},
 		{jmes + `[{path: "nope(a)", objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{"no function"}},
@@ -276,7 +276,7 @@ func TestNewFieldsRefused(t *testing.T) {
 		{files + `[{part: fulchain, objectAlias: f}]`, ` "a": files[0]: part`, []string{"did you mean fullchain?"}},
 		{files + `[{part: jks, objectAlias: f}]`, ` "a": files[0]: passwordFrom`, []string{"missing", "a secret of the same vault"}},
 		{files + `[{part: jks, objectAlias: f, passwordFrom: "pass word"}]`, ` "a": files[0]: passwordFrom`, []string{`"pass word"`, "letters, digits and hyphens"}},
-		{files + `[{part: jks, objectAlias: f, passwordFrom: pw, password: x}]`, ` "a": files[0]: password`, []string{"no field of a part", "did you mean passwordFrom?"}},
+		{files + `[{part: jks, objectAlias: f, passwordFrom: pw, password: x}]`, ` "a": files[0]: password`, []string{"not a field of a part", "did you mean passwordFrom?"}},
 		{files + `[{part: leaf, objectAlias: f, passwordFrom: pw}]`, ` "a": files[0]: passwordFrom`, []string{"part leaf", "keystores"}},
 		{files + `[{part: jks, objectAlias: f, passwordFrom: pw, algorithms: legacy}]`, ` "a": files[0]: algorithms`, []string{"part jks", "pkcs12"}},
 		{files + `[{part: pkcs12, objectAlias: f, passwordFrom: pw, algorithms: old}]`, ` "a": files[0]: algorithms`, []string{`"old"`, "modern, legacy"}},
@@ -395,7 +395,7 @@ func TestNewPathConflicts(t *testing.T) {
 	for _, c := range []struct{ entry, field string }{
 		{piece, ` "j": jmesPath[1]: objectAlias`}, {part, ` "c": files[0]: objectAlias`}, {doc, ": objectAlias"}, {bundled, ": objectAlias"},
 	} {
-		for alias, says := range map[string]string{"d/e": `is also the path of objects[0] "p"`, "d/e/f": `lies below the file of objects[0] "p"`} {
+		for alias, says := range map[string]string{"d/e": `is also the path of objects[0] "p"`, "d/e/f": `is below the file of objects[0] "p"`} {
 			m, err := base.with(map[string]string{"objects": "- " + plain + "\n- " + fmt.Sprintf(c.entry, alias)}).parse(t)
 			problems := refused(t, m, err)
 			names(t, problems, err, "objects[1]"+c.field, says)
@@ -404,7 +404,7 @@ func TestNewPathConflicts(t *testing.T) {
 			}
 		}
 		m, err := base.with(map[string]string{"objects": "- " + plain + "\n- " + fmt.Sprintf(c.entry, "d")}).parse(t)
-		names(t, refused(t, m, err), err, `objects[0] "p": objectAlias`, "lies below the file of objects[1]")
+		names(t, refused(t, m, err), err, `objects[0] "p": objectAlias`, "is below the file of objects[1]")
 	}
 	for _, entry := range []string{search, expanded} {
 		for alias, wrong := range map[string]bool{"d/e": true, "d/e/f": true, "d": false, "z": false, ".": false} {
@@ -413,7 +413,7 @@ func TestNewPathConflicts(t *testing.T) {
 				t.Errorf("%s in %s: %v", entry, alias, err)
 			} else if wrong {
 				problems := refused(t, m, err)
-				if !strings.HasPrefix(problems[0].Cause, `"`+alias+`" lies below the file of objects[0] "p"`) {
+				if !strings.HasPrefix(problems[0].Cause, `"`+alias+`" is below the file of objects[0] "p"`) {
 					t.Errorf("%v", problems)
 				}
 			}

@@ -47,7 +47,7 @@ func (r *fieldReader) nested(node *yaml.Node, of, where string, known ...string)
 		if inner.Tag == "!!null" {
 			cause = "empty"
 		}
-		r.problem(f.entry, f.where, f.entry.cause(cause), "the fields are "+strings.Join(known, ", "))
+		r.problem(f.entry, f.where, f.entry.cause(cause), "use "+strings.Join(known, ", "))
 		return nil
 	}
 	f.entry.node = inner
@@ -61,7 +61,7 @@ func (r *fieldReader) nested(node *yaml.Node, of, where string, known ...string)
 func (r *fieldReader) eachNested(field, of string, most int, known []string, read func(*fieldReader)) {
 	node := r.nodes[field]
 	list := resolve(&node)
-	fix := "use a list of mappings with the fields " + strings.Join(known, ", ")
+	fix := "use a list of mappings with " + strings.Join(known, ", ")
 	switch {
 	case list.Kind != yaml.SequenceNode:
 		r.wrong(field, r.place(field).cause("not a list"), fix)
@@ -70,7 +70,7 @@ func (r *fieldReader) eachNested(field, of string, most int, known []string, rea
 		r.wrong(field, "an empty list", fix)
 		return
 	case len(list.Content) > most:
-		r.wrong(field, fmt.Sprintf("%d entries", len(list.Content)), fmt.Sprintf("at most %d", most))
+		r.wrong(field, fmt.Sprintf("%d entries", len(list.Content)), fmt.Sprintf("use at most %d", most))
 		return
 	}
 	if !r.take(len(list.Content)) {

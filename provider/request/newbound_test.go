@@ -27,14 +27,14 @@ func TestNewFieldsAreBounded(t *testing.T) {
 		"pieces by aliases":    {aliases(object + ", jmesPath: [" + list(250, "{path: a, objectAlias: x%d}, ") + "]"), "more than 4096 objects, pieces"},
 		"parts by aliases":     {aliases(object + ", files: [" + list(60, "{part: leaf, objectAlias: x%d}, ") + "]"), "more than 4096 objects, pieces"},
 		"references":           {aliases(`objectAlias: f, template: "` + list(50, `{{ secret \"s%d\" }}`) + `"`), "more than 4096 objects, pieces"},
-		"templates":            {aliases("objectAlias: f, template: " + strings.Repeat("x", 20<<10)), "too long together"},
-		"expressions":          {aliases(object + ", jmesPath: [{objectAlias: x, path: '" + strings.Repeat("!", 1000) + "a'}]"), "too long together"},
-		"patterns":             {aliases("objectType: secret, find: {name: '" + strings.Repeat("[a-z]", 51) + "'}"), "too long together"},
-		"large patterns":       {aliases("objectType: secret, find: {name: '(a?){20}b{60}'}"), "too long together"},
-		"patterns of classes":  {list(1500, "- {objectType: secret, find: {name: '"+strings.Repeat(`\pL`, 80)+"'}} # %d\n"), "too long together"},
-		"patterns of find":     {aliases(`objectAlias: f, template: '{{ range find "(a?){20}b{60}" }}{{ end }}'`), "too long together"},
-		"unknown fields":       {aliases("objectType: secret, find: {name: a" + list(50, ", k%d: 1") + "}"), "no field of find"},
-		"deep find":            {"- {objectType: secret, find: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}", "too costly"},
+		"templates":            {aliases("objectAlias: f, template: " + strings.Repeat("x", 20<<10)), "too long in total"},
+		"expressions":          {aliases(object + ", jmesPath: [{objectAlias: x, path: '" + strings.Repeat("!", 1000) + "a'}]"), "too long in total"},
+		"patterns":             {aliases("objectType: secret, find: {name: '" + strings.Repeat("[a-z]", 51) + "'}"), "too long in total"},
+		"large patterns":       {aliases("objectType: secret, find: {name: '(a?){20}b{60}'}"), "too long in total"},
+		"patterns of classes":  {list(1500, "- {objectType: secret, find: {name: '"+strings.Repeat(`\pL`, 80)+"'}} # %d\n"), "too long in total"},
+		"patterns of find":     {aliases(`objectAlias: f, template: '{{ range find "(a?){20}b{60}" }}{{ end }}'`), "too long in total"},
+		"unknown fields":       {aliases("objectType: secret, find: {name: a" + list(50, ", k%d: 1") + "}"), "not a field of find"},
+		"deep find":            {"- {objectType: secret, find: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}", "too complex"},
 		"deep tags":            {"- {objectType: secret, find: {tags: {a: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + "}}}", "not a single value"},
 		"find in itself":       {"- &a {objectType: secret, find: {name: a, tags: *a}}", ""},
 		"pieces in themselves": {"- {" + object + ", jmesPath: &a [*a]}", ""},
@@ -47,7 +47,7 @@ func TestNewFieldsAreBounded(t *testing.T) {
 			}
 			said := 0
 			for _, p := range problems {
-				if strings.Contains(p.Cause, "too long together") || strings.Contains(p.Cause, "objects, pieces") {
+				if strings.Contains(p.Cause, "too long in total") || strings.Contains(p.Cause, "objects, pieces") {
 					said++
 				}
 			}

@@ -109,7 +109,7 @@ const (
 	maxObjects      = 4096
 )
 
-const objectsFix = `it is YAML: an "array:" of objects, each with objectName and objectType, or a bare list of them`
+const objectsFix = `use a YAML list, such as "- {objectName: db, objectType: secret}"`
 
 // defaults are what the class gives to entries that do not say otherwise.
 type defaults struct {
@@ -155,24 +155,24 @@ func parseObjects(text string, class defaults) ([]Object, []Warning, problems) {
 		}
 	}
 	if len(objects) == 0 && len(r.problems) == 0 {
-		r.problem(place{d, list}, "objects", "a list of nothing", noObjects)
+		r.problem(place{d, list}, "objects", "a list of empty entries", noObjects)
 	}
 	r.checkVaults(objects, entries)
 	r.checkPaths()
 	return objects, r.warnings, r.problems
 }
 
-const noObjects = "name at least one object, or remove the volume"
+const noObjects = "add at least one object, or remove the volume"
 
 // list finds the list of objects; nil with a problem.
 func (r *objectsReader) list(text string) (*document, *yaml.Node) {
 	if len(text) > maxObjectsBytes {
-		r.problem(place{}, "objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", maxObjectsBytes))
+		r.problem(place{}, "objects", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("use at most %d bytes", maxObjectsBytes))
 		return nil, nil
 	}
 	flush, indented := readings(text)
 	if n := breaks(strings.TrimSuffix(flush.text, "\n")); n > maxBreaks {
-		r.problem(place{}, "objects", fmt.Sprintf("%d lines and commas", n), fmt.Sprintf("at most %d", maxBreaks))
+		r.problem(place{}, "objects", fmt.Sprintf("%d lines and commas", n), fmt.Sprintf("use at most %d", maxBreaks))
 		return nil, nil
 	}
 	// The replaced provider cuts white space off.
@@ -190,7 +190,7 @@ func (r *objectsReader) list(text string) (*document, *yaml.Node) {
 	case len(list.Content) == 0:
 		r.problem(place{d, list}, "objects", "an empty list", noObjects)
 	case len(list.Content) > maxObjects:
-		r.problem(place{d, list}, "objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("at most %d objects", maxObjects))
+		r.problem(place{d, list}, "objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("use at most %d objects", maxObjects))
 	default:
 		text := func(n *yaml.Node) bool { return resolve(n).Kind == yaml.ScalarNode }
 		r.lax = preferred && d.root.Kind == yaml.MappingNode && !slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return !text(n) })
@@ -229,7 +229,7 @@ func (r *objectsReader) notList(d *document) {
 			case key.Value == "array":
 				at = place{d, d.root.Content[i+1]}
 			case strings.EqualFold(key.Value, "objectName"):
-				cause, fix = "one object, not a list of objects", `start it with "- "`
+				cause, fix = "one object, not a list of objects", `start the object with "- "`
 			case nearest(key.Value, "array") != "" || resolve(d.root.Content[i+1]).Kind == yaml.SequenceNode:
 				fix, at = "did you mean array instead of "+quote(key.Value)+"? "+objectsFix, place{d, key}
 			}

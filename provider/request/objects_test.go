@@ -121,8 +121,8 @@ func TestObjectFieldsRefused(t *testing.T) {
 		name    = "1 to 127 letters, digits and hyphens"
 		kinds   = "one of secret, key, cert"
 		version = "32 hexadecimal digits, or latest"
-		path    = "relative path in its shortest form"
-		mode    = "octal digits from 0000 to 0777"
+		path    = "normalized relative path"
+		mode    = "octal mode from 0000 to 0777"
 	)
 	for _, c := range []struct {
 		name  string
@@ -203,7 +203,7 @@ func TestObjectListsRefused(t *testing.T) {
 		name, objects, field string
 		says                 []string
 	}{
-		{"only a comment", "# nothing", "objects", []string{"not a list", "array:"}},
+		{"only a comment", "# nothing", "objects", []string{"not a list", "YAML list"}},
 		{"empty array", "array: []", "objects", []string{"empty", "at least one"}},
 		{"array without entries", "array:", "objects", []string{"not a list"}},
 		{"only empty entries", "array: [~, null]", "objects", []string{"at least one"}},

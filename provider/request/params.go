@@ -74,7 +74,7 @@ func (p params) absent(name, fix string) {
 func (p params) pod() Pod {
 	for _, name := range []string{attrPodName, attrPodNamespace} {
 		if p.text(name) == "" {
-			p.problems.add(name, "missing", "kubelet sends it when the CSIDriver object has podInfoOnMount: true")
+			p.problems.add(name, "missing", "kubelet sets it; cluster operator: set podInfoOnMount: true on the CSIDriver")
 		}
 	}
 	return Pod{
@@ -85,7 +85,7 @@ func (p params) pod() Pod {
 	}
 }
 
-const vaultFix = "use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL"
+const vaultFix = "use the vault's name (3-24 letters, digits, hyphens), not its URL"
 
 // vault returns the vault's name in lower case: DNS names ignore case, so that one vault
 // must have one name in caches. It is "" if the class names none.
@@ -108,8 +108,8 @@ func (p params) failover(vault string) string {
 }
 
 const (
-	sameVault  = "is the same vault as keyvaultName"
-	otherVault = "name another vault, or remove it"
+	sameVault  = "same vault as keyvaultName"
+	otherVault = "use another vault, or remove it"
 )
 
 // cloud returns what the class says about its cloud. Which clouds and files there are is not
@@ -117,15 +117,15 @@ const (
 func (p params) cloud() Cloud {
 	c := Cloud{Name: p.text("cloudName"), EnvFile: p.text("cloudEnvFileName")}
 	if findPlaceholder(placeholder, c.Name) != nil {
-		p.problems.add("cloudName", invalid(c.Name, ""), "use the name of a cloud, or remove it for the provider's own")
+		p.problems.add("cloudName", invalid(c.Name, ""), "use the name of a cloud, or remove it for the provider's default")
 	}
 	return c
 }
 
 func (p params) identity() Identity {
 	const (
-		guidFix   = "use the GUID that Microsoft Entra ID shows"
-		directory = "use the directory's GUID or domain name"
+		guidFix   = "use the client ID, a GUID"
+		directory = "use the tenant's GUID or domain name"
 	)
 	id := Identity{
 		UseVMManagedIdentity: p.boolean("useVMManagedIdentity"),
@@ -134,7 +134,7 @@ func (p params) identity() Identity {
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID, /subscriptions/…")
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID (/subscriptions/…)")
 	} else {
 		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)
@@ -144,10 +144,10 @@ func (p params) identity() Identity {
 	}
 	if p.boolean("usePodIdentity") {
 		p.problems.add("usePodIdentity", "AAD Pod Identity is retired",
-			"use workload identity: remove usePodIdentity, set clientID and federate the pod's service account")
+			"use workload identity: set clientID, and create a federated credential for the pod's service account")
 	}
 	if id.UseVMManagedIdentity && id.UseAzureTokenProxy {
-		p.problems.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "choose one identity mode")
+		p.problems.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "use one of the two")
 	}
 	return id
 }
@@ -214,7 +214,7 @@ func (p params) tokens(secrets map[string]string) map[string]Secret {
 	case len(tokens) > 0:
 		return tokens
 	case broken:
-		p.problems.add(attrTokens, "not the JSON that kubelet writes", "do not set it in volumeAttributes; add tokenRequests to the CSIDriver object")
+		p.problems.add(attrTokens, "not the JSON that kubelet writes", "remove it from volumeAttributes; cluster operator: set spec.tokenRequests on the CSIDriver")
 	}
 	return nil
 }

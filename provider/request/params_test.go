@@ -86,7 +86,7 @@ func TestTokensInSecrets(t *testing.T) {
 func TestParametersRefused(t *testing.T) {
 	base := newAttributes(t)
 	type change = map[string]string
-	const vault, boolean, guid = "3 to 24 letters, digits and hyphens", `use "true" or "false"`, "GUID"
+	const vault, boolean, guid = "3-24 letters, digits, hyphens", `use "true" or "false"`, "GUID"
 	for _, c := range []struct {
 		name  string
 		set   change
@@ -110,7 +110,7 @@ func TestParametersRefused(t *testing.T) {
 		{"boolean usePodIdentity", change{"usePodIdentity": "on"}, "usePodIdentity", []string{`"on"`, boolean}},
 		{"boolean useAzureTokenProxy", change{"useAzureTokenProxy": "2"}, "useAzureTokenProxy", []string{`"2"`, boolean}},
 		{"pod identity", change{"usePodIdentity": "true"}, "usePodIdentity", []string{"retired", "workload identity"}},
-		{"two modes", change{"useVMManagedIdentity": "true", "useAzureTokenProxy": "true"}, "useVMManagedIdentity", []string{"useAzureTokenProxy", "one identity mode"}},
+		{"two modes", change{"useVMManagedIdentity": "true", "useAzureTokenProxy": "true"}, "useVMManagedIdentity", []string{"useAzureTokenProxy", "one of the two"}},
 		{"no pod name", change{attrPodName: ""}, attrPodName, []string{"missing", "podInfoOnMount"}},
 		{"no pod namespace", change{attrPodNamespace: " "}, attrPodNamespace, []string{"missing", "podInfoOnMount"}},
 		{"tokens", change{attrTokens: canary}, attrTokens, []string{"kubelet", "tokenRequests"}},

@@ -20,15 +20,15 @@ const (
 func PathProblem(p string) string {
 	switch {
 	case p == "" || p == ".":
-		return "names no file"
+		return "does not name a file"
 	case path.IsAbs(p):
 		return "is absolute"
 	case strings.ContainsAny(p, `\:`) && filepath.Separator == '\\':
-		return "holds a backslash or a colon"
+		return "must not contain a backslash or a colon"
 	case strings.HasPrefix(p, ".."):
-		return `starts with ".."`
+		return `must not start with ".."`
 	case strings.ContainsRune(p, 0):
-		return "holds a NUL byte"
+		return "must not contain a NUL byte"
 	case !utf8.ValidString(p): // !!binary can express it, gRPC cannot
 		return "is not UTF-8 text"
 	case len(p) > maxPath:
@@ -36,14 +36,14 @@ func PathProblem(p string) string {
 	}
 	for part := range strings.SplitSeq(p, "/") {
 		if part == ".." {
-			return `holds ".."`
+			return `must not contain ".."`
 		}
 		if len(part) > maxPathPart {
-			return "has a part longer than 255 bytes"
+			return "has a segment longer than 255 bytes"
 		}
 	}
 	if path.Clean(p) != p {
-		return "is not in its shortest form " + quote(path.Clean(p))
+		return "is not normalized (" + quote(path.Clean(p)) + " is)"
 	}
 	return ""
 }

@@ -30,19 +30,19 @@ func (r *fieldReader) pieces(o *Object) {
 		switch {
 		case !r.has(f):
 		case field != "":
-			r.wrong(f, "set together with "+field, "make two entries of it: each has one of jmesPath, expand and files")
+			r.wrong(f, "set together with "+field, "split it: each entry has one of jmesPath, expand and files")
 		default:
 			field = f
 		}
 	}
 	if o.Type != TypeSecret && (o.Type == TypeKey || o.Type == TypeCert) {
-		r.wrong(field, "does not go with objectType "+quote(string(o.Type)), "use objectType secret, which a certificate has too")
+		r.wrong(field, "is not allowed with objectType "+quote(string(o.Type)), "use objectType secret, which certificates have too")
 	}
 	if o.History > 1 {
-		r.wrong("objectVersionHistory", "does not go with "+field, "remove one of the two: the versions would need a path each")
+		r.wrong("objectVersionHistory", "is not allowed with "+field, "remove one of the two: each version would need its own path")
 	}
 	if field != "expand" && r.has("bundle") {
-		r.wrong("bundle", "does not go with "+field, "remove it; it goes with expand and find")
+		r.wrong("bundle", "is not allowed with "+field, "remove it; it is only allowed with expand or find")
 	}
 	o.Pieces = new(Pieces)
 	switch field {
@@ -65,7 +65,7 @@ func (r *fieldReader) expression() *tree.Path {
 		return nil
 	}
 	if len(text) > tree.MaxExpression {
-		r.wrong("path", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", tree.MaxExpression))
+		r.wrong("path", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("use at most %d bytes", tree.MaxExpression))
 		return nil
 	}
 	if !r.speak(expressionPrice * len(text)) {
@@ -73,7 +73,7 @@ func (r *fieldReader) expression() *tree.Path {
 	}
 	query, err := tree.ParsePath(text)
 	if err != nil {
-		r.wrong("path", quote(text)+" "+err.Error(), "use a JMESPath expression")
+		r.wrong("path", quote(text)+" "+err.Error(), "correct the expression")
 	}
 	return query
 }
@@ -83,9 +83,9 @@ func (r *fieldReader) part(o *Object) Part {
 	switch {
 	case p.Name == "": // which is reported
 	case !p.Name.Protected() && p.PasswordFrom != "":
-		r.wrong("passwordFrom", "does not go with part "+string(p.Name), "remove it; it goes with keystores and truststores")
+		r.wrong("passwordFrom", "is not allowed with part "+string(p.Name), "remove it; only keystores and truststores have passwords")
 	case p.Name.Protected() && !objectName.MatchString(p.PasswordFrom):
-		r.wrong("passwordFrom", r.required("passwordFrom"), "name a secret of the same vault that has the password: "+objectNameFix)
+		r.wrong("passwordFrom", r.required("passwordFrom"), "use the name of a secret of the same vault, which has 1 to 127 letters, digits and hyphens")
 	}
 	if !r.has("algorithms") {
 		return p
@@ -93,7 +93,7 @@ func (r *fieldReader) part(o *Object) Part {
 	const modern, legacy = "modern", "legacy"
 	p.Legacy = choice(r, "algorithms", modern, legacy) == legacy
 	if p.Name != "" && p.Name != PartPKCS12 && p.Name != PartTrustStorePKCS12 {
-		r.wrong("algorithms", "does not go with part "+string(p.Name), "remove it; it goes with pkcs12 and truststore-pkcs12")
+		r.wrong("algorithms", "is not allowed with part "+string(p.Name), "remove it; it is only allowed with pkcs12 and truststore-pkcs12")
 	}
 	return p
 }

@@ -76,7 +76,7 @@ func checkReplaced(t *testing.T, text string, m *request.Mount, err error) {
 	}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		for _, p := range e.Problems {
-			if strings.HasPrefix(p.Field, "objects") && !strings.Contains(p.Cause, "lies below") {
+			if strings.HasPrefix(p.Field, "objects") && !strings.Contains(p.Cause, "is below") {
 				t.Errorf("the replaced provider reads these objects: %v\n%q", err, text)
 			}
 		}

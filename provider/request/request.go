@@ -129,14 +129,14 @@ func (r *Parser) ParseClass(parameters map[string]string, mode fs.FileMode) (*Mo
 
 func notJSON(field string) error {
 	return fault.Invalid(fault.Problem{Field: field, Cause: "not a JSON object of strings",
-		Fix: "the CSI driver sends it; check that its version is supported"})
+		Fix: "the CSI driver sets it; cluster operator: check that its version is supported"})
 }
 
 // permission reads the driver's default file mode, a JSON number.
 func (p *problems) permission(text string) fs.FileMode {
 	var mode uint32
 	if err := json.Unmarshal([]byte(text), &mode); err != nil || mode > 0o777 {
-		p.add("permission", quote(text)+" is not a file mode", "the CSI driver sends a JSON number from 0 to 511")
+		p.add("permission", quote(text)+" is not a file mode", "the CSI driver sets it, to a number from 0 to 511; cluster operator: check that its version is supported")
 	}
 	return fs.FileMode(mode)
 }

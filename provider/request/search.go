@@ -30,7 +30,7 @@ func (r *fieldReader) search(o *Object) {
 	r.folder(o)
 	r.content(o)
 	if o.Find.Managed && (o.Type == TypeKey || o.Type == TypeCert) {
-		r.wrong("includeCertificates", "does not go with objectType "+quote(string(o.Type)), "remove it; it goes with objectType secret only")
+		r.wrong("includeCertificates", "is not allowed with objectType "+quote(string(o.Type)), onlySecrets)
 	}
 	node := r.nodes["find"]
 	f := r.nested(&node, "find", "find", "name", "tags")
@@ -44,7 +44,7 @@ func (r *fieldReader) search(o *Object) {
 		o.Find.Tags = f.tags()
 	}
 	if !f.has("name") && !f.has("tags") {
-		r.wrong("find", "neither name nor tags is set", "set at least one of the two; the name '.*' finds everything")
+		r.wrong("find", "neither name nor tags is set", "set at least one; the name '.*' matches everything")
 	}
 	f.unknown()
 }
@@ -62,18 +62,18 @@ func (r *fieldReader) name() *regexp.Regexp {
 	}
 	if pattern != nil && pattern.NumSubexp() > 1 {
 		r.wrong("name", fmt.Sprintf("%s has %d groups", quote(text), pattern.NumSubexp()),
-			"use one group for the name of the file, and (?:…) for others")
+			"use at most one group, for the file name; others as (?:…)")
 	}
 	return pattern
 }
 
-const patternFix = "use a regular expression of RE2, with + or * instead of long repetitions"
+const patternFix = "use a RE2 regular expression, with + or * instead of long repetitions"
 
 // pattern compiles a pattern, or says what is wrong with it. It returns neither if there is a
 // problem that is reported.
 func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause string) {
 	if len(text) > maxPattern {
-		return nil, fmt.Sprintf("%d bytes long, and at most %d are supported", len(text), maxPattern)
+		return nil, fmt.Sprintf("%d bytes long, over the limit of %d", len(text), maxPattern)
 	}
 	if !r.speak(patternPrice * len(text)) {
 		return nil, ""
@@ -84,18 +84,18 @@ func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause string) {
 		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			code = e.Code.String() + " in " + quote(e.Expr)
 		}
-		return nil, quote(text) + " is no regular expression: " + code
+		return nil, quote(text) + " is not a valid regular expression: " + code
 	}
 	size := patternSize(parsed)
 	if size > maxPatternSize {
-		return nil, quote(text) + " has too many states: it repeats too much, or has large classes of characters"
+		return nil, quote(text) + " has too many states, from repetitions or large character classes"
 	}
 	if !r.speak(patternPrice * size) {
 		return nil, ""
 	}
 	pattern, err := regexp.Compile(text)
 	if err != nil {
-		return nil, quote(text) + " is no regular expression"
+		return nil, quote(text) + " is not a valid regular expression"
 	}
 	return pattern, ""
 }
@@ -124,7 +124,7 @@ func (r *fieldReader) tags() map[string]string {
 	node := r.nodes["tags"]
 	mapping := resolve(&node)
 	if mapping.Kind != yaml.MappingNode {
-		r.wrong("tags", r.place("tags").cause("not a mapping of names to values"), "write tags: {name: value}")
+		r.wrong("tags", r.place("tags").cause("not a mapping of names to values"), "use tags: {name: value}")
 		return nil
 	}
 	f := &fieldReader{objectsReader: r.objectsReader, where: r.where + ": tags", entry: place{r.entry.doc, mapping}}
@@ -140,9 +140,9 @@ func (r *fieldReader) tags() map[string]string {
 		value, text := f.nodes[name], ""
 		switch err := value.Decode(&text); {
 		case err != nil:
-			f.problem(f.place(name), f.where, f.place(name).cause(quote(name)+" is not a single value"), "write it as text")
+			f.problem(f.place(name), f.where, f.place(name).cause(quote(name)+" is not a single value"), "write it as a string")
 		case utf8.RuneCountInString(name) > maxTag || utf8.RuneCountInString(text) > maxTag:
-			f.problem(f.place(name), f.where, quote(name)+" has a name or a value of more than "+strconv.Itoa(maxTag)+" characters", "no tag is that long")
+			f.problem(f.place(name), f.where, quote(name)+" has a name or a value of more than "+strconv.Itoa(maxTag)+" characters", "shorten it: Key Vault has no longer tags")
 		}
 		tags[name] = text
 	}

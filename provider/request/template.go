@@ -18,11 +18,11 @@ func (r *fieldReader) document(o *Object) {
 		if !single && r.has("template") {
 			return // which is reported
 		}
-		r.wrong("template", cause, "write the text of the file, with {{ secret \"name\" }} where a secret belongs")
+		r.wrong("template", cause, "write the content of the file, with {{ secret \"name\" }} for each secret")
 		return
 	}
 	if len(text) > template.MaxSize {
-		r.wrong("template", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("at most %d bytes", template.MaxSize))
+		r.wrong("template", fmt.Sprintf("%d bytes long", len(text)), fmt.Sprintf("use at most %d bytes", template.MaxSize))
 		return
 	}
 	if !r.speak(len(text)) {

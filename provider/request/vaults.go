@@ -39,7 +39,7 @@ func (r *objectsReader) checkVaults(objects []Object, entries []fieldReader) {
 	}
 	for i, o := range objects {
 		if o.Vault == "" && !entries[i].has("keyvaultName") {
-			entries[i].wrong("keyvaultName", "missing", "set it here, or set keyvaultName of the class")
+			entries[i].wrong("keyvaultName", "missing", "set it here, or as a parameter of the class")
 		}
 	}
 }

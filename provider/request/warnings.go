@@ -41,7 +41,7 @@ func Strict(warnings []Warning) error {
 	}
 	var p problems
 	for _, w := range warnings {
-		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it, or run the provider without --strict-objects", Line: w.Line, Column: w.Column})
+		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it; cluster operator: without --strict-objects this is a warning", Line: w.Line, Column: w.Column})
 	}
 	return fault.Invalid(p...)
 }
@@ -74,7 +74,7 @@ func (r *objectsReader) unread(lax bool, d *document, field string) {
 	at := d.locate(d.rest)
 	r.ignored(lax, place{d, &yaml.Node{Line: d.rest.line, Column: d.rest.column}}, WarnIgnoredText, field,
 		fmt.Sprintf("%s in line %d, column %d is outside the first YAML document", quote(strings.TrimSpace(d.source(d.rest))), at.line, at.column),
-		"make it one list in one document, with all entries equally indented")
+		"use one list in one document, with equally indented entries")
 }
 
 // otherKeys reports the keys beside array, which are ignored, unless aliases of the list refer
@@ -119,9 +119,9 @@ func (r *objectsReader) otherKeys(d *document, list *yaml.Node) {
 			continue
 		}
 		field := "objects: " + strings.Trim(quote(key.Value), `"`)
-		cause := "is not read: only the list below array is"
+		cause := "is ignored: only the list below array is read"
 		if near := nearest(key.Value, "array"); near != "" {
-			cause += "; did you mean array?"
+			cause += " (did you mean array?)"
 		}
 		if objects {
 			r.ignored(r.lax, place{d, key}, WarnUnknownField, field, cause, "move its objects to the list below array")

@@ -142,7 +142,7 @@ func TestPathBelowAFile(t *testing.T) {
 			if len(problems) != 1 {
 				t.Errorf("%d problems: %v", len(problems), err)
 			}
-			names(t, problems, err, c.field, `lies below the file of`, "directory")
+			names(t, problems, err, c.field, `is below the file of`, "directory")
 		})
 	}
 	m, err := base.with(map[string]string{"objects": "- {objectName: a, objectType: secret, objectAlias: d, objectVersionHistory: 2}\n" +

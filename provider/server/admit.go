@@ -93,7 +93,7 @@ func (a *admission) enterParsing(ctx context.Context, in *v1alpha1.MountRequest)
 func (a *admission) explain(err error) error {
 	if a.stopping.Err() != nil {
 		return &fault.Error{Reason: fault.Canceled, Err: err,
-			Cause: "the provider stops before the mount is complete", Fix: "kubelet calls again; the new provider pod answers"}
+			Cause: "the provider is shutting down", Fix: "kubelet retries with the new provider pod"}
 	}
 	return err
 }

@@ -50,7 +50,7 @@ func searchRules() []story {
 		in(story{row: "find", name: "the name itself without a group", objects: "[{find: {name: '^pay-(?:user|host)$'}, objectType: secret, objectAlias: p}]", prepare: payments, files: map[string]string{"p/pay-user": "YXBw"}}),
 		in(story{row: "find", name: "all tags must match", objects: "[{find: {tags: {env: p, all: x}}, objectType: secret}]", prepare: payments, files: map[string]string{"pay-user": "YXBw", "pay-password": "czNjcmV0"}}),
 		in(story{row: "find", name: "a tag that differs", objects: "[{find: {tags: {env: p, all: y}}, objectType: secret}]", prepare: payments, code: codes.NotFound, says: []string{"[ObjectNotFound]"}}),
-		in(story{row: "find", name: "neither name nor tags", objects: "[{find: {}, objectType: secret}]", code: codes.InvalidArgument, says: []string{"find", "at least one of the two"}}),
+		in(story{row: "find", name: "neither name nor tags", objects: "[{find: {}, objectType: secret}]", code: codes.InvalidArgument, says: []string{"find", "set at least one"}}),
 		in(story{row: "find", name: "two matches with one path", objects: "[{find: {name: '-(pay)$'}, objectType: secret, objectAlias: p}]", code: codes.InvalidArgument, says: []string{"x-pay", "y-pay"},
 			prepare: secrets(map[string]string{"x-pay": "x", "y-pay": "y"})}),
 		in(story{row: "find", name: "two groups", objects: "[{find: {name: '(a)(b)'}, objectType: secret}]", code: codes.InvalidArgument, says: []string{"2 groups"}}),

@@ -107,7 +107,7 @@ func canaryEntries(t *testing.T) []canaryRow {
 		entry("a document without a value", "ObjectNotFound", nil, template(t, "d", `{{ secret "my-secret" }}{{ secret "gone" }}`)),
 		entry("an optional document", "", nil, optional),
 		entry("a document of what is not JSON", "ContentInvalid", nil, template(t, "d", `{{ secret "my-secret" | json "x" }}`)),
-		entry("a document of what is not base64", "ContentInvalid", nil, template(t, "d", `{{ secret "my-secret" | b64dec }}`)),
+		entry("a document of what is not valid base64", "ContentInvalid", nil, template(t, "d", `{{ secret "my-secret" | b64dec }}`)),
 		entry("a document without the key", "ContentInvalid", object(key), template(t, "d", `{{ secret "my-secret" | json "other" }}`)),
 		entry("a document of two types", "ContentInvalid", nil, template(t, "d", `{{ if eq (secret "my-secret") 1 }}{{ end }}`)),
 		entry("a piece", "", object("k"), query(t, "k")),

@@ -27,7 +27,7 @@ func TestVaultConverts(t *testing.T) {
 		}
 		return files(resp), nil
 	}
-	if got, err := mount("a", pem); err == nil || !strings.Contains(err.Error(), "is protected by an algorithm that is not supported; ") || !strings.HasSuffix(err.Error(), "[ContentInvalid]") {
+	if got, err := mount("a", pem); err == nil || !strings.Contains(err.Error(), "is protected by an unsupported algorithm; ") || !strings.HasSuffix(err.Error(), "[ContentInvalid]") {
 		t.Errorf("got %v %v", got, err)
 	}
 	w.vault.SetConverted("tls", certificatesPEM(c.root, c.issuer, c.leaf)+c.keyPEM(t))

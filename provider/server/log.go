@@ -98,7 +98,7 @@ func (s *Server) logWarnings(req *request.Mount, warnings []request.Warning) {
 		}
 	}
 	if len(messages) > 0 {
-		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class let pass",
+		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class accepted with warnings",
 			append(mountFields(req), slog.Int("mistakes", len(warnings)), slog.Any("first", messages))...)
 	}
 }

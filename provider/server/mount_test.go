@@ -256,7 +256,7 @@ func TestVolumeIsBounded(t *testing.T) {
 		fmt.Fprintf(&objects, "- {objectName: %s, objectType: secret}\n", name)
 	}
 	_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects.String()}), nil))
-	const want = `the volume takes 13140 bytes, more than 1000; the largest parts are secret "s19" (714 bytes), secret "s18" (708 bytes), secret "s17" (702 bytes);`
+	const want = `the volume is 13140 bytes, over the limit of 1000; the largest parts are secret "s19" (714 bytes), secret "s18" (708 bytes), secret "s17" (702 bytes);`
 	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "[TooLarge]") {
 		t.Errorf("got %v", err)
 	}

@@ -117,7 +117,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.stop(0)
 			return err
 		case err != nil && !warned:
-			s.cfg.Log.Warn("the socket cannot be served now; trying again", "socket", s.cfg.Socket, "error", err)
+			s.cfg.Log.Warn("cannot serve on the socket; retrying", "socket", s.cfg.Socket, "error", err)
 		}
 		warned = err != nil
 		select {
@@ -149,7 +149,7 @@ func (s *Server) ensureSocket() error {
 		return err
 	}
 	if s.socket != nil {
-		s.cfg.Log.Warn("the socket was gone from its path; listening anew", "socket", s.cfg.Socket)
+		s.cfg.Log.Warn("the socket disappeared; listening again", "socket", s.cfg.Socket)
 		_ = s.socket.listener.Close() // no client can reach it any more
 	} else {
 		s.cfg.Log.Info("serving", "socket", s.cfg.Socket, "version", s.cfg.Version)

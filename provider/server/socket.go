@@ -54,7 +54,7 @@ func checkFree(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket && !sparseFileModes:
-		return errors.New("there is a file that is no socket; remove it")
+		return errors.New("the file is not a socket; remove it")
 	}
 	conn, err := net.DialTimeout("unix", path, dialTimeout)
 	switch {

@@ -119,7 +119,7 @@ func statusOf(err error) failure {
 // contain.
 func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) {
 	if p, ok := errors.AsType[*fault.Panic](err); ok {
-		return "a bug in the provider; please report it with the stack from its log", fault.Internal,
+		return "a bug in the provider; please report it with the stack trace in its log", fault.Internal,
 			[]slog.Attr{slog.String("panic", panicText(p.Value)), slog.String("stack", string(p.Stack))}
 	}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
@@ -132,9 +132,9 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "the mount took longer than it may; see --mount-timeout of the provider", fault.Timeout, nil
+		return "the mount timed out; kubelet retries automatically; cluster operator: if it persists, raise --mount-timeout", fault.Timeout, nil
 	case errors.Is(err, context.Canceled):
-		return "the caller gave up; kubelet calls again", fault.Canceled, nil
+		return "the driver canceled the mount; kubelet retries automatically", fault.Canceled, nil
 	}
 	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }

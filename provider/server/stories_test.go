@@ -137,7 +137,7 @@ func laxStories() []story {
 		{row: "unknown_field", objects: with("objectAliases: x, filePermissions: 0400"), files: hello, lax: "unknown_field,unknown_field", says: []string{"objectAlias?", "filePermission?"}},
 		{row: "unknown_field", name: "key beside array", objects: "Array: [x]\narray:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, lax: "unknown_field", says: []string{"objects: Array", "did you mean array?"}},
 		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, lax: "ignored_text,ignored_text", says: []string{`"objectAlias: x" in line 4, column 3`, `"- b" in line 6, column 1`}},
-		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, lax: "placeholder", says: []string{"objectVersion", `"#{version}#" is a placeholder`, "comment"}},
+		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, lax: "placeholder", says: []string{"objectVersion", `"#{version}#" is an unreplaced placeholder`, "comment"}},
 		{row: "duplicate_path", objects: "[{objectName: my-secret, objectType: secret}, {objectName: second, objectType: secret, objectAlias: my-secret}]", lax: "duplicate_path",
 			files: map[string]string{"my-secret": "last"}, ids: []string{"secret/my-secret", "secret/second"}, says: []string{"objects[0]"},
 			prepare: func(_ *testing.T, w *world) { w.vault.SetSecret("second", azuretest.Secret{Value: "last"}) }},

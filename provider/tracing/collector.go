@@ -119,7 +119,7 @@ func (c *collector) UploadTraces(ctx context.Context, traces []*spans.ResourceSp
 	case err != nil && !failed:
 		c.log.Warn("traces are lost", "host", c.url.Host, "error", err)
 	case err == nil && failed:
-		c.log.Info("traces arrive again", "host", c.url.Host)
+		c.log.Info("traces are sent again", "host", c.url.Host)
 	}
 	return err
 }

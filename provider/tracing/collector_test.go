@@ -142,7 +142,7 @@ func TestOneLinePerChange(t *testing.T) {
 		message, _, _ := strings.Cut(line, " host=")
 		got = append(got, message)
 	}
-	if want := []string{`"traces are lost"`, `"traces arrive again"`, `"traces are lost"`}; fmt.Sprint(got) != fmt.Sprint(want) || bad.Load() != 0 {
+	if want := []string{`"traces are lost"`, `"traces are sent again"`, `"traces are lost"`}; fmt.Sprint(got) != fmt.Sprint(want) || bad.Load() != 0 {
 		t.Errorf("logged %q; %d bad requests", got, bad.Load())
 	}
 }

@@ -135,7 +135,7 @@ func TestWaitingIsNoAttempt(t *testing.T) {
 		if failure(t, err).Reason != fault.Timeout || !isPermanent(err) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		checkText(t, err, "waited for too many others")
+		checkText(t, err, "too many other requests")
 		cancel()
 		if err := get(ctx, stalls, secretURL); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)

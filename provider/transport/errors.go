@@ -23,6 +23,9 @@ const (
 	PhaseRead    Phase = "read"
 )
 
+// doing says in messages what timed out.
+var doing = map[Phase]string{PhaseConnect: "connecting to", PhaseSignIn: "signing in to", PhaseRead: "reading from"}
+
 // permanent marks an error that a retry would only repeat, as azcore does: with the method
 // NonRetriable.
 type permanent struct{ err *fault.Error }
@@ -44,7 +47,7 @@ type proxyRefusal struct {
 }
 
 func (p *proxyRefusal) Error() string {
-	return fmt.Sprintf("proxy %s answers %s", p.proxy, p.answer())
+	return fmt.Sprintf("proxy %s returned %s", p.proxy, p.answer())
 }
 
 // answer is the status with its standard phrase, if there is one.
@@ -76,32 +79,32 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 	switch {
 	case errors.As(err, &refusal):
 		e.Reason = fault.ProxyRefused
-		e.Cause = fmt.Sprintf("the proxy %s refuses to connect to %s: %s", refusal.proxy, host, refusal.answer())
-		e.Fix = "check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider"
+		e.Cause = fmt.Sprintf("the proxy %s rejected the connection to %s: %s", refusal.proxy, host, refusal.answer())
+		e.Fix = "check the host's name; cluster operator: allow it in the proxy, or add it to NO_PROXY"
 		if refusal.status < http.StatusInternalServerError {
 			return permanent{e} // with a 5xx the proxy may only be busy
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		e.Reason = fault.ProxyRefused
-		e.Cause = fmt.Sprintf("the proxy %s on the way to %s cannot be reached: %s", hop, host, plain(err))
-		e.Fix = "check HTTPS_PROXY and NO_PROXY of the provider"
+		e.Cause = fmt.Sprintf("cannot reach the proxy %s for %s: %s", hop, host, plain(err))
+		e.Fix = "cluster operator: check the provider's HTTPS_PROXY and NO_PROXY"
 	case IsHostNotFound(err):
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("the host %s does not exist", host)
-		e.Fix = "check the DNS of the node"
+		e.Fix = "cluster operator: check the node's DNS"
 		return permanent{e}
 	case untrusted(err):
 		e.Reason = fault.TLSUntrusted
 		e.Cause = fmt.Sprintf("the TLS certificate of %s is not trusted: %s", host, plain(err))
-		e.Fix = "if a proxy inspects TLS, add its CA to the file that SSL_CERT_FILE of the provider names"
+		e.Fix = "cluster operator: if a proxy inspects TLS, add its CA to the provider's SSL_CERT_FILE"
 		return permanent{e}
 	case errors.Is(err, errTooLong), errors.Is(err, errNotHTTP):
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s sends more than %d bytes", host, c.maxBody)
+		e.Cause = fmt.Sprintf("%s returned more than %d bytes", host, c.maxBody)
 		if errors.Is(err, errNotHTTP) {
-			e.Cause = host + " sends a status that HTTP does not have"
+			e.Cause = host + " returned an invalid HTTP status"
 		}
-		e.Fix = "what answers there is not the service; check proxies and private DNS"
+		e.Fix = "check private DNS; a proxy may be responding instead of the service"
 		return permanent{e}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		e = Timeout(host, phase)
@@ -109,17 +112,19 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 	default:
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("no connection to %s: %s", host, plain(err))
-		e.Fix = "check the node's route to it: firewall, proxy, private endpoint"
+		e.Fix = checkRoute
 	}
 	return e
 }
+
+const checkRoute = "cluster operator: check the node's route to it (firewall, proxy, private endpoint)"
 
 // Timeout is the error of a host that did not answer in the time there was.
 func Timeout(host string, phase Phase) *fault.Error {
 	return &fault.Error{
 		Reason: fault.Timeout,
-		Cause:  fmt.Sprintf("no answer from %s in time (%s)", host, phase),
-		Fix:    "check the node's route to it: firewall, proxy, private endpoint",
+		Cause:  fmt.Sprintf("timed out %s %s", doing[phase], host),
+		Fix:    checkRoute,
 		Err:    context.DeadlineExceeded,
 	}
 }
@@ -169,7 +174,7 @@ func plain(err error) string {
 	case errors.As(err, &authority):
 		return "signed by an unknown authority"
 	case errors.As(err, &hostname):
-		return "made out to another name"
+		return "issued for another name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "expired or not yet valid; check the node's clock"
 	case errors.As(err, &invalid):
@@ -177,17 +182,17 @@ func plain(err error) string {
 	case isRefused(err):
 		return "connection refused"
 	case isReset(err):
-		return "connection closed by the other side"
+		return "connection reset"
 	case isUnreachable(err):
 		return "network unreachable"
 	case errors.As(err, &dns):
 		return "the name cannot be resolved"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
+		return "timed out"
 	case errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error"): // alerts of crypto/tls
-		return "the TLS handshake failed, which takes TLS 1.2 or newer"
+		return "the TLS handshake failed (TLS 1.2 or newer is required)"
 	case errors.As(err, &op) && op.Op == "dial":
-		return "the address cannot be dialled"
+		return "the address cannot be dialed"
 	}
-	return "the exchange broke off"
+	return "the connection was interrupted"
 }

@@ -74,7 +74,7 @@ func TestReasons(t *testing.T) {
 				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: timedOut{}}
 			}
 			return pool
-		}, fault.ProxyRefused, false, []string{"proxy.corp:3128", "no answer in time"}},
+		}, fault.ProxyRefused, false, []string{"proxy.corp:3128", "timed out"}},
 		{"proxy closes", func(t *testing.T) http.RoundTripper {
 			return named(t, "http://proxy.corp:3128", accepting(t, func(net.Conn) {}))
 		}, fault.ServiceUnavailable, false, []string{"proxy"}},
@@ -86,13 +86,13 @@ func TestReasons(t *testing.T) {
 			pool := box.Transport()
 			pool.TLSClientConfig.RootCAs = roots
 			return pool
-		}, fault.ServiceUnavailable, false, []string{"closed by the other side"}},
+		}, fault.ServiceUnavailable, false, []string{"connection reset"}},
 		{"reset, HTTP/1.1", resetting(azuretest.Options{DisableHTTP2: true}),
-			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"connection reset"}},
 		{"reset, HTTP/2", resetting(azuretest.Options{}),
-			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"connection reset"}},
 		{"cut in the answer", func(t *testing.T) http.RoundTripper { return serve(t, cutShort, false) },
-			fault.ServiceUnavailable, false, []string{"closed by the other side"}},
+			fault.ServiceUnavailable, false, []string{"connection reset"}},
 		{"name does not exist", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, Server: "10.0.0.10:53", IsNotFound: true}}),
 			fault.ServiceUnavailable, true, []string{"does not exist", "DNS"}},
 		{"bare name error", failing(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true}),
@@ -100,9 +100,9 @@ func TestReasons(t *testing.T) {
 		{"SERVFAIL", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.0.0.10:53", IsTemporary: true}}),
 			fault.ServiceUnavailable, false, []string{"cannot be resolved"}},
 		{"name server does not answer", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "i/o timeout", Name: host, Server: "10.0.0.10:53", IsTimeout: true}}),
-			fault.Timeout, false, []string{"(connect)"}},
+			fault.Timeout, false, []string{"timed out connecting to"}},
 		{"dial timeout", failing(&net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443}, Err: timedOut{}}),
-			fault.Timeout, false, []string{"(connect)"}},
+			fault.Timeout, false, []string{"timed out connecting to"}},
 		{"anything else", failing(errors.New("read tcp 127.0.0.1:50000: \n\tsecret of the other side")),
 			fault.ServiceUnavailable, false, nil},
 	} {
@@ -216,7 +216,7 @@ func TestProxyRefuses(t *testing.T) {
 		if e.Reason != fault.ProxyRefused || isPermanent(err) == (status >= 500) {
 			t.Errorf("%d: got %s, permanent %t", status, e.Reason, isPermanent(err))
 		}
-		want := fmt.Sprintf("the proxy %s refuses to connect to %s: %s; check the host's name, and let the proxy pass it or name it in NO_PROXY of the provider", address, host, words)
+		want := fmt.Sprintf("the proxy %s rejected the connection to %s: %s; check the host's name; cluster operator: allow it in the proxy, or add it to NO_PROXY", address, host, words)
 		if e.Error() != want {
 			t.Errorf("got  %s\nwant %s", e, want)
 		}
@@ -312,7 +312,8 @@ func checkTimeout(t *testing.T, err error, phase transport.Phase) {
 	if e.Reason != fault.Timeout || isPermanent(err) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %s (permanent %t): %v, want a timeout", e.Reason, isPermanent(err), errors.Unwrap(e))
 	}
-	checkText(t, err, fmt.Sprintf("(%s)", phase))
+	doing := map[transport.Phase]string{transport.PhaseConnect: "connecting to", transport.PhaseSignIn: "signing in to", transport.PhaseRead: "reading from"}
+	checkText(t, err, "timed out "+doing[phase]+" "+host)
 }
 
 // A kept connection that turns out dead is replaced for the same request. What
@@ -373,7 +374,7 @@ func TestTimeoutError(t *testing.T) {
 	if err.Reason != fault.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %s, %v", err.Reason, err.Unwrap())
 	}
-	checkText(t, err, "(sign in)")
+	checkText(t, err, "timed out signing in to")
 }
 
 // Go's HTTP/2 client takes any number for a status; nothing behind this package

@@ -26,8 +26,8 @@ func CheckProxy(getenv func(string) string) error {
 	if text == "" || usable(text) {
 		return nil
 	}
-	return errors.New(name + " is not a proxy that can be used (value not shown: it may contain a password);" +
-		" write it as http://host:port, or http://user:password@host:port with %XX for special characters in the password")
+	return errors.New(name + " is not a valid proxy URL (value hidden: it may contain a password);" +
+		" use http://host:port, or http://user:password@host:port with %XX for special characters in the password")
 }
 
 // usable reports whether net/http uses the proxy, and for a host that is what is meant.

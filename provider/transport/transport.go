@@ -124,8 +124,8 @@ func (c *Client) enter(req *http.Request) (leave func(), _ error) {
 	// Nothing about the service follows from it.
 	return nil, permanent{&fault.Error{
 		Reason: fault.Timeout,
-		Cause:  fmt.Sprintf("a request to %s waited for too many others to be sent in time", req.URL.Hostname()),
-		Fix:    "let fewer pods start at a time, or give them fewer vaults",
+		Cause:  fmt.Sprintf("too many other requests waited for %s: this one was not sent in time", req.URL.Hostname()),
+		Fix:    "start fewer pods at a time, or use fewer vaults",
 		Err:    err,
 	}}
 }

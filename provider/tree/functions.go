@@ -115,7 +115,7 @@ func (e *evaluation) call(n *parsing.ASTNode, value any) any {
 }
 
 func (e *evaluation) wrongType(name string) {
-	panic(failure{fmt.Errorf("calls %s on a value of a type that it does not take", name)})
+	panic(failure{fmt.Errorf("calls %s on a value of a type that it does not support", name)})
 }
 
 func (e *evaluation) sum(list any) (total float64) {

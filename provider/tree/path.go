@@ -89,7 +89,7 @@ func checkNode(n *parsing.ASTNode) error {
 		name := n.Value.(string)
 		f, ok := functions[name]
 		if !ok {
-			return fmt.Errorf("calls %.64q, which is no function of JMESPath", name)
+			return fmt.Errorf("calls %.64q, which is not a JMESPath function", name)
 		}
 		if len(n.Children) < len(f.args) || len(n.Children) > len(f.args) && !f.variadic {
 			return fmt.Errorf("calls %s with %d arguments", name, len(n.Children))
