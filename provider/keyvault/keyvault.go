@@ -55,7 +55,7 @@ type Source string
 const (
 	Read   Source = "read"   // by a request of the caller's own
 	Shared Source = "shared" // by a request of another caller that was under way
-	Cached Source = "kept"   // by one that ended before
+	Cached Source = "cached" // by one that ended before
 	Stale  Source = "stale"  // by one that ended before, since the vault is unavailable
 
 	FromStandby Source = "failover" // by another vault, since the first one is unavailable

@@ -35,19 +35,19 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(m.grpc, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.mounts = m.histogram("akv_csi_mount_duration_seconds",
 		"Duration of mounts by the reason of their failure; \"ok\" for success.", "reason")
-	m.classWarnings = m.counter("akv_csi_lax_objects_total",
-		"Mistakes in classes that were let pass, by kind; --strict-objects refuses them.", "kind")
+	m.classWarnings = m.counter("akv_csi_class_warnings_total",
+		"Mistakes in classes that are accepted with a warning, by kind; --strict-objects rejects them.", "kind")
 	m.requests = m.histogram("akv_csi_azure_request_duration_seconds",
 		"Duration of single HTTP requests to Azure, the cluster's token proxy and its API server by service, operation and status code;"+
 			" code \"error\" without an answer.", "service", "operation", "code")
 	m.answers = m.counter("akv_csi_object_reads_total",
 		"Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way,"+
-			" kept from before, stale while the vault was away, from its failover vault, or absent where they are optional.",
-		"answer", "read", "shared", "kept", "stale", "failover", "absent")
+			" cached from before, stale while the vault was unavailable, from its failover vault, or absent where they are optional.",
+		"source", "read", "shared", "cached", "stale", "failover", "absent")
 	m.signIns = m.counter("akv_csi_sign_ins_total",
-		"Access tokens that mounts asked for, by where they came from: kept, or exchanged.", "token", "kept", "exchanged")
-	m.closed = m.counter("akv_csi_gate_closed_seconds_total",
-		"Time for which a vault, an authority or the node's metadata service was left alone because it was away or asked for it, by service.",
+		"Access tokens that mounts asked for, by result: cached, or exchanged for the pod's own token.", "result", "cached", "exchanged")
+	m.closed = m.counter("akv_csi_circuit_open_seconds_total",
+		"Total time during which the circuit breaker for a service was open, since it was unavailable or throttled.",
 		"service", "keyvault", "entra")
 	m.rotated = m.counter("akv_csi_rotations_total",
 		"Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
@@ -109,12 +109,12 @@ func (m *Metrics) ClassWarning(kind string) { m.classWarnings.WithLabelValues(ki
 func (m *Metrics) Answered(answer string) { m.answers.WithLabelValues(answer).Inc() }
 
 // SignInAsked counts an access token of a mount.
-func (m *Metrics) SignInAsked(kept bool) {
-	token := "exchanged"
-	if kept {
-		token = "kept"
+func (m *Metrics) SignInAsked(cached bool) {
+	result := "exchanged"
+	if cached {
+		result = "cached"
 	}
-	m.signIns.WithLabelValues(token).Inc()
+	m.signIns.WithLabelValues(result).Inc()
 }
 
 // CircuitOpened returns a function that counts for how long the circuit of a service is open.

@@ -316,7 +316,7 @@ func TestMountsAndClassWarnings(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", bucket, got, want)
 		}
 	}
-	if got := counts(series, "akv_csi_lax_objects_total"); !maps.Equal(got, map[string]string{`kind="unknown-field"`: "50", `kind="duplicate-path"`: "1"}) {
+	if got := counts(series, "akv_csi_class_warnings_total"); !maps.Equal(got, map[string]string{`kind="unknown-field"`: "50", `kind="duplicate-path"`: "1"}) {
 		t.Errorf("warnings: got %v", got)
 	}
 }
@@ -370,7 +370,7 @@ func TestClusterRequests(t *testing.T) {
 func TestInstrumentsAreOwn(t *testing.T) {
 	a, b := metrics.New("1.2.3"), metrics.New("4.5.6")
 	a.ClassWarning("x")
-	if got := counts(scrape(t, b), "akv_csi_lax_objects_total"); len(got) != 0 {
+	if got := counts(scrape(t, b), "akv_csi_class_warnings_total"); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 	if got := counts(scrape(t, a), "akv_csi_build_info"); !maps.Equal(got, map[string]string{`version="1.2.3"`: "1"}) {

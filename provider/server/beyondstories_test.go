@@ -150,7 +150,7 @@ func optionalRules() []story {
 		then: &story{prepare: secrets(map[string]string{"later": "here"}), files: map[string]string{"later": "here"}}})
 	later.setup.metrics = metrics.New("1.2.3")
 	later.check = func(t *testing.T, w *world, _ map[string]string) {
-		if log := w.log.String(); !strings.Contains(log, `"level":"INFO"`) || !strings.Contains(log, `"leftOut":["secret \"later\""]`) {
+		if log := w.log.String(); !strings.Contains(log, `"level":"INFO"`) || !strings.Contains(log, `"firstAbsent":["secret \"later\""]`) {
 			t.Errorf("log: %s", log)
 		}
 		wantAnswers(t, later.setup.metrics, "absent", 1)

@@ -210,7 +210,7 @@ func wantAnswers(t *testing.T, m *metrics.Metrics, source string, want int) {
 	t.Helper()
 	exposition := httptest.NewRecorder()
 	m.Handler().ServeHTTP(exposition, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if line := fmt.Sprintf("akv_csi_object_reads_total{answer=%q} %d\n", source, want); !strings.Contains(exposition.Body.String(), line) {
+	if line := fmt.Sprintf("akv_csi_object_reads_total{source=%q} %d\n", source, want); !strings.Contains(exposition.Body.String(), line) {
 		t.Errorf("the metrics lack %s", line)
 	}
 }
@@ -228,7 +228,7 @@ func TestOptionalObject(t *testing.T) {
 		t.Fatalf("got %v, %v", resp, err)
 	}
 	w.wantCounts(t, map[azuretest.Kind]int{azuretest.Token: 1, azuretest.GetSecret: 1})
-	if log := w.log.String(); !strings.Contains(log, `"level":"INFO"`) || !strings.Contains(log, `"absent":1,"leftOut":["secret \"later\""]`) {
+	if log := w.log.String(); !strings.Contains(log, `"level":"INFO"`) || !strings.Contains(log, `"absent":1,"firstAbsent":["secret \"later\""]`) {
 		t.Errorf("log: %s", log)
 	}
 	wantAnswers(t, observed.metrics, "absent", 1)

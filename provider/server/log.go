@@ -38,10 +38,10 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 	}
 	if n := len(resp.warnings); n > 0 {
 		level = slog.LevelWarn
-		fields = append(fields, slog.Int("warnings", n), slog.Any("first", resp.warnings[:min(n, maxLogged)]))
+		fields = append(fields, slog.Int("warnings", n), slog.Any("firstWarnings", resp.warnings[:min(n, maxLogged)]))
 	}
 	if n := len(resp.absent); n > 0 {
-		fields = append(fields, slog.Int("absent", n), slog.Any("leftOut", resp.absent[:min(n, maxLogged)]))
+		fields = append(fields, slog.Int("absent", n), slog.Any("firstAbsent", resp.absent[:min(n, maxLogged)]))
 	}
 	fields = append(fields, slog.Int("bytes", resp.size), slog.String("reason", "ok"))
 	r.trace(ctx, req, "ok")
@@ -70,8 +70,8 @@ func (r report) cost(fields []slog.Attr) []slog.Attr {
 	if r.stats.Failover.Load() > 0 {
 		fields = append(fields, count("failover", &r.stats.Failover))
 	}
-	return append(fields, count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("kept", &r.stats.Cached),
-		count("stale", &r.stats.Stale), count("requests", &r.stats.Requests), slog.Duration("duration", r.took))
+	return append(fields, count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("cached", &r.stats.Cached),
+		count("stale", &r.stats.Stale), count("requests", &r.stats.Requests), slog.Float64("durationSeconds", seconds(r.took)))
 }
 
 // trace identifies the mount in its span, if there is one.
@@ -99,7 +99,7 @@ func (s *Server) logWarnings(req *request.Mount, warnings []request.Warning) {
 	}
 	if len(messages) > 0 {
 		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class accepted with warnings",
-			append(mountFields(req), slog.Int("mistakes", len(warnings)), slog.Any("first", messages))...)
+			append(mountFields(req), slog.Int("warnings", len(warnings)), slog.Any("firstWarnings", messages))...)
 	}
 }
 
@@ -123,3 +123,6 @@ func mountFields(req *request.Mount) []slog.Attr {
 	}
 	return fields
 }
+
+// seconds is a duration for the log, to the microsecond.
+func seconds(d time.Duration) float64 { return d.Round(time.Microsecond).Seconds() }

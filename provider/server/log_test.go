@@ -45,11 +45,11 @@ func (w *world) told(t *testing.T) map[string]any {
 	if len(all) != 1 {
 		t.Fatalf("%d lines of one mount: %v", len(all), all)
 	}
-	if d, ok := all[0]["duration"].(float64); !ok || d <= 0 {
-		t.Errorf("duration %v", all[0]["duration"])
+	if d, ok := all[0]["durationSeconds"].(float64); !ok || d <= 0 {
+		t.Errorf("durationSeconds %v", all[0]["durationSeconds"])
 	}
 	delete(all[0], "time")
-	delete(all[0], "duration")
+	delete(all[0], "durationSeconds")
 	return all[0]
 }
 
@@ -66,7 +66,7 @@ func TestMountIsOneLine(t *testing.T) {
 		all := map[string]any{
 			"level": "INFO", "msg": "mounted", "pod": pod, "namespace": "shop", "serviceAccount": "reader", "class": "one", "vault": "contoso",
 			"objects": 2.0, "reason": "ok", "rotation": false,
-			"read": 0.0, "shared": 0.0, "kept": 0.0, "stale": 0.0, "requests": 0.0,
+			"read": 0.0, "shared": 0.0, "cached": 0.0, "stale": 0.0, "requests": 0.0,
 		}
 		maps.Copy(all, more)
 		return all
@@ -79,7 +79,7 @@ func TestMountIsOneLine(t *testing.T) {
 	}{
 		{"the first", first, want("web-0", map[string]any{"read": 2.0, "requests": 3.0})},
 		{"of another pod", of("web-1"), want("web-1", map[string]any{"read": 2.0, "requests": 3.0})},
-		{"a rotation", first, want("web-0", map[string]any{"kept": 2.0, "rotation": true, "changed": false})},
+		{"a rotation", first, want("web-0", map[string]any{"cached": 2.0, "rotation": true, "changed": false})},
 	} {
 		if _, err := w.mount(t, c.req); err != nil {
 			t.Fatal(err)
