@@ -15,6 +15,7 @@ import (
 	"akv-csi-provider/provider/kube"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/stats"
 )
 
 // SignIn exchanges an identity's credential for a token; *entra.Cache does. Its errors are
@@ -132,6 +133,7 @@ func (m *Mounter) Mount(ctx context.Context, req *request.Mount, lastEnd time.Ti
 	if err != nil {
 		return nil, err
 	}
+	stats.Identified(ctx, stats.Identity{Mode: string(id.Mode), ClientID: id.ClientID, TenantID: id.TenantID})
 	s := session{Mounter: m, cloud: env, fresh: fresh, caller: keyvault.Caller{APIVersion: env.APIVersion}}
 	if req.Vault != "" {
 		s.host = env.VaultHost(req.Vault)

@@ -66,7 +66,7 @@ func testCanary(t *testing.T, format string) {
 	ports := freePorts(t, 3)
 	socket := filepath.Join(dir, "azure.sock")
 	p := startProcess(t, env, "--endpoint=unix://"+socket, fmt.Sprintf("--healthz-port=%d", ports[0]), fmt.Sprintf("--prometheus-port=%d", ports[1]),
-		"--enable-pprof", fmt.Sprintf("--pprof-port=%d", ports[2]), "--retry-max=0", "-v=10", format)
+		"--enable-pprof", fmt.Sprintf("--pprof-port=%d", ports[2]), "--retry-max=0", "-v=10", format, "--audit-log="+filepath.Join(dir, "audit.log"))
 	driver := dial(t, socket)
 	marks := mountCanaries(t, w, driver)
 	marks = append(marks, value)
@@ -101,6 +101,15 @@ func testCanary(t *testing.T, format string) {
 		t.Errorf("exit code %d, log\n%s", code, output)
 	}
 	shown["log"] = output
+	audit, err := os.ReadFile(filepath.Join(dir, "audit.log"))
+	if shown["audit"] = string(audit); err != nil || !strings.Contains(shown["audit"], "ObjectNotFound") || !strings.Contains(shown["audit"], "secret/db-password@") {
+		t.Errorf("audit log: %v\n%s", err, audit)
+	}
+	for _, want := range []string{"audit-log", "vault.azure.net", "/secrets/", "durationSeconds"} {
+		if !strings.Contains(output, want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if shown["spans"] = c.raw.String(); !strings.Contains(shown["spans"], "ObjectNotFound") {

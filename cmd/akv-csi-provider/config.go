@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"path"
 	"path/filepath"
@@ -34,6 +35,7 @@ type config struct {
 	pprofPort      int
 
 	logJSON   bool
+	auditLog  string
 	verbosity int
 
 	cloudName       string
@@ -64,6 +66,7 @@ type config struct {
 	cacheBytes   int
 
 	showVersion bool
+	settings    []any    // of package slog; the flags in force
 	ignored     []string // flags without effect that were given
 }
 
@@ -83,6 +86,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.IntVar(&c.pprofPort, "pprof-port", 6060, "`port` of pprof")
 	f.BoolVar(&c.logJSON, "log-format-json", false, "log as JSON")
 	f.IntVar(&c.verbosity, "v", 0, "log `level`; 4 or more adds debug messages")
+	f.StringVar(&c.auditLog, "audit-log", auditOff, "where to write a JSON line for each pod start, change and failed mount: off, stdout or the path of a `FILE`")
 	f.StringVar(&c.cloudName, "cloud-name", "AzurePublicCloud", "cloud of SecretProviderClasses without cloudName: "+strings.Join(cloud.Names(), ", "))
 	c.cloudEnvDirs = slices.Clone(cloud.DefaultEnvDirs)
 	f.Var(&c.cloudEnvDirs, "cloud-env-dirs", "comma-separated `directories` that may contain the file of cloudEnvFileName")
@@ -131,7 +135,19 @@ func parseFlags(args []string) (*config, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q; use --name=value", f.Arg(0))
 	}
+	c.settings = settings(f)
 	return c, c.check()
+}
+
+// settings are the flags in force, for the log; those that are empty are left out.
+func settings(f *flag.FlagSet) (all []any) {
+	f.VisitAll(func(fl *flag.Flag) {
+		_, ignored := ignoredFlags[fl.Name]
+		if text := fl.Value.String(); !ignored && fl.Name != "version" && text != "" {
+			all = append(all, slog.String(fl.Name, text))
+		}
+	})
+	return all
 }
 
 func (c *config) check() error {
@@ -172,6 +188,9 @@ func (c *config) check() error {
 		if !slices.Contains(modes(), mode) {
 			return fmt.Errorf("--identity-modes: %q is not one of %s", mode, strings.Join(modes(), ", "))
 		}
+	}
+	if c.auditLog != auditOff && c.auditLog != auditStdout && !filepath.IsAbs(c.auditLog) {
+		return fmt.Errorf("--audit-log=%q: use off, stdout or an absolute path", c.auditLog)
 	}
 	for _, dir := range c.cloudEnvDirs {
 		if !filepath.IsAbs(dir) && !path.IsAbs(dir) { // on Windows /cloudEnv lacks the volume
@@ -238,7 +257,13 @@ func (l *list) Set(text string) error {
 // cloudFiles are the paths of environment files by the names of their clouds.
 type cloudFiles map[string]string
 
-func (f *cloudFiles) String() string { return "" }
+func (f *cloudFiles) String() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(*f)) {
+		all = append(all, name+"="+(*f)[name])
+	}
+	return strings.Join(all, ",")
+}
 
 // cloudFileName is a name that a class can contain and a message can quote.
 var cloudFileName = regexp.MustCompile(`^[A-Za-z][-A-Za-z0-9]{0,62}$`)

@@ -160,6 +160,8 @@ var bad = []struct {
 	args []string
 	says []string
 }{
+	{[]string{"--audit-log=audit.log"}, []string{"--audit-log", "absolute"}},
+	{[]string{"--audit-log="}, []string{"--audit-log", "off"}},
 	{[]string{"--no-such-flag"}, []string{"no-such-flag"}},
 	{[]string{"-no-such-flag=1"}, []string{"no-such-flag"}},
 	{[]string{"--no-such-flag\n"}, []string{"no-such-flag"}},

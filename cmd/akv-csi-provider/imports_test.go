@@ -43,10 +43,10 @@ func TestLinked(t *testing.T) {
 // that of a mount, from the outside in.
 var siblings = map[string][]string{
 	"cmd/akv-csi-provider": {"", "admin", "cloud", "entra", "keyvault", "kube", "plugin", "render", "server", "throttle", "tracing", "transport"},
-	"provider/plugin": {"", "admin", "cloud", "entra", "fair", "keyvault", "kube", "metrics", "server", "stats", "throttle",
+	"provider/plugin": {"", "admin", "cloud", "entra", "fair", "fault", "keyvault", "kube", "metrics", "server", "stats", "throttle",
 		"tracing", "transport"},
 	"provider/server":   {"", "fair", "fault", "request", "stats"},
-	"provider":          {"cloud", "coalesce", "document", "entra", "fair", "fault", "keyvault", "kube", "render", "request", "tree"},
+	"provider":          {"cloud", "coalesce", "document", "entra", "fair", "fault", "keyvault", "kube", "render", "request", "stats", "tree"},
 	"provider/render":   {"bundle", "fault", "keystore", "keyvault", "pkcs12", "request", "tree"},
 	"provider/keyvault": {"coalesce", "fault", "request", "throttle", "transport"},
 	"provider/entra":    {"coalesce", "fair", "fault", "kube", "pkcs12", "request", "throttle", "transport"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"sync"
@@ -27,13 +28,20 @@ type logQueue struct {
 // newLog returns the log. Call stop at the end: it waits at most a second for what is not
 // written yet.
 func newLog(cfg *config, out io.Writer) (log *slog.Logger, queue *logQueue) {
-	queue = &logQueue{ended: make(chan struct{})}
-	queue.changed = sync.NewCond(&queue.mu)
 	direct := newLogger(cfg, out)
-	go queue.run(out, func(lines uint64) {
+	queue = newQueue(out, func(lines uint64) {
 		direct.Warn("standard error was not read in time; lines of the log were dropped", "lines", lines)
 	})
 	return newLogger(cfg, queue), queue
+}
+
+// newQueue starts a queue before a writer. report is called, in the goroutine that writes, when
+// lines were dropped.
+func newQueue(out io.Writer, report func(lines uint64)) *logQueue {
+	q := &logQueue{ended: make(chan struct{})}
+	q.changed = sync.NewCond(&q.mu)
+	go q.run(out, report)
+	return q
 }
 
 // Write accepts one line, as package slog calls it.
@@ -53,7 +61,9 @@ func (q *logQueue) run(out io.Writer, report func(lines uint64)) {
 	defer close(q.ended)
 	reported := uint64(0)
 	for lines := q.next(); lines != nil; lines = q.next() {
-		_, _ = out.Write(lines) // there is nowhere to report that it fails
+		if n, err := out.Write(lines); err != nil {
+			q.dropped.Add(uint64(bytes.Count(lines[n:], []byte("\n"))))
+		}
 		if n := q.dropped.Load(); n > reported {
 			report(n - reported)
 			reported = n
@@ -74,6 +84,9 @@ func (q *logQueue) next() []byte {
 }
 
 func (q *logQueue) stop() {
+	if q == nil {
+		return
+	}
 	q.mu.Lock()
 	q.stopping = true
 	q.changed.Signal()

@@ -205,9 +205,9 @@ func checkMetrics(t *testing.T, port int) {
 		t.Fatalf("metrics: got %d %q", code, body)
 	}
 	for _, want := range []string{
-		`akv_csi_mount_duration_seconds_count{reason="ok"} 1`,
-		`akv_csi_mount_duration_seconds_count{reason="ObjectNotFound"} 1`,
-		`akv_csi_mount_duration_seconds_count{reason="ProxyRefused"} 1`,
+		`akv_csi_mount_duration_seconds_count{operation="start",reason="ok"} 1`,
+		`akv_csi_mount_duration_seconds_count{operation="rotate",reason="ObjectNotFound"} 1`,
+		`akv_csi_mount_duration_seconds_count{operation="rotate",reason="ProxyRefused"} 1`,
 		`akv_csi_azure_request_duration_seconds_count{code="200",operation="get_secret",service="keyvault"} 1`,
 		`akv_csi_azure_request_duration_seconds_count{code="404",operation="get_secret",service="keyvault"} 1`,
 		`akv_csi_rotations_total{result="unchanged"} 0`,
@@ -272,7 +272,7 @@ func TestProcessLogNotRead(t *testing.T) {
 			t.Fatalf("mount %d: %.500v", i, err)
 		}
 	}
-	if _, body := fetch(t, port, "/metrics"); !strings.Contains(body, "\nakv_csi_log_lines_dropped_total ") || strings.Contains(body, "\nakv_csi_log_lines_dropped_total 0\n") {
+	if _, body := fetch(t, port, "/metrics"); !strings.Contains(body, "\nakv_csi_log_lines_dropped_total{log=\"provider\"} ") || strings.Contains(body, "\nakv_csi_log_lines_dropped_total{log=\"provider\"} 0\n") {
 		t.Error("the metrics do not count the lines that were dropped")
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {

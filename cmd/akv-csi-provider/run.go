@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -41,6 +43,11 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	}
 	log, queue := newLog(cfg, out)
 	defer queue.stop()
+	audit, audited, err := newAudit(cfg.auditLog, log)
+	if err != nil {
+		return err
+	}
+	defer audited.stop()
 	if len(cfg.ignored) > 0 {
 		log.Warn("these flags have no effect", "flags", cfg.ignored)
 	}
@@ -55,7 +62,12 @@ func run(ctx context.Context, cfg *config, out io.Writer) error {
 	defer traces.Stop()
 	parts := pluginConfig(cfg, log, traces)
 	parts.Mounter.Clouds = clouds
+	parts.Server.Audit, parts.Server.Node = audit, nodeName()
+	parts.Server.Settings = inForce(cfg, parts.Server.Node)
 	parts.LogLinesDropped = queue.dropped.Load
+	if audited != nil {
+		parts.AuditLinesDropped = audited.dropped.Load
+	}
 	p, err := plugin.New(parts)
 	if err != nil {
 		return err
@@ -85,6 +97,38 @@ func tuneGC() {
 // ballast counts as live heap for the garbage collector. It is never written to, so it takes
 // no memory.
 var ballast = make([]byte, 12<<20)
+
+// inForce are the settings for the log. Of the proxy's URL, which may contain a password, there is
+// the host.
+func inForce(cfg *config, node string) []any {
+	all := []any{"node", node}
+	if proxy := proxyHost(); proxy != "" {
+		all = append(all, "proxy", proxy)
+	}
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		all = append(all, "memoryLimitBytes", limit)
+	}
+	return append(all, slog.Group("flags", cfg.settings...))
+}
+
+// nodeName is the name of the node: that of the downward API or, in the node's network, its host name.
+func nodeName() string {
+	if name := os.Getenv("NODE_NAME"); name != "" {
+		return name
+	}
+	name, _ := os.Hostname()
+	return name
+}
+
+// proxyHost is the host of HTTPS_PROXY.
+func proxyHost() string {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
+		if u, err := url.Parse(os.Getenv(name)); err == nil && u.Host != "" {
+			return u.Host
+		}
+	}
+	return ""
+}
 
 // pluginConfig is the plugin that the command line and the environment describe.
 func pluginConfig(cfg *config, log *slog.Logger, traces *tracing.Tracing) plugin.Config {

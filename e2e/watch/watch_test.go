@@ -418,9 +418,13 @@ func TestValues(t *testing.T) {
 	}
 	reasons := map[string]uint64{}
 	for _, m := range served["akv_csi_mount_duration_seconds"].GetMetric() {
-		reasons[m.GetLabel()[0].GetValue()] = m.GetHistogram().GetSampleCount()
+		text := ""
+		for _, l := range m.GetLabel() {
+			text += l.GetValue() + " "
+		}
+		reasons[strings.TrimSpace(text)] = m.GetHistogram().GetSampleCount()
 	}
-	if len(reasons) != 2 || reasons["ok"] != 3 || reasons["FederatedCredentialMissing"] != 1 {
+	if len(reasons) != 3 || reasons["start ok"] != 1 || reasons["rotate ok"] != 2 || reasons["start FederatedCredentialMissing"] != 1 {
 		t.Errorf("mounts by reason: %v", reasons)
 	}
 }

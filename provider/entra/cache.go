@@ -31,7 +31,7 @@ type CacheConfig struct {
 	Now func() time.Time
 	// OnToken, if not nil, is called for each call of Token, with whether the cache answered
 	// it. It must not block.
-	OnToken func(hit bool)
+	OnToken func(ctx context.Context, hit bool)
 }
 
 const (
@@ -83,7 +83,7 @@ func (c *Cache) Token(ctx context.Context, id Identity, scope string) (Token, er
 		return token, life(token, id, c.cfg.Now()), err
 	})
 	if c.cfg.OnToken != nil {
-		c.cfg.OnToken(source == coalesce.Cached)
+		c.cfg.OnToken(ctx, source == coalesce.Cached)
 	}
 	if err == context.DeadlineExceeded {
 		err = transport.Timeout(c.next.Host(id), transport.PhaseSignIn)

@@ -110,7 +110,7 @@ func TestCacheKnowsCredentials(t *testing.T) {
 		}
 		var hits int
 		s := new(signer)
-		c := cacheOf(t, s, CacheConfig{OnToken: func(hit bool) {
+		c := cacheOf(t, s, CacheConfig{OnToken: func(_ context.Context, hit bool) {
 			if hit {
 				hits++
 			}

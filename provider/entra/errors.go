@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,18 @@ import (
 // explain turns the error of a request into ours. Neither azidentity's nor MSAL's text is
 // used: MSAL quotes whole responses, which may contain a token.
 func (s signIn) explain(err error) error {
+	refused, ok := errors.AsType[*azcore.ResponseError](err)
+	if !ok || refused.RawResponse == nil {
+		return s.explained(err)
+	}
+	ids := transport.RequestIDs(refused.RawResponse.Header)
+	if body, ok := readError(refused.RawResponse); ok {
+		ids.Trace, ids.Correlation = body.TraceID, cmp.Or(body.CorrelationID, ids.Correlation)
+	}
+	return fault.WithIDs(s.explained(err), ids)
+}
+
+func (s signIn) explained(err error) error {
 	var (
 		refused *azcore.ResponseError
 		network *fault.Error
@@ -71,6 +84,9 @@ type errorBody struct {
 	Error       string `json:"error"`
 	ErrorCodes  []int  `json:"error_codes"`
 	Description string `json:"error_description"`
+
+	TraceID       string `json:"trace_id"`
+	CorrelationID string `json:"correlation_id"`
 }
 
 // codes are the numbers of Entra. IMDS and token proxies pass Entra's description on, but not

@@ -6,6 +6,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,8 +29,39 @@ type Error struct {
 	Problems []Problem
 	// AADSTS is the number of Entra's refusal; 0 for none. It is an attribute for the log.
 	AADSTS int
+	// IDs name the response that the failure is about, for Azure's support. They are attributes
+	// for the log. Of failures that [Join] merges, they are those of the first.
+	IDs RequestIDs
 	// Err is what went wrong underneath, for errors.Is and errors.As; it is never shown.
 	Err error
+}
+
+// RequestIDs are what Azure calls a request and its response; "" for what is unknown.
+type RequestIDs struct{ Request, Trace, Correlation string }
+
+var guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+
+// IsRequestID reports whether the text is a GUID, as Azure's IDs of requests are. Other text in
+// their place could be anything.
+func IsRequestID(text string) bool { return guid.MatchString(text) }
+
+// WithIDs returns the error with those of the IDs that are IDs, if it is an *Error.
+func WithIDs(err error, ids RequestIDs) error {
+	e, ok := err.(*Error) //nolint:errorlint // a wrapped one would lose what wraps it
+	if !ok {
+		return err
+	}
+	for _, id := range []*string{&ids.Request, &ids.Trace, &ids.Correlation} {
+		if !IsRequestID(*id) {
+			*id = ""
+		}
+	}
+	if ids == e.IDs {
+		return err
+	}
+	named := *e // which may be shared
+	named.IDs = ids
+	return &named
 }
 
 // Problem is one thing that must be changed in the class, the pod or the driver.

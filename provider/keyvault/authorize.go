@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"strings"
 
+	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/transport"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -64,11 +67,12 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 type unauthorized struct {
 	challenge  string
 	body       errorBody
+	ids        fault.RequestIDs
 	unknownKey bool // the vault does not know the key that signed the token
 }
 
 func newUnauthorized(h http.Header, body []byte) *unauthorized {
-	return &unauthorized{challenge: h.Get("WWW-Authenticate"), body: readError(body), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
+	return &unauthorized{challenge: h.Get("WWW-Authenticate"), body: readError(body), ids: transport.RequestIDs(h), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
 }
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }

@@ -60,6 +60,21 @@ func readError(body []byte) (b errorBody) {
 // explain turns an error of the SDK's clients into a *fault.Error. The SDK's text is never
 // used: it has many lines, with times and trace IDs.
 func (q question) explain(err error) error {
+	return fault.WithIDs(q.explained(err), idsOf(err))
+}
+
+// idsOf are the IDs of the response that the error is about.
+func idsOf(err error) (ids fault.RequestIDs) {
+	if rejected, ok := errors.AsType[*unauthorized](err); ok {
+		return rejected.ids
+	}
+	if refused, ok := errors.AsType[*azcore.ResponseError](err); ok && refused.RawResponse != nil {
+		return transport.RequestIDs(refused.RawResponse.Header)
+	}
+	return ids
+}
+
+func (q question) explained(err error) error {
 	var (
 		rejected *unauthorized
 		refused  *azcore.ResponseError

@@ -42,8 +42,8 @@ type Config struct {
 	// StaleIfError is for how long after its request left an answer may serve the start
 	// of a pod while the vault is unavailable or throttles; 0 for never.
 	StaleIfError time.Duration
-	// OnRead, if not nil, is called with the source of each answer.
-	OnRead func(context.Context, Source)
+	// OnRead, if not nil, is called with each answer.
+	OnRead func(context.Context, Answer)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -61,6 +61,13 @@ const (
 	FromStandby Source = "failover" // by another vault, since the first one is unavailable
 	Absent      Source = "absent"   // the vault does not have what is optional
 )
+
+// Answer is how a caller got an object.
+type Answer struct {
+	Object Object // for the log; of a list it has no name
+	Source Source
+	Age    time.Duration // of a value: since its request left
+}
 
 // sources are those of package coalesce.
 var sources = map[coalesce.Source]Source{coalesce.Own: Read, coalesce.Shared: Shared, coalesce.Cached: Cached}
@@ -137,6 +144,7 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 	read := func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
 		q := question{o, caller.Principal, getting}
 		value, err := v.get(q.context(ctx, caller, call), o)
+		value.sent = call.SentAt()
 		return value, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
 	}
 	pending := r.values.Start(ctx, k, fresh, read)
@@ -146,16 +154,16 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 			value, source, err = r.values.Do(ctx, k, fresh, read)
 		}
 		if err == nil {
-			r.answered(ctx, caller, source)
+			r.answered(ctx, caller, source, o, value.sent)
 			return value, nil
 		}
 		err = asTimeout(err, o)
 		if old, ok := r.stale(k, caller, fresh, err); ok {
-			r.report(ctx, Stale)
+			r.report(ctx, Stale, o, old.sent)
 			return old, nil
 		}
 		if caller.Optional && fault.Is(err, fault.ObjectNotFound) {
-			r.report(ctx, Absent)
+			r.report(ctx, Absent, o, time.Time{})
 			return Value{}, err
 		}
 		return Value{}, r.suggest(ctx, v, caller, o, err)
@@ -242,7 +250,7 @@ func (r *Reader) startList(ctx context.Context, caller Caller, q question, fresh
 		if err != nil {
 			return nil, asTimeout(err, q.Object)
 		}
-		r.answered(ctx, caller, source)
+		r.answered(ctx, caller, source, q.Object, time.Time{})
 		return all, nil
 	}
 }
@@ -275,18 +283,24 @@ func (q question) context(ctx context.Context, caller Caller, call *coalesce.Cal
 }
 
 // answered reports the source of an answer that came from the vault.
-func (r *Reader) answered(ctx context.Context, caller Caller, source coalesce.Source) {
+func (r *Reader) answered(ctx context.Context, caller Caller, source coalesce.Source, o Object, sent time.Time) {
 	if caller.Failover == Standby {
-		r.report(ctx, FromStandby)
+		r.report(ctx, FromStandby, o, sent)
 		return
 	}
-	r.report(ctx, sources[source])
+	r.report(ctx, sources[source], o, sent)
 }
 
-func (r *Reader) report(ctx context.Context, s Source) {
-	if r.cfg.OnRead != nil {
-		r.cfg.OnRead(ctx, s)
+// report calls OnRead. sent is when the request of the answer left; zero for none.
+func (r *Reader) report(ctx context.Context, s Source, o Object, sent time.Time) {
+	if r.cfg.OnRead == nil {
+		return
 	}
+	a := Answer{Object: o, Source: s}
+	if !sent.IsZero() {
+		a.Age = r.cfg.Now().Sub(sent)
+	}
+	r.cfg.OnRead(ctx, a)
 }
 
 // isFinal reports whether the error means that what was read before must no longer be used.

@@ -111,6 +111,8 @@ type Value struct {
 
 	// Stale says that the vault is unavailable and this is what it returned before.
 	Stale bool
+
+	sent time.Time // when its request left
 }
 
 // Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).

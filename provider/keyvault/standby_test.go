@@ -31,7 +31,7 @@ func TestFailover(t *testing.T) {
 			return answer(http.StatusOK, fmt.Sprintf(`{"id":"https://%s/secrets/s/1","value":"one"}`, host))
 		}, func(c *keyvault.Config) {
 			c.StaleIfError = time.Hour
-			c.OnRead = func(_ context.Context, s keyvault.Source) { sources = append(sources, s) }
+			c.OnRead = func(_ context.Context, a keyvault.Answer) { sources = append(sources, a.Source) }
 		})
 		get := func(failover keyvault.Failover) error {
 			who := caller("a")
@@ -77,7 +77,7 @@ func TestOptionalIsNotSuggested(t *testing.T) {
 			requests++
 			return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
 		}, func(c *keyvault.Config) {
-			c.OnRead = func(_ context.Context, s keyvault.Source) { sources = append(sources, s) }
+			c.OnRead = func(_ context.Context, a keyvault.Answer) { sources = append(sources, a.Source) }
 		})
 		who := caller("a")
 		who.Optional = optional

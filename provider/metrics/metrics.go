@@ -34,7 +34,7 @@ func New(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), grpc: grpcprom.NewServerMetrics()}
 	m.registry.MustRegister(m.grpc, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.mounts = m.histogram("akv_csi_mount_duration_seconds",
-		"Duration of mounts by the reason of their failure; \"ok\" for success.", "reason")
+		"Duration of mounts by operation, start or rotate, and by the reason of their failure; \"ok\" for success.", "operation", "reason")
 	m.classWarnings = m.counter("akv_csi_class_warnings_total",
 		"Mistakes in classes that are accepted with a warning, by kind; --strict-objects rejects them.", "kind")
 	m.requests = m.histogram("akv_csi_azure_request_duration_seconds",
@@ -80,22 +80,30 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 5 * time.Second})
 }
 
-// CountDroppedLogLines adds a counter of which read returns the value. Call it once.
-func (m *Metrics) CountDroppedLogLines(read func() uint64) {
+// CountDroppedLogLines adds a counter of a log, provider or audit. read returns its value; nil is
+// always 0. Call it once for each.
+func (m *Metrics) CountDroppedLogLines(log string, read func() uint64) {
 	promauto.With(m.registry).NewCounterFunc(prometheus.CounterOpts{
-		Name: "akv_csi_log_lines_dropped_total", Help: "Lines of the log that were dropped because standard error was not read in time.",
-	}, func() float64 { return float64(read()) })
+		Name: "akv_csi_log_lines_dropped_total", Help: "Lines of a log, provider or audit, that were dropped because they could not be written in time, or at all.",
+		ConstLabels: prometheus.Labels{"log": log},
+	}, func() float64 {
+		if read == nil {
+			return 0
+		}
+		return float64(read())
+	})
 }
 
 // Interceptor counts gRPC calls.
 func (m *Metrics) Interceptor() grpc.UnaryServerInterceptor { return m.grpc.UnaryServerInterceptor() }
 
-// Mounted counts a mount; reason is one of the plugin's reasons, "" for success.
-func (m *Metrics) Mounted(reason string, took time.Duration) {
+// Mounted counts a mount; operation is start or rotate, and reason is one of the plugin's
+// reasons, "" for success.
+func (m *Metrics) Mounted(operation, reason string, took time.Duration) {
 	if reason == "" {
 		reason = "ok"
 	}
-	m.mounts.WithLabelValues(reason).Observe(took.Seconds())
+	m.mounts.WithLabelValues(operation, reason).Observe(took.Seconds())
 }
 
 // Rotated counts a mount of a volume that was mounted before: changed, unchanged or

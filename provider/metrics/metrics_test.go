@@ -298,19 +298,19 @@ func TestMountsAndClassWarnings(t *testing.T) {
 	var group sync.WaitGroup
 	for range 50 {
 		group.Go(func() {
-			m.Mounted("", 30*time.Millisecond)
-			m.Mounted("AccessDenied", 2*time.Second)
+			m.Mounted("start", "", 30*time.Millisecond)
+			m.Mounted("rotate", "AccessDenied", 2*time.Second)
 			m.ClassWarning("unknown-field")
 		})
 	}
 	group.Wait()
 	m.ClassWarning("duplicate-path")
 	series := scrape(t, m)
-	if got := counts(series, "akv_csi_mount_duration_seconds_count"); !maps.Equal(got, map[string]string{`reason="ok"`: "50", `reason="AccessDenied"`: "50"}) {
+	if got := counts(series, "akv_csi_mount_duration_seconds_count"); !maps.Equal(got, map[string]string{`operation="start",reason="ok"`: "50", `operation="rotate",reason="AccessDenied"`: "50"}) {
 		t.Errorf("mounts: got %v", got)
 	}
 	for bucket, want := range map[string]string{
-		`reason="ok",le="0.025"`: "0", `reason="ok",le="0.05"`: "50", `reason="AccessDenied",le="1"`: "0", `reason="AccessDenied",le="2.5"`: "50",
+		`operation="start",reason="ok",le="0.025"`: "0", `operation="start",reason="ok",le="0.05"`: "50", `operation="rotate",reason="AccessDenied",le="1"`: "0", `operation="rotate",reason="AccessDenied",le="2.5"`: "50",
 	} {
 		if got := series["akv_csi_mount_duration_seconds_bucket{"+bucket+"}"]; got != want {
 			t.Errorf("%s: got %s, want %s", bucket, got, want)

@@ -37,8 +37,10 @@ type Config struct {
 	Version         string // of the plugin, as semantic version without "v"
 	CustomUserAgent string // added to the plugin's own
 	Log             *slog.Logger
-	LogLinesDropped func() uint64    // since the start; nil if none are ever
-	Tracing         *tracing.Tracing // nil traces nothing
+	LogLinesDropped func() uint64 // since the start; nil if none are ever
+	// AuditLinesDropped is likewise for Server.Audit.
+	AuditLinesDropped func() uint64
+	Tracing           *tracing.Tracing // nil traces nothing
 
 	Server  server.Config
 	Admin   admin.Config
@@ -77,9 +79,8 @@ type Plugin struct {
 // New wires a plugin and binds the ports of its health check, metrics and profiles.
 func New(cfg Config) (*Plugin, error) {
 	m := metrics.New(cfg.Version)
-	if cfg.LogLinesDropped != nil {
-		m.CountDroppedLogLines(cfg.LogLinesDropped)
-	}
+	m.CountDroppedLogLines("provider", cfg.LogLinesDropped)
+	m.CountDroppedLogLines("audit", cfg.AuditLinesDropped)
 	mounter, err := NewMounter(cfg, m)
 	if err != nil {
 		return nil, err
@@ -116,6 +117,9 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if cfg.Mounter.RotationTTL < 0 || cfg.Throttle.Max < 1 {
 		return nil, errors.New("plugin: a positive concurrency is required, and a rotation TTL that is not negative")
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	mounter := cfg.Mounter
 	mounter.Memory, mounter.Processors = fair.New(volumeMemory), fair.New(int64(max(runtime.GOMAXPROCS(0), 2)))
 	mounter.Keystores = provider.NewKeystores(keystoreMemory)
@@ -124,7 +128,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if azure == nil {
 		azure = transport.NewPool(cfg.Throttle.Max)
 	}
-	client := transport.New(m.Transport(azure), agent).Bounded(transport.MaxRequests(cfg.Throttle.Max))
+	client := transport.New(logged(m.Transport(azure), cfg.Log), agent).Bounded(transport.MaxRequests(cfg.Throttle.Max))
 	var err error
 	if mounter.Vaults, err = newReader(cfg, client, m); err != nil {
 		return nil, err
@@ -135,7 +139,7 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if cfg.Cluster.APIServer != "" {
 		mounter.Accounts, err = kube.NewAccounts(kube.AccountsConfig{
 			Host: cfg.Cluster.APIServer, TokenFile: cfg.Cluster.TokenFile, CAFile: cfg.Cluster.CAFile,
-			UserAgent: agent, Measure: m.APIServer,
+			UserAgent: agent, Measure: measured(m.APIServer, cfg.Log),
 		})
 	}
 	return &mounter, err
@@ -146,9 +150,10 @@ func newReader(cfg Config, client *transport.Client, m *metrics.Metrics) (*keyva
 	reads.Transport, reads.Tracing = client.For(transport.PhaseRead), cfg.Tracing.SDK()
 	reads.Throttle = cfg.Throttle
 	reads.Throttle.OnOpen = m.CircuitOpened("keyvault")
-	reads.OnRead = func(ctx context.Context, s keyvault.Source) {
-		m.Answered(string(s))
-		count(stats.FromContext(ctx), s)
+	reads.OnRead = func(ctx context.Context, a keyvault.Answer) {
+		m.Answered(string(a.Source))
+		count(stats.FromContext(ctx), a.Source)
+		logAnswer(ctx, cfg.Log, a)
 	}
 	return keyvault.NewReader(reads)
 }
@@ -177,13 +182,13 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	if direct == nil {
 		direct = transport.Direct()
 	}
-	imds, err := entra.WithIMDSEndpoint(cfg.IMDSEndpoint, transport.New(m.Transport(direct), agent).For(transport.PhaseSignIn))
+	imds, err := entra.WithIMDSEndpoint(cfg.IMDSEndpoint, transport.New(logged(m.Transport(direct), cfg.Log), agent).For(transport.PhaseSignIn))
 	if err != nil {
 		return nil, fmt.Errorf("AZURE_POD_IDENTITY_AUTHORITY_HOST: %w", err)
 	}
 	proxy, err := entra.NewTokenProxy(entra.TokenProxyConfig{
 		URL: cmp.Or(cfg.Cluster.TokenProxyURL, cfg.Cluster.APIServer), SNIName: cfg.Cluster.SNIName,
-		CAFile: cfg.Cluster.CAFile, UserAgent: agent, Measure: m.TokenProxy,
+		CAFile: cfg.Cluster.CAFile, UserAgent: agent, Measure: measured(m.TokenProxy, cfg.Log),
 	})
 	if err != nil {
 		return nil, err
@@ -198,7 +203,10 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 	if err != nil {
 		return nil, err
 	}
-	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: m.SignInAsked})
+	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: func(ctx context.Context, hit bool) {
+		m.SignInAsked(hit)
+		logToken(ctx, cfg.Log, hit)
+	}})
 }
 
 // clusterToken returns what reads a token that the cluster issued: the provider's own, unless

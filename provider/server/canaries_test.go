@@ -256,7 +256,7 @@ func (c *canaries) outputs(w *world) map[string]string {
 	exposition := httptest.NewRecorder()
 	c.metrics.Handler().ServeHTTP(exposition, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return map[string]string{
-		"status": c.status.String(), "log as JSON": w.log.String(), "log as text": c.text.String(),
+		"status": c.status.String(), "log as JSON": w.log.String(), "log as text": c.text.String(), "audit": w.audit.String(),
 		"metrics": exposition.Body.String(), "spans": c.spans.String(),
 	}
 }

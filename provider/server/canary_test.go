@@ -41,7 +41,7 @@ func (row canaryRow) run(t *testing.T) (reasons []string, marks int) {
 		for _, found := range azuretest.FindMarks([]byte(text), all) {
 			t.Errorf("%s: contains %s:\n%s", where, found, text)
 		}
-		proof := map[string]string{"status": "content-type", "log as JSON": `{"time"`, "log as text": "level=", "metrics": "akv_csi_mount_duration_seconds_count{", "spans": "v1alpha1.CSIDriverProvider/Mount"}
+		proof := map[string]string{"status": "content-type", "log as JSON": `{"time"`, "log as text": "level=", "audit": `"msg":"`, "metrics": "akv_csi_mount_duration_seconds_count{", "spans": "v1alpha1.CSIDriverProvider/Mount"}
 		if !strings.Contains(text, proof[where]) {
 			t.Errorf("%s: lacks %q, so that its search proves nothing:\n%s", where, proof[where], text)
 		}

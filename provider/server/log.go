@@ -15,49 +15,71 @@ import (
 
 // report is what log and metrics say of a mount, whether it succeeded or not.
 type report struct {
+	id       volumeID
 	rotation bool // the volume was mounted before
 	stats    *stats.Mount
 	took     time.Duration
 }
 
-// maxLogged bounds the warnings in a log line; a class may contain thousands of objects.
+// operation is the mount's, for metrics.
+func (r report) operation() string {
+	if r.rotation {
+		return "rotate"
+	}
+	return "start"
+}
+
+// maxLogged bounds the warnings and IDs in a log line; a class may contain thousands of objects.
 const maxLogged = 8
 
-// logMounted reports a success, as a warning if the log warns of values.
-func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp response, r report, differs bool) {
-	s.cfg.Observe.Mounted("", r.took)
-	level, fields := slog.LevelInfo, mountFields(req)
-	fields = append(fields, slog.Bool("rotation", r.rotation))
+// logMounted reports a success: the start of a pod and a change as information, and what changes
+// nothing for debugging. A warning about values is a warning when it is new.
+func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp response, r report, before, now mounted) {
+	s.cfg.Observe.Mounted(r.operation(), "", r.took)
+	r.trace(ctx, req, "ok")
+	s.refused.Remove(r.id)
+	level, fields := slog.LevelInfo, append(mountFields(req), slog.Bool("rotation", r.rotation))
+	changed := before.versions != now.versions
 	if r.rotation {
 		result := "unchanged"
-		if differs {
+		if changed {
 			result = "changed"
+		} else {
+			level = slog.LevelDebug
 		}
 		s.cfg.Observe.Rotated(result)
-		fields = append(fields, slog.Bool("changed", differs))
+		fields = append(fields, slog.Bool("changed", changed))
+	}
+	if !r.rotation || changed {
+		s.auditMount(ctx, req, resp.GetObjectVersion(), r)
+		fields = append(fields, s.identityFields(req, r)...)
+		fields = append(fields, versionFields("versions", resp.GetObjectVersion())...)
 	}
 	if n := len(resp.warnings); n > 0 {
-		level = slog.LevelWarn
+		if !r.rotation || before.warnings != now.warnings {
+			level = slog.LevelWarn
+		}
 		fields = append(fields, slog.Int("warnings", n), slog.Any("firstWarnings", resp.warnings[:min(n, maxLogged)]))
 	}
 	if n := len(resp.absent); n > 0 {
 		fields = append(fields, slog.Int("absent", n), slog.Any("firstAbsent", resp.absent[:min(n, maxLogged)]))
 	}
 	fields = append(fields, slog.Int("bytes", resp.size), slog.String("reason", "ok"))
-	r.trace(ctx, req, "ok")
 	s.cfg.Log.LogAttrs(ctx, level, "mounted", r.cost(fields)...)
 }
 
 // logFailed reports a failure, as a warning if the volume was mounted before: the pod keeps
 // its files. Nothing else reports it then, since the driver hides it from the pod.
 func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r report) {
-	s.cfg.Observe.Mounted(string(f.reason), r.took)
+	s.cfg.Observe.Mounted(r.operation(), string(f.reason), r.took)
 	level, fields := slog.LevelError, mountFields(req)
 	if r.rotation {
 		s.cfg.Observe.Rotated("failed")
 		level = slog.LevelWarn
 	}
+	s.auditFailure(ctx, req, f, r)
 	fields = append(fields, slog.Bool("rotation", r.rotation))
+	fields = append(fields, s.identityFields(req, r)...)
 	fields = append(fields, f.fields...)
 	fields = append(fields, slog.String("code", f.Code().String()), slog.String("reason", string(f.reason)), slog.String("error", f.Message()))
 	r.trace(ctx, req, string(f.reason))
@@ -66,13 +88,23 @@ func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r
 
 // cost adds what the mount took.
 func (r report) cost(fields []slog.Attr) []slog.Attr {
-	count := func(name string, n *atomic.Int32) slog.Attr { return slog.Int(name, int(n.Load())) }
+	fields = append(fields, r.answers()...)
+	return append(fields, count("requests", &r.stats.Requests), slog.Float64("durationSeconds", seconds(r.took)), slog.Uint64("mount", r.stats.ID))
+}
+
+// answers are how the vaults' answers came about.
+func (r report) answers() []slog.Attr {
+	fields := []slog.Attr{count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("cached", &r.stats.Cached), count("stale", &r.stats.Stale)}
 	if r.stats.Failover.Load() > 0 {
 		fields = append(fields, count("failover", &r.stats.Failover))
 	}
-	return append(fields, count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("cached", &r.stats.Cached),
-		count("stale", &r.stats.Stale), count("requests", &r.stats.Requests), slog.Float64("durationSeconds", seconds(r.took)))
+	return fields
 }
+
+func count(name string, n *atomic.Int32) slog.Attr { return slog.Int(name, int(n.Load())) }
+
+// seconds is a duration for the log, to the microsecond.
+func seconds(d time.Duration) float64 { return d.Round(time.Microsecond).Seconds() }
 
 // trace identifies the mount in its span, if there is one.
 func (r report) trace(ctx context.Context, req *request.Mount, reason string) {
@@ -88,8 +120,9 @@ func (r report) trace(ctx context.Context, req *request.Mount, reason string) {
 	}
 }
 
-// logWarnings reports the mistakes in a class that are accepted, in one line.
-func (s *Server) logWarnings(req *request.Mount, warnings []request.Warning) {
+// logWarnings reports the mistakes in a class that are accepted, in one line for each start of a
+// pod. known says that they show in the class alone: those that show in the vault come later.
+func (s *Server) logWarnings(id volumeID, req *request.Mount, warnings []request.Warning, known bool) {
 	var messages []string
 	for _, w := range warnings {
 		s.cfg.Observe.ClassWarning(string(w.Kind))
@@ -97,32 +130,53 @@ func (s *Server) logWarnings(req *request.Mount, warnings []request.Warning) {
 			messages = append(messages, w.Field+" "+w.Cause)
 		}
 	}
-	if len(messages) > 0 {
+	if len(messages) == 0 {
+		return
+	}
+	if logged, _ := s.warned.ContainsOrAdd(warnedKey{id, known}, struct{}{}); !logged {
 		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class accepted with warnings",
 			append(mountFields(req), slog.Int("warnings", len(warnings)), slog.Any("firstWarnings", messages))...)
 	}
 }
 
+type warnedKey struct {
+	volume volumeID
+	known  bool
+}
+
 // mountFields are the attributes of a request in the log. Of one that cannot be parsed, these
 // are the pod's, as far as it is known.
 func mountFields(req *request.Mount) []slog.Attr {
-	fields := make([]slog.Attr, 0, 20)
+	fields := make([]slog.Attr, 0, 28)
 	if req == nil {
 		return fields
 	}
-	for _, f := range []struct{ name, value string }{
-		{"pod", req.Pod.Name}, {"namespace", req.Pod.Namespace}, {"serviceAccount", req.Pod.ServiceAccount},
-		{"class", req.Class}, {"vault", req.Vault},
-	} {
-		if f.value != "" {
-			fields = append(fields, slog.String(f.name, f.value))
-		}
-	}
+	fields = appendText(fields, "pod", req.Pod.Name, "namespace", req.Pod.Namespace, "serviceAccount", req.Pod.ServiceAccount,
+		"class", req.Class, "vault", req.Vault)
 	if len(req.Objects) > 0 {
 		fields = append(fields, slog.Int("objects", len(req.Objects)))
 	}
 	return fields
 }
 
-// seconds is a duration for the log, to the microsecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Microsecond).Seconds() }
+// identityFields are where a pod runs and as whom its mount reads, as far as that is known.
+func (s *Server) identityFields(req *request.Mount, r report) []slog.Attr {
+	fields := appendText(nil, "node", s.cfg.Node)
+	if req != nil {
+		fields = appendText(fields, "podUID", req.Pod.UID)
+	}
+	if id := r.stats.Identity.Load(); id != nil {
+		fields = appendText(fields, "identity", id.Mode, "clientID", id.ClientID, "tenantID", id.TenantID)
+	}
+	return fields
+}
+
+// appendText appends the pairs of a name and a text that is not empty.
+func appendText(fields []slog.Attr, pairs ...string) []slog.Attr {
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fields = append(fields, slog.String(pairs[i], pairs[i+1]))
+		}
+	}
+	return fields
+}

@@ -37,15 +37,15 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	previous := s.previous(id, in)
 	var resp response
 	if err == nil {
-		resp, err = s.mount(ctx, req, previous.ended)
+		resp, err = s.mount(ctx, id, req, previous.ended)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = s.admission.explain(err)
 	}
-	rep := report{rotation: previous.exists, stats: stats, took: time.Since(start)}
+	rep := report{id: id, rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
 		now := s.remember(id, resp)
-		s.logMounted(ctx, req, resp, rep, previous.versions != now.versions)
+		s.logMounted(ctx, req, resp, rep, previous, now)
 		return resp.MountResponse, nil
 	}
 	failed := statusOf(err)
@@ -66,9 +66,9 @@ func (s *Server) parse(ctx context.Context, in *v1alpha1.MountRequest) (req *req
 }
 
 // mount is the steps of one mount. A panic in them is the error of this mount.
-func (s *Server) mount(ctx context.Context, req *request.Mount, lastEnd time.Time) (resp response, err error) {
+func (s *Server) mount(ctx context.Context, id volumeID, req *request.Mount, lastEnd time.Time) (resp response, err error) {
 	defer fault.Recover(&err)
-	s.logWarnings(req, req.Warnings)
+	s.logWarnings(id, req, req.Warnings, true)
 	volume, err := s.cfg.Mounter.Mount(ctx, req, lastEnd)
 	if err != nil {
 		return response{}, err
@@ -76,7 +76,7 @@ func (s *Server) mount(ctx context.Context, req *request.Mount, lastEnd time.Tim
 	if volume.Release != nil {
 		callOf(ctx).after(volume.Release)
 	}
-	s.logWarnings(req, volume.ClassWarnings)
+	s.logWarnings(id, req, volume.ClassWarnings, false)
 	return newResponse(volume, s.cfg.MaxResponseBytes)
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -30,8 +31,9 @@ type Mounter interface {
 
 // Observer is called with what only the edge knows. All sets of labels are closed.
 type Observer interface {
-	// Mounted is called once per mount with its reason, "" for success.
-	Mounted(reason string, took time.Duration)
+	// Mounted is called once per mount with its operation, "start" or "rotate", and its reason,
+	// "" for success.
+	Mounted(operation, reason string, took time.Duration)
 	// Rotated is called after Mounted for a volume that was mounted before, with
 	// "changed", "unchanged" or "failed".
 	Rotated(result string)
@@ -39,13 +41,18 @@ type Observer interface {
 	ClassWarning(kind string)
 }
 
-// Config configures a Server; all fields are required but Interceptors.
+// Config configures a Server; all fields are required but Audit, Node, Settings and Interceptors.
 type Config struct {
 	Socket  string // path of the unix socket
 	Version string // of the plugin, as semantic version without "v"
 	Mounter Mounter
 	Log     *slog.Logger
-	Observe Observer
+	// Audit gets a line for each start of a pod, each change and each failure; nil for none.
+	Audit *slog.Logger
+	Node  string // name of the node, for the log
+	// Settings are in the line of the log that says that the socket is served.
+	Settings []any
+	Observe  Observer
 	// MountTimeout bounds one mount. An earlier deadline of the caller takes precedence, and
 	// so does that of 5 s for each mount beyond 48 at a time.
 	MountTimeout time.Duration
@@ -64,8 +71,10 @@ type Server struct {
 	cfg       Config
 	grpc      *grpc.Server
 	health    *healthServer
-	failed    chan error                    // a listener that stopped by itself
-	volumes   *lru.Cache[volumeID, mounted] // the last successful mounts
+	failed    chan error                         // a listener that stopped by itself
+	volumes   *lru.Cache[volumeID, mounted]      // the last successful mounts
+	warned    *lru.Cache[warnedKey, struct{}]    // whose warnings are in the log
+	refused   *lru.Cache[volumeID, fault.Reason] // the failures that the audit log has, by volume
 	parser    *request.Parser
 	admission admission
 	endMounts context.CancelFunc // ends the running mounts
@@ -79,6 +88,10 @@ type Server struct {
 // node. An evicted one is mounted as if for the first time.
 const maxVolumes = 8192
 
+// maxReported bounds the volumes of which what was logged is known. Of one that is evicted, a
+// line is repeated.
+const maxReported = 1024
+
 // New makes a Server; Run starts it.
 func New(cfg Config) (*Server, error) {
 	if cfg.Socket == "" || cfg.Version == "" || cfg.Mounter == nil || cfg.Log == nil || cfg.Observe == nil ||
@@ -86,10 +99,12 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a required field of its configuration is empty")
 	}
 	volumes, _ := lru.New[volumeID, mounted](maxVolumes) // rejects only a size below 1
+	warned, _ := lru.New[warnedKey, struct{}](maxReported)
+	refused, _ := lru.New[volumeID, fault.Reason](maxReported)
 	stopping, endMounts := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),
-		volumes: volumes, parser: request.NewParser(), admission: newAdmission(cfg.MountTimeout, stopping), endMounts: endMounts,
+		volumes: volumes, warned: warned, refused: refused, parser: request.NewParser(), admission: newAdmission(cfg.MountTimeout, stopping), endMounts: endMounts,
 	}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))
 	s.grpc = grpc.NewServer(
@@ -152,7 +167,7 @@ func (s *Server) ensureSocket() error {
 		s.cfg.Log.Warn("the socket disappeared; listening again", "socket", s.cfg.Socket)
 		_ = s.socket.listener.Close() // no client can reach it any more
 	} else {
-		s.cfg.Log.Info("serving", "socket", s.cfg.Socket, "version", s.cfg.Version)
+		s.cfg.Log.Info("serving", append([]any{"socket", s.cfg.Socket, "version", s.cfg.Version}, s.cfg.Settings...)...)
 	}
 	s.socket = fresh
 	go s.serve(fresh.listener)

@@ -93,10 +93,14 @@ func statusOf(err error) failure {
 	}
 	var out failure
 	var texts []string
+	var ids []fault.RequestIDs
 	for _, err := range all[:min(len(all), maxFailures)] {
 		text, reason, fields := describe(err)
 		texts = append(texts, fmt.Sprintf("%s [%s]", text, reason))
 		out.fields = append(out.fields, fields...)
+		if e, ok := errors.AsType[*fault.Error](err); ok {
+			ids = append(ids, e.IDs)
+		}
 		if out.reason == "" {
 			out.reason = reason
 		}
@@ -104,6 +108,7 @@ func statusOf(err error) failure {
 	if rest := len(all) - len(texts); rest > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more failures", rest))
 	}
+	out.fields = append(out.fields, idFields(ids)...)
 	message := strings.Join(texts, " | ")
 	if len(texts[0]) > maxToReason { // the reason ends it too, but an event would not show that
 		message = fmt.Sprintf("[%s] %s", out.reason, message)
@@ -137,4 +142,27 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 		return "the driver canceled the mount; kubelet retries automatically", fault.Canceled, nil
 	}
 	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
+}
+
+// idFields are Azure's names of the responses that the failures are about.
+func idFields(all []fault.RequestIDs) (fields []slog.Attr) {
+	for _, list := range []struct {
+		name string
+		of   func(fault.RequestIDs) string
+	}{
+		{"requestIDs", func(ids fault.RequestIDs) string { return ids.Request }},
+		{"traceIDs", func(ids fault.RequestIDs) string { return ids.Trace }},
+		{"correlationIDs", func(ids fault.RequestIDs) string { return ids.Correlation }},
+	} {
+		var found []string
+		for _, ids := range all {
+			if id := list.of(ids); id != "" && len(found) < maxLogged {
+				found = append(found, id)
+			}
+		}
+		if len(found) > 0 {
+			fields = append(fields, slog.Any(list.name, found))
+		}
+	}
+	return fields
 }

@@ -27,6 +27,7 @@ type mounted struct {
 	ended    time.Time // zero if this process did not see it
 	exists   bool
 	versions uint64 // a digest of the objects and their versions
+	warnings uint64 // a digest of the warnings about values
 }
 
 var seed = maphash.MakeSeed()
@@ -47,6 +48,9 @@ func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
 // remember stores a successful mount for the next one.
 func (s *Server) remember(id volumeID, resp response) mounted {
 	m := mounted{ended: time.Now(), exists: true, versions: digest(resp.GetObjectVersion())}
+	for _, text := range resp.warnings {
+		m.warnings += maphash.String(seed, text)
+	}
 	if id.target != "" {
 		s.volumes.Add(id, m)
 	}

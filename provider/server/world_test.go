@@ -53,6 +53,7 @@ type world struct {
 	client v1alpha1.CSIDriverProviderClient
 	seen   *observer
 	log    *buffer
+	audit  *buffer
 }
 
 // setup changes the world before the plugin starts.
@@ -80,7 +81,7 @@ func newWorld(t *testing.T, s setup) *world {
 		}
 	})
 	w := &world{
-		Box: box, tenant: box.Tenant(tenantID), seen: new(observer), log: new(buffer),
+		Box: box, tenant: box.Tenant(tenantID), seen: new(observer), log: new(buffer), audit: new(buffer),
 		pod: azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader"},
 	}
 	if w.cluster, err = box.Cluster(cmp.Or(s.issuer, issuer)); err != nil {
@@ -120,6 +121,7 @@ func newWorld(t *testing.T, s setup) *world {
 		s.metrics = metrics.New(cfg.Version)
 	}
 	cfg.Tracing = s.tracing
+	cfg.Log = slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if w.mounter, err = plugin.NewMounter(cfg, s.metrics); err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,8 @@ func newWorld(t *testing.T, s setup) *world {
 		s.mounter(w.mounter)
 	}
 	edge := config(t, w.mounter)
-	edge.Observe, edge.Log = w.seen, slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	edge.Observe, edge.Log = w.seen, cfg.Log
+	edge.Audit, edge.Node = slog.New(slog.NewJSONHandler(w.audit, nil)), "node-1"
 	if s.config != nil {
 		s.config(&edge)
 	}
@@ -273,16 +276,18 @@ func files(resp *v1alpha1.MountResponse) map[string]string {
 
 // observer remembers what it was told.
 type observer struct {
-	mu      sync.Mutex // guards what follows
-	reasons []string
-	lax     []string
-	rotated []string
+	mu         sync.Mutex // guards what follows
+	reasons    []string
+	operations []string
+	lax        []string
+	rotated    []string
 }
 
-func (o *observer) Mounted(reason string, _ time.Duration) {
+func (o *observer) Mounted(operation, reason string, _ time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.reasons = append(o.reasons, reason)
+	o.operations = append(o.operations, operation)
 }
 
 func (o *observer) ClassWarning(kind string) {

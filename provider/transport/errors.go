@@ -196,3 +196,9 @@ func plain(err error) string {
 	}
 	return "the connection was interrupted"
 }
+
+// RequestIDs are the IDs in the header of a response of Azure, and in that of a request, which
+// names the correlation ID only.
+func RequestIDs(h http.Header) fault.RequestIDs {
+	return fault.RequestIDs{Request: h.Get("X-Ms-Request-Id"), Correlation: h.Get("X-Ms-Client-Request-Id")}
+}

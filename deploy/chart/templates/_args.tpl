@@ -6,6 +6,7 @@ which would print as 1.6777216e+07.
 {{- define "akv.args" -}}
 {{- $v := .root.Values -}}
 {{- $flags := dict
+  "audit-log" (list $v.auditLog "off")
   "bind-address" (list .os.bindAddress "")
   "cache-max-bytes" (list $v.cacheMaxBytes "16777216")
   "cloud-env-dirs" (list $v.cloudEnvDirs "/cloudEnv,/etc/kubernetes,/etc/akv")

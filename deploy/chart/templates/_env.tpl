@@ -14,6 +14,14 @@ Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in M
 {{/* kubelet expands the API server's address: services are known to every pod's variables. */}}
 {{- define "akv.env" -}}
 {{- $v := .root.Values -}}
+{{- $own := list }}
+{{- range .os.env }}{{ $own = append $own .name }}{{ end }}
+{{- if not (has "NODE_NAME" $own) }}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}
 {{- with $v.proxy.httpsProxy }}
 - name: HTTPS_PROXY
   value: {{ . | quote }}
@@ -33,8 +41,6 @@ Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in M
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
-{{- $own := list }}
-{{- range .os.env }}{{ $own = append $own .name }}{{ end }}
 {{- $memory := include "akv.memoryLimit" . }}
 {{- if and $memory (not (has "GOMEMLIMIT" $own)) }}
 - name: GOMEMLIMIT

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Values of --audit-log beside the path of a file.
+const (
+	auditOff    = "off"
+	auditStdout = "stdout"
+)
+
+// newAudit opens the audit log, JSON lines of their own; nil where it is off. Mounts do not wait
+// for it: what cannot be written in time, or at all, is dropped and counted, and the log says so.
+func newAudit(where string, log *slog.Logger) (audit *slog.Logger, queue *logQueue, err error) {
+	var out io.Writer = os.Stdout
+	switch where {
+	case auditOff:
+		return nil, nil, nil
+	case auditStdout:
+	default:
+		file := &auditFile{path: where}
+		if err := file.open(); err != nil {
+			return nil, nil, fmt.Errorf("--audit-log: %w", err)
+		}
+		out = file
+	}
+	queue = newQueue(out, reportDropped(log))
+	return slog.New(slog.NewJSONHandler(queue, &slog.HandlerOptions{ReplaceAttr: auditAttr})), queue, nil
+}
+
+// auditAttr names the attributes of slog's own: a line is an event, and has no level.
+func auditAttr(groups []string, a slog.Attr) slog.Attr {
+	switch {
+	case len(groups) == 0 && a.Key == slog.LevelKey:
+		return slog.Attr{}
+	case len(groups) == 0 && a.Key == slog.MessageKey:
+		a.Key = "event"
+	}
+	return a
+}
+
+// dropReport is how often dropped lines are reported at most: a disk that is full stays so.
+const dropReport = time.Minute
+
+// reportDropped returns what logs that lines of the audit log are missing.
+func reportDropped(log *slog.Logger) func(lines uint64) {
+	missing, last := uint64(0), time.Time{}
+	return func(lines uint64) {
+		missing += lines
+		if now := time.Now(); now.Sub(last) >= dropReport {
+			log.Warn("lines of the audit log were dropped: it was not written in time, or its disk is full", "lines", missing)
+			missing, last = 0, now
+		}
+	}
+}
+
+// auditFile appends to a file. When that was moved away from its path, as logrotate does, or
+// removed, the next write creates it again: nobody needs to send a signal. It is not safe for
+// concurrent use.
+type auditFile struct {
+	path string
+	file *os.File
+	torn bool // the last write ended within a line
+}
+
+// Write implements io.Writer.
+func (a *auditFile) Write(lines []byte) (n int, err error) {
+	if !a.inPlace() {
+		if err := a.open(); err != nil {
+			return 0, err
+		}
+	}
+	if a.torn {
+		if _, err := a.file.Write([]byte("\n")); err != nil {
+			return 0, err
+		}
+		a.torn = false
+	}
+	n, err = a.file.Write(lines)
+	a.torn = n > 0 && lines[n-1] != '\n'
+	return n, err
+}
+
+func (a *auditFile) inPlace() bool {
+	if a.file == nil {
+		return false
+	}
+	at, err := os.Stat(a.path)
+	if err != nil {
+		return false
+	}
+	own, err := a.file.Stat()
+	return err == nil && os.SameFile(at, own)
+}
+
+// open opens the file for appending, so that it can be truncated meanwhile too.
+func (a *auditFile) open() error {
+	if a.file != nil {
+		_ = a.file.Close()
+		a.file, a.torn = nil, false
+	}
+	// A named pipe or a device could block for as long as it likes.
+	if at, err := os.Stat(a.path); err == nil && !at.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", a.path)
+	}
+	file, err := os.OpenFile(filepath.Clean(a.path), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	a.file = file
+	return nil
+}

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"akv-csi-provider/provider/request"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
+)
+
+// Bounds of the objects in a line: their number, and the bytes of each. A class may contain
+// thousands; their names have at most 127 bytes, and their versions 64.
+const (
+	maxAudited     = 256
+	maxAuditedText = 256
+)
+
+// auditMount records who got what: on the start of a pod, and when a rotation changes something.
+func (s *Server) auditMount(ctx context.Context, req *request.Mount, got []*v1alpha1.ObjectVersion, r report) {
+	if s.cfg.Audit == nil {
+		return
+	}
+	event := "start"
+	if r.rotation {
+		event = "change"
+	}
+	s.audit(ctx, event, req, r, append(versionFields("objects", got), slog.String("reason", "ok")))
+}
+
+// auditFailure records who did not get what, and why: once for each volume and reason, until a
+// mount succeeds or fails for another reason, since kubelet repeats a mount for as long as it fails.
+func (s *Server) auditFailure(ctx context.Context, req *request.Mount, f failure, r report) {
+	if s.cfg.Audit == nil {
+		return
+	}
+	if last, ok := s.refused.Get(r.id); ok && last == f.reason {
+		return
+	}
+	s.refused.Add(r.id, f.reason)
+	var objects []slog.Attr
+	if req != nil {
+		objects = objectFields("objects", len(req.Objects), func(i int) string { return wantedText(&req.Objects[i]) })
+	}
+	s.audit(ctx, "failure", req, r, append(objects, slog.String("reason", string(f.reason)), slog.Bool("rotation", r.rotation)))
+}
+
+func (s *Server) audit(ctx context.Context, event string, req *request.Mount, r report, what []slog.Attr) {
+	fields := s.identityFields(req, r)
+	if req != nil {
+		fields = appendText(fields, "namespace", req.Pod.Namespace, "pod", req.Pod.Name, "serviceAccount", req.Pod.ServiceAccount,
+			"class", req.Class, "vault", req.Vault)
+	}
+	fields = append(append(fields, what...), r.answers()...)
+	s.cfg.Audit.LogAttrs(ctx, slog.LevelInfo, event, append(fields, slog.Float64("durationSeconds", seconds(r.took)))...)
+}
+
+// versionFields are the versions of a volume, such as secret/db-password@0123456789abcdef.
+func versionFields(name string, all []*v1alpha1.ObjectVersion) []slog.Attr {
+	return objectFields(name, len(all), func(i int) string { return versionText(all[i].GetId(), all[i].GetVersion()) })
+}
+
+// objectFields are a list of at most maxAudited of n objects, and how many it omits.
+func objectFields(name string, n int, text func(i int) string) []slog.Attr {
+	if n == 0 {
+		return nil
+	}
+	texts := make([]string, min(n, maxAudited))
+	for i := range texts {
+		texts[i] = text(i)
+	}
+	fields := []slog.Attr{slog.Any(name, texts)}
+	if rest := n - len(texts); rest > 0 {
+		fields = append(fields, slog.Int(name+"Omitted", rest))
+	}
+	return fields
+}
+
+// versionText is an object with its version, as lists of objects have them.
+func versionText(id, version string) string {
+	if version != "" {
+		id += "@" + version
+	}
+	return strings.ToValidUTF8(id[:min(len(id), maxAuditedText)], "")
+}
+
+// wantedText is an entry of a class in a list of objects. Searches and documents have no name.
+func wantedText(o *request.Object) string {
+	if o.Find != nil || o.Document != nil {
+		return versionText(o.String(), "")
+	}
+	return versionText(o.ID(), o.Version)
+}

@@ -1,0 +1,209 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/keyvault"
+)
+
+// logLines are the lines of a JSON log so far, without times and durations, and empty it.
+func logLines(t *testing.T, b *buffer) []map[string]any {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []map[string]any
+	for line := range strings.Lines(b.b.String()) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if msg := fields["msg"]; msg == "start" || msg == "change" || msg == "failure" {
+			if d, ok := fields["durationSeconds"].(float64); !ok || d <= 0 || d > 60 {
+				t.Errorf("durationSeconds %v", fields["durationSeconds"])
+			}
+		}
+		delete(fields, "time")
+		delete(fields, "durationSeconds")
+		all = append(all, fields)
+	}
+	b.b.Reset()
+	return all
+}
+
+// The audit log says who got what on each start and each change, and what was refused for which
+// reason; it has no line for a rotation that changes nothing, nor for a failure that repeats.
+func TestAudit(t *testing.T) {
+	w := newWorld(t, setup{reads: func(c *keyvault.Config) { c.CacheTTL = 0 }})
+	w.pod.UID = "6f2f0a1e-0000-4000-8000-000000000001"
+	first := w.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
+	req := w.request(t, "one.yaml")
+	want := func(event, object, reason string, more map[string]any) map[string]any {
+		all := map[string]any{"level": "INFO", "msg": event, "node": "node-1", "namespace": "shop", "pod": "web-0", "podUID": w.pod.UID, "serviceAccount": "reader",
+			"class": "one", "vault": "contoso", "identity": "workload-identity", "clientID": clientID, "tenantID": tenantID,
+			"objects": object, "reason": reason, "read": 1.0, "shared": 0.0, "cached": 0.0, "stale": 0.0}
+		maps.Copy(all, more)
+		return all
+	}
+	one := func(step string, want map[string]any) {
+		t.Helper()
+		all := logLines(t, w.audit)
+		if len(all) != 1 {
+			t.Fatalf("%s: %d lines: %v", step, len(all), all)
+		}
+		got := all[0]
+		got["objects"] = strings.Trim(fmt.Sprint(got["objects"]), "[]")
+		if !maps.Equal(got, want) {
+			t.Errorf("%s:\ngot  %v\nwant %v", step, got, want)
+		}
+	}
+	_ = w.mounted(t, req)
+	one("start", want("start", "secret/my-secret@"+first, "ok", nil))
+	_ = w.mounted(t, req)
+	if all := logLines(t, w.audit); len(all) != 0 {
+		t.Errorf("a rotation without a change: %v", all)
+	}
+	second := w.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello again!", Created: time.Now().Add(time.Second)})
+	_ = w.mounted(t, req)
+	one("change", want("change", "secret/my-secret@"+second, "ok", nil))
+	w.vault.Revoke(clientID)
+	for range 3 {
+		if _, err := w.mount(t, req); err == nil {
+			t.Fatal("mounted")
+		}
+	}
+	refused := want("failure", "secret/my-secret", "AccessDenied", map[string]any{"rotation": true, "read": 0.0})
+	one("failures", refused)
+	w.vault.Grant(clientID, azuretest.SecretsGet)
+	_ = w.mounted(t, req)
+	w.vault.Revoke(clientID)
+	_, _ = w.mount(t, req)
+	one("another failure", refused)
+}
+
+// What a line has of a class is bounded.
+func TestAuditIsBounded(t *testing.T) {
+	w := newWorld(t, setup{})
+	var objects strings.Builder
+	for i := range 300 {
+		name := fmt.Sprintf("s%03d", i)
+		w.vault.SetSecret(name, azuretest.Secret{Value: "x"})
+		fmt.Fprintf(&objects, "- {objectName: %s, objectType: secret}\n", name)
+	}
+	_ = w.mounted(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects.String()}), nil))
+	for _, all := range [][]map[string]any{logLines(t, w.audit), w.lines(t)} {
+		list, omitted := "objects", all[0]["objectsOmitted"]
+		if all[0]["msg"] == "mounted" {
+			list, omitted = "versions", all[0]["versionsOmitted"]
+		}
+		if n := len(all[0][list].([]any)); n != 256 || omitted != 44.0 {
+			t.Errorf("%d objects, %v omitted", n, omitted)
+		}
+	}
+}
+
+// Mistakes in a class are one warning for each pod that starts, and count with each mount.
+func TestWarningsOncePerStart(t *testing.T) {
+	w := newWorld(t, setup{})
+	pod := w.with(map[string]string{"objects": "[{objectName: my-secret, objectType: secret, objectFromat: x}]"})
+	for _, name := range []string{"web-0", "web-1"} {
+		pod.Name = name
+		for range 3 {
+			_ = w.mounted(t, w.requestFor(t, "one.yaml", pod, nil))
+		}
+	}
+	if n := strings.Count(w.log.String(), "class accepted with warnings"); n != 2 {
+		t.Errorf("%d lines", n)
+	}
+	if _, lax := w.seen.told(); strings.Count(lax, "unknown_field") != 6 {
+		t.Errorf("counted %s", lax)
+	}
+}
+
+// A rotation that changes nothing is for debugging, also where a value has a warning that is known.
+func TestUnchangedRotationsAreDebug(t *testing.T) {
+	w := newWorld(t, setup{reads: func(c *keyvault.Config) { c.CacheTTL = 0 }})
+	req := w.request(t, "one.yaml")
+	past := time.Now().Add(-time.Hour)
+	var levels []string
+	mount := func() {
+		_ = w.mounted(t, req)
+		levels = append(levels, w.told(t)["level"].(string))
+	}
+	mount()
+	mount()
+	version := w.vault.SetSecret("my-secret", azuretest.Secret{Value: "x", Version: strings.Repeat("a", 32), Created: time.Now().Add(time.Second)})
+	mount()
+	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "x", Version: version, Created: time.Now().Add(time.Second), Expires: &past})
+	mount()
+	mount()
+	if got := strings.Join(levels, " "); got != "INFO DEBUG INFO WARN DEBUG" {
+		t.Errorf("levels %s", got)
+	}
+}
+
+// A failure names Azure's IDs of the response in fields, and not in its message.
+func TestFailuresHaveRequestIDs(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.vault.Revoke(clientID)
+	_, err := w.mount(t, w.request(t, "one.yaml"))
+	got := w.told(t)
+	ids, _ := got["requestIDs"].([]any)
+	if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
+		t.Errorf("the vault's: %v", got)
+	}
+	w.app.Unfederate()
+	pod := w.pod
+	pod.Name = "web-1"
+	_, err = w.mount(t, w.requestFor(t, "one.yaml", pod, nil))
+	got = w.told(t)
+	for _, name := range []string{"traceIDs", "correlationIDs"} {
+		ids, _ := got[name].([]any)
+		if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
+			t.Errorf("Entra's %s: %v", name, got)
+		}
+	}
+}
+
+// For debugging, each request is a line that says where it went and how it ended, and each object
+// and token one that says how it came about, all with the number of their mount.
+func TestRequestsForDebugging(t *testing.T) {
+	w := newWorld(t, setup{})
+	req := w.request(t, "one.yaml")
+	_ = w.mounted(t, req)
+	all := logLines(t, w.log)
+	var requests, answers []string
+	for _, line := range all {
+		switch line["msg"] {
+		case "request":
+			requests = append(requests, fmt.Sprint(line["method"], " ", line["host"], " ", line["status"]))
+			if line["mount"] != all[len(all)-1]["mount"] || line["namespace"] != "shop" || line["requestID"] == nil {
+				t.Errorf("%v of %v", line, all[len(all)-1])
+			}
+		case "object":
+			answers = append(answers, fmt.Sprint(line["host"], " ", line["object"], " ", line["source"]))
+		case "token":
+			answers = append(answers, fmt.Sprint("token ", line["cached"]))
+		}
+	}
+	const vault = "contoso.vault.azure.net"
+	if got := strings.Join(requests, ", "); !strings.Contains(got, "POST login.microsoftonline.com 200") || !strings.Contains(got, "GET "+vault+" 200") {
+		t.Errorf("requests: %s", got)
+	}
+	if got := strings.Join(answers, ", "); got != "token false, "+vault+` secret "my-secret" read` {
+		t.Errorf("answers: %s", got)
+	}
+	other := w.pod
+	other.Name = "web-1"
+	_ = w.mounted(t, w.requestFor(t, "one.yaml", other, nil))
+	_ = logLines(t, w.log)
+	_ = w.mounted(t, req)
+	if text := w.log.String(); !strings.Contains(text, `"msg":"token"`) || !strings.Contains(text, `"source":"cached"`) || strings.Contains(text, `"msg":"request"`) {
+		t.Errorf("a rotation: %s", text)
+	}
+}
