@@ -103,6 +103,9 @@ type Volume struct {
 	// ClassWarnings are mistakes in the class that are accepted, and that show only in what
 	// the vault returned.
 	ClassWarnings []request.Warning
+	// Expiries are when the certificates expire, and the secrets behind certificates, as the vaults
+	// say; in no order.
+	Expiries []time.Time
 	// Absent names for the log what the vaults do not have and is optional.
 	Absent []string
 	// Release, if not nil, gives back the memory that the mount has reserved; call it once,

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/fair"
@@ -95,6 +96,7 @@ type part struct {
 	files    []render.File
 	version  Version // none of what does not exist
 	warnings []string
+	expires  *time.Time // of a certificate
 	absent   bool
 	size     int // bytes of the files' content
 }
@@ -151,6 +153,9 @@ func (s session) newPart(ctx context.Context, it *item, value keyvault.Value, th
 		p.absent = true
 	default:
 		p.version, p.warnings = Version{ID: it.id, Version: value.Version}, s.valueWarnings(it.Object, value)
+		if it.Type == request.TypeCert || value.Managed {
+			p.expires = value.Expires
+		}
 	}
 	switch {
 	case it.of != nil:
@@ -217,6 +222,9 @@ func assemble(items []item, parts []part) *Volume {
 		}
 		if p.absent {
 			v.Absent = append(v.Absent, items[i].absence())
+		}
+		if p.expires != nil {
+			v.Expiries = append(v.Expiries, *p.expires)
 		}
 		v.ValueWarnings = append(v.ValueWarnings, p.warnings...)
 		for _, f := range p.files {

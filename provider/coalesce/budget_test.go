@@ -83,6 +83,9 @@ func TestSizeIsOne(t *testing.T) {
 		if _, cached, _ := g.State(); cached != 3 {
 			t.Errorf("%d are cached", cached)
 		}
+		if entries, used := b.Usage(); entries != 3 || used != 3 {
+			t.Errorf("%d entries, %d used", entries, used)
+		}
 		check(t, g, "9", anything(), nil, "one", coalesce.Cached)
 	})
 }

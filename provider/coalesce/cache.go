@@ -18,6 +18,13 @@ type Budget struct {
 // NewBudget makes a Budget.
 func NewBudget(size int) *Budget { return &Budget{size: size, left: size} }
 
+// Usage is how many answers are cached, and what they take of the budget.
+func (b *Budget) Usage() (entries, used int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.recent.Len(), b.size - b.left
+}
+
 // entry is a cached answer.
 type entry[V any] struct {
 	value   V

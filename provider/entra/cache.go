@@ -54,6 +54,7 @@ const (
 type Cache struct {
 	next   Exchanger
 	cfg    CacheConfig
+	budget *coalesce.Budget
 	tokens *coalesce.Group[cacheKey, Token]
 }
 
@@ -65,10 +66,17 @@ func NewCache(next Exchanger, cfg CacheConfig) (*Cache, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Cache{next: next, cfg: cfg, tokens: coalesce.New[cacheKey](coalesce.Config[Token]{
-		Timeout: cmp.Or(cfg.Timeout, signInTime), Budget: coalesce.NewBudget(maxTokens),
+	budget := coalesce.NewBudget(maxTokens)
+	return &Cache{next: next, cfg: cfg, budget: budget, tokens: coalesce.New[cacheKey](coalesce.Config[Token]{
+		Timeout: cmp.Or(cfg.Timeout, signInTime), Budget: budget,
 		Idle: maxIdle, RefreshRetry: renewAgain, Now: cfg.Now,
 	})}, nil
+}
+
+// Cached is how many tokens are cached.
+func (c *Cache) Cached() (entries int) {
+	entries, _ = c.budget.Usage()
+	return entries
 }
 
 // Token returns a token for the scope: a cached one, or that of an exchange. Its error is

@@ -74,6 +74,13 @@ func (s *Semaphore) TryAcquire(tenant string, weight int64) (release func(), ok 
 	return sync.OnceFunc(func() { s.release(tenant, weight) }), true
 }
 
+// Used is the weight of what is admitted now.
+func (s *Semaphore) Used() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
+}
+
 func (s *Semaphore) take(tenant string, weight int64) {
 	s.used += weight
 	s.held[tenant] += weight

@@ -86,6 +86,7 @@ const (
 // Reader reads from vaults. It is safe for concurrent use.
 type Reader struct {
 	cfg         Config
+	budget      *coalesce.Budget // of values and listings
 	values      *coalesce.Group[key, Value]
 	listings    *coalesce.Group[key, []Item] // of versions, or without a name of objects
 	suggestions *coalesce.Group[key, request.Type]
@@ -118,6 +119,7 @@ func NewReader(cfg Config) (*Reader, error) {
 	budget := coalesce.NewBudget(cfg.CacheBytes)
 	r := &Reader{
 		cfg:         cfg,
+		budget:      budget,
 		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Evict: isFinal, Now: cfg.Now}),
 		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Evict: isFinal, Now: cfg.Now}),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxSuggestions), Now: cfg.Now}),
@@ -128,6 +130,9 @@ func NewReader(cfg Config) (*Reader, error) {
 	r.throttles, errs[1] = lru.New[string, *throttle.Throttle](maxThrottles)
 	return r, errors.Join(errs[:]...)
 }
+
+// Cached is how many values and lists are cached, and how many bytes they take.
+func (r *Reader) Cached() (entries, bytes int) { return r.budget.Usage() }
 
 // Get starts to read a version of an object, the latest if the object names none, and returns
 // at once. The function that it returns waits for the answer; call it exactly once. Its error

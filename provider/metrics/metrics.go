@@ -26,6 +26,8 @@ type Metrics struct {
 	answers       *prometheus.CounterVec
 	signIns       *prometheus.CounterVec
 	closed        *prometheus.CounterVec
+	retries       *prometheus.CounterVec
+	oldest        oldest
 	rotated       *prometheus.CounterVec
 }
 
@@ -49,6 +51,8 @@ func New(version string) *Metrics {
 	m.closed = m.counter("akv_csi_circuit_open_seconds_total",
 		"Total time during which the circuit breaker for a service was open, since it was unavailable or throttled.",
 		"service", "keyvault", "entra")
+	m.retries = m.counter("akv_csi_retries_total",
+		"Requests that were sent again after a failure, by service.", "service", "keyvault", "entra")
 	m.rotated = m.counter("akv_csi_rotations_total",
 		"Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
 		"result", "changed", "unchanged", "failed")
@@ -113,8 +117,12 @@ func (m *Metrics) Rotated(result string) { m.rotated.WithLabelValues(result).Inc
 // ClassWarning counts a mistake in a class that is accepted, by one of the plugin's kinds.
 func (m *Metrics) ClassWarning(kind string) { m.classWarnings.WithLabelValues(kind).Inc() }
 
-// Answered counts an object of a mount by how its answer came about.
-func (m *Metrics) Answered(answer string) { m.answers.WithLabelValues(answer).Inc() }
+// Answered counts an object of a mount by how its answer came about; age is the time since its
+// request left.
+func (m *Metrics) Answered(source string, age time.Duration) {
+	m.answers.WithLabelValues(source).Inc()
+	m.oldest.observe(time.Now(), age)
+}
 
 // SignInAsked counts an access token of a mount.
 func (m *Metrics) SignInAsked(cached bool) {
@@ -130,6 +138,9 @@ func (m *Metrics) CircuitOpened(service string) func(time.Duration) {
 	counter := m.closed.WithLabelValues(service)
 	return func(d time.Duration) { counter.Add(d.Seconds()) }
 }
+
+// Retried returns a function that counts the requests to a service that are sent again.
+func (m *Metrics) Retried(service string) func() { return m.retries.WithLabelValues(service).Inc }
 
 // Transport counts the requests to Azure that go through next.
 func (m *Metrics) Transport(next http.RoundTripper) http.RoundTripper {

@@ -91,6 +91,7 @@ func New(cfg Config) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Watch(func() metrics.State { return state(s, mounter) })
 	cfg.Admin.Healthy, cfg.Admin.Ready, cfg.Admin.Metrics = s.Healthy, s.Ready, m.Handler()
 	l, err := admin.Listen(cfg.Admin)
 	if err != nil {
@@ -149,9 +150,9 @@ func newReader(cfg Config, client *transport.Client, m *metrics.Metrics) (*keyva
 	reads := cfg.Reads
 	reads.Transport, reads.Tracing = client.For(transport.PhaseRead), cfg.Tracing.SDK()
 	reads.Throttle = cfg.Throttle
-	reads.Throttle.OnOpen = m.CircuitOpened("keyvault")
+	reads.Throttle.OnOpen, reads.Throttle.OnRetry = m.CircuitOpened("keyvault"), m.Retried("keyvault")
 	reads.OnRead = func(ctx context.Context, a keyvault.Answer) {
-		m.Answered(string(a.Source))
+		m.Answered(string(a.Source), a.Age)
 		count(stats.FromContext(ctx), a.Source)
 		logAnswer(ctx, cfg.Log, a)
 	}
@@ -194,7 +195,7 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 		return nil, err
 	}
 	perTenant := cfg.Throttle
-	perTenant.OnOpen = m.CircuitOpened("entra")
+	perTenant.OnOpen, perTenant.OnRetry = m.CircuitOpened("entra"), m.Retried("entra")
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
 		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster), Throttle: perTenant,

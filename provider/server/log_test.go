@@ -131,6 +131,9 @@ func TestRotationsAreTold(t *testing.T) {
 		!strings.Contains(got["error"].(string), "[AccessDenied]") {
 		t.Errorf("a rotation, failed: %v", got)
 	}
+	if got := strings.Join(w.seen.operations, ","); got != "start,start,rotate,rotate,rotate" {
+		t.Errorf("operations %s", got)
+	}
 	if got := w.seen.rotations(); got != "unchanged,changed,failed" {
 		t.Errorf("observed %q", got)
 	}

@@ -25,6 +25,8 @@ func (s *Server) Version(context.Context, *v1alpha1.VersionRequest) (*v1alpha1.V
 // an error whose status says what to fix.
 func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
 	start := time.Now()
+	s.running.Add(1)
+	defer s.running.Add(-1)
 	ctx, stats := stats.Begin(ctx)
 	ctx, leave, err := s.admission.enter(ctx, in)
 	defer leave()
@@ -48,6 +50,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 		s.logMounted(ctx, req, resp, rep, previous, now)
 		return resp.MountResponse, nil
 	}
+	s.failedToRotate(id)
 	failed := statusOf(err)
 	s.logFailed(ctx, req, failed, rep)
 	return nil, failed.Err()

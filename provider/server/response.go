@@ -2,6 +2,8 @@ package server
 
 import (
 	"path/filepath"
+	"slices"
+	"time"
 
 	"akv-csi-provider/provider"
 
@@ -12,9 +14,10 @@ import (
 // response is the answer to a Mount call, checked.
 type response struct {
 	*v1alpha1.MountResponse
-	size     int      // bytes, encoded
-	warnings []string // about values, for the log
-	absent   []string // what the vaults do not have, for the log
+	size     int         // bytes, encoded
+	warnings []string    // about values, for the log
+	absent   []string    // what the vaults do not have, for the log
+	expiries []time.Time // of certificates, the next first
 }
 
 // newResponse puts a volume into the driver's message, if it fits.
@@ -32,11 +35,20 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 	}
 	size := proto.Size(out)
 	if size <= limit {
-		return response{MountResponse: out, size: size, warnings: v.ValueWarnings, absent: v.Absent}, nil
+		return response{MountResponse: out, size: size, warnings: v.ValueWarnings, absent: v.Absent, expiries: firstOf(v.Expiries)}, nil
 	}
 	sizes := make(map[string]int, len(v.Files))
 	for _, f := range v.Files {
 		sizes[f.String()] += len(f.Content) // which shows no key of a value
 	}
 	return response{}, provider.TooLarge(size, limit, sizes)
+}
+
+// maxExpiries bounds what is remembered of the certificates of one volume.
+const maxExpiries = 8
+
+// firstOf are the times that come first, in order.
+func firstOf(times []time.Time) []time.Time {
+	times = slices.SortedFunc(slices.Values(times), time.Time.Compare)
+	return slices.Clip(times[:min(len(times), maxExpiries)])
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider"
@@ -77,6 +78,7 @@ type Server struct {
 	refused   *lru.Cache[volumeID, fault.Reason] // the failures that the audit log has, by volume
 	parser    *request.Parser
 	admission admission
+	running   atomic.Int32       // mounts
 	endMounts context.CancelFunc // ends the running mounts
 
 	mu       sync.Mutex // guards what follows

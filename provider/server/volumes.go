@@ -2,6 +2,7 @@ package server
 
 import (
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	"akv-csi-provider/provider/request"
@@ -28,6 +29,9 @@ type mounted struct {
 	exists   bool
 	versions uint64 // a digest of the objects and their versions
 	warnings uint64 // a digest of the warnings about values
+
+	attempted *atomic.Int64 // when the last mount ended, successful or not, in nanoseconds
+	expiries  []time.Time   // of its certificates, the next first
 }
 
 var seed = maphash.MakeSeed()
@@ -47,7 +51,9 @@ func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
 
 // remember stores a successful mount for the next one.
 func (s *Server) remember(id volumeID, resp response) mounted {
-	m := mounted{ended: time.Now(), exists: true, versions: digest(resp.GetObjectVersion())}
+	now := time.Now()
+	m := mounted{ended: now, attempted: new(atomic.Int64), expiries: resp.expiries, exists: true, versions: digest(resp.GetObjectVersion())}
+	m.attempted.Store(now.UnixNano())
 	for _, text := range resp.warnings {
 		m.warnings += maphash.String(seed, text)
 	}

@@ -32,6 +32,8 @@ type Config struct {
 	// OnOpen, if not nil, is called with the time for which the circuit opens, each time it
 	// does. It must not block.
 	OnOpen func(time.Duration)
+	// OnRetry, if not nil, is called each time a request is sent again. It must not block.
+	OnRetry func()
 }
 
 // How a Throttle behaves when a service does not say when to come back.
@@ -98,6 +100,9 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 				return last.to(req)
 			}
 			continue
+		}
+		if attempts > 0 && t.cfg.OnRetry != nil {
+			t.cfg.OnRetry()
 		}
 		var result Result
 		last, result = t.attempt(req, place, trace)

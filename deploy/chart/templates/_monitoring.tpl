@@ -24,6 +24,9 @@ operator after the driver, and an unknown kind would fail the whole release.
 {{- $change = get $v.alerts $rule.alert | default dict -}}
 {{- $_ := set $rule "labels" (merge (deepCopy ($change.labels | default dict)) (deepCopy $v.alertLabels) ($rule.labels | default dict)) -}}
 {{- end -}}
+{{- with $v.runbookBaseURL -}}
+{{- $_ := set $rule.annotations "runbook_url" (printf "%s/%s" (trimSuffix "/" .) $rule.annotations.runbook_url) -}}
+{{- end -}}
 {{- with $change.for }}{{ $_ := set $rule "for" . }}{{ end -}}
 {{- if hasKey $change "threshold" -}}
 {{- $expr := trim $rule.expr -}}
