@@ -19,7 +19,7 @@ var flagGroups = []struct {
 	{"Clouds", []string{"cloud-name", "cloud-file", "cloud-env-dirs", "custom-user-agent"}},
 	{"Limits", []string{"mount-timeout", "retry-max", "max-vault-concurrency", "max-response-bytes"}},
 	{"Caching", []string{"share-reads", "rotation-cache-ttl", "stale-if-error", "cache-max-bytes"}},
-	{"Logs", []string{"v", "log-format-json"}},
+	{"Logs", []string{"v", "log-format-json", "audit-log"}},
 	{"Compatibility", []string{"strict-objects", "construct-pem-chain", "write-cert-and-key-in-separate-files"}},
 }
 
