@@ -218,9 +218,6 @@ func TestParameters(t *testing.T) {
 	} {
 		parameters := map[string]string{"keyvaultName": "contoso", "objects": objects}
 		maps.Copy(parameters, c)
-		if c["objects"] == "" && len(c) == 1 {
-			parameters["objects"] = c["objects"]
-		}
 		value := make(map[string]any)
 		for name, text := range parameters {
 			value[name] = text
