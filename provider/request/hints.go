@@ -72,6 +72,9 @@ func nearest(name string, known ...string) string {
 		}
 		return start + end
 	}
+	if len(known) == 0 { // such as the names that a cluster has
+		return ""
+	}
 	best := slices.MaxFunc(known, func(a, b string) int { return alike(a) - alike(b) })
 	if 3*alike(best) < 2*min(len(name), len(best)) || len(name) == 0 {
 		return ""

@@ -28,4 +28,7 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%q: %q", name, got)
 		}
 	}
+	if got := request.Nearest("web"); got != "" {
+		t.Errorf("of no names: %q", got)
+	}
 }
