@@ -1,0 +1,4 @@
+package status
+
+// Repeat is for tests.
+var Repeat = repeat

@@ -1,0 +1,130 @@
+package status_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"akv-csi-provider/cmd/kubectl-akv/cli"
+	ct "akv-csi-provider/cmd/kubectl-akv/cluster/clustertest"
+	"akv-csi-provider/cmd/kubectl-akv/status"
+)
+
+func run(ctx context.Context, s *ct.Server, args ...string) (int, string) {
+	var out bytes.Buffer
+	env := cli.NewEnv(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
+	cmd := status.New(env)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs(append(args, "--kubeconfig", s.Kubeconfig))
+	switch err := cmd.ExecuteContext(ctx); {
+	case err == nil:
+		return 0, out.String()
+	case errors.Is(err, cli.ErrProblems):
+		return 1, out.String()
+	default:
+		return 2, out.String() + err.Error()
+	}
+}
+
+const metrics = `# TYPE akv_csi_mount_duration_seconds histogram
+akv_csi_mount_duration_seconds_bucket{reason="ok",le="+Inf"} 12
+akv_csi_mount_duration_seconds_sum{reason="ok"} 1.5
+akv_csi_mount_duration_seconds_count{reason="ok"} 12
+akv_csi_mount_duration_seconds_bucket{reason="Timeout",le="+Inf"} 1
+akv_csi_mount_duration_seconds_sum{reason="Timeout"} 50
+akv_csi_mount_duration_seconds_count{reason="Timeout"} 1
+akv_csi_mount_duration_seconds_bucket{reason="AccessDenied",le="+Inf"} 3
+akv_csi_mount_duration_seconds_sum{reason="AccessDenied"} 0.5
+akv_csi_mount_duration_seconds_count{reason="AccessDenied"} 3
+# TYPE akv_csi_rotations_total counter
+akv_csi_rotations_total{result="changed"} 1
+akv_csi_rotations_total{result="failed"} 2
+# TYPE akv_csi_build_info gauge
+akv_csi_build_info{version="v1.2.3-4-gabc"} 1
+`
+
+const header = "NODE\tDRIVER\tPROVIDER\tVERSION\tVOLUMES\tMOUNTS\tFAILED MOUNTS\tFAILED ROTATIONS\tWAITING PODS\n"
+
+func TestStatus(t *testing.T) {
+	s := ct.New(t)
+	s.Sound()
+	s.PutText(ct.MetricsPath, metrics)
+	s.Put(ct.PodPath, ct.Running())
+	s.Put(ct.StatusPath, ct.Mounted("uid-web"))
+	code, out := run(t.Context(), s)
+	if want := header + "node-1\tregistered\tready\tv1.2.3-4-gabc\t1\t12\tAccessDenied 3, Timeout 1\t2\t0\n"; code != 0 || out != want {
+		t.Errorf("%d %q", code, out)
+	}
+
+	s.Put(ct.PodPath, ct.Pod())
+	s.Put(ct.EventPath, ct.Failed("may not get it; run az [AccessDenied]"))
+	code, out = run(t.Context(), s)
+	if code != 1 || !strings.Contains(out, "\t1\n\nWAITING FOR\tPODS\tSUCH AS\nAccessDenied\t1\tshop/web\n") {
+		t.Errorf("%d %q", code, out)
+	}
+	if code, out = run(t.Context(), s, "-o", "json"); code != 1 || !strings.Contains(out, `"AccessDenied": 3`) || !strings.Contains(out, `"pod": "web"`) {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+// A provider that is down is a problem, without any pod that waits.
+func TestProviderDown(t *testing.T) {
+	s := ct.New(t)
+	s.Sound()
+	s.Remove(ct.PodPath)
+	s.Put(ct.ProviderPath, ct.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", ct.ProviderContainer(), false))
+	if code, out := run(t.Context(), s); code != 1 || !strings.Contains(out, "CrashLoopBackOff") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+// What cannot be read is named; the rest is there.
+func TestFewRights(t *testing.T) {
+	for resource, want := range map[string]string{
+		"daemonsets": "providers (DaemonSets)", "csinodes": "drivers (CSINodes)", "pods/proxy": "metrics of providers (pods/proxy)",
+		"secretproviderclasspodstatuses": "mounted volumes (SecretProviderClassPodStatuses)", "events": "events",
+	} {
+		s := ct.New(t)
+		s.Sound()
+		s.PutText(ct.MetricsPath, metrics)
+		s.Refuse(resource)
+		code, out := run(t.Context(), s)
+		if code == 2 || !strings.Contains(out, "\nnot seen: "+want+": no right\n") || !strings.Contains(out, "node-1\t") {
+			t.Errorf("%s: %d %s", resource, code, out)
+		}
+	}
+}
+
+// Each interval shows it again, also with problems, until the context ends: that is no error.
+func TestRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		var at []time.Duration
+		start := time.Now()
+		err := status.Repeat(ctx, 5*time.Second, func(context.Context) error {
+			at = append(at, time.Since(start))
+			return cli.ErrProblems
+		})
+		if err != nil || !slices.Equal(at, []time.Duration{0, 5 * time.Second, 10 * time.Second}) {
+			t.Errorf("%v, %v", at, err)
+		}
+		if err = status.Repeat(t.Context(), time.Second, func(context.Context) error { return io.EOF }); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestInterval(t *testing.T) {
+	if code, out := run(t.Context(), ct.New(t), "--watch", "--interval", "10ms"); code != 2 || !strings.Contains(out, "at least 1s") {
+		t.Errorf("%d %s", code, out)
+	}
+}
