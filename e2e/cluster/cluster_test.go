@@ -250,6 +250,15 @@ func (c *cluster) tryCreate(ctx context.Context, manifest string) error {
 // names of its own.
 func (c *cluster) installDriver(t *testing.T) {
 	t.Helper()
+	manifests := c.driverManifests(t)
+	if c.node == nil { // the cluster is left as it was
+		t.Cleanup(func() { c.clear(t, manifests) })
+	}
+	c.applyDriver(t)
+}
+
+func (c *cluster) driverManifests(t *testing.T) []string {
+	t.Helper()
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(setup.Builder().Manifests(), name))
 		if err != nil {
@@ -258,17 +267,19 @@ func (c *cluster) installDriver(t *testing.T) {
 		return string(text)
 	}
 	const crd = "secrets-store.csi.x-k8s.io_secretproviderclass"
-	manifests := []string{
+	return []string{
 		read(crd + "es.yaml"), read(crd + "podstatuses.yaml"), read("rbac-secretproviderclass.yaml"), read("rbac-secretprovidersyncing.yaml"),
 		c.csiDriver(t, true),
 		replace(t, read("secrets-store-csi-driver.yaml"),
 			"--enable-secret-rotation=false", "--enable-secret-rotation=true",
 			"--rotation-poll-interval=2m", "--rotation-poll-interval="+pollInterval.String()),
 	}
-	if c.node == nil { // the cluster is left as it was
-		t.Cleanup(func() { c.clear(t, manifests) })
-	}
-	c.apply(t, manifests...)
+}
+
+// applyDriver installs the driver, or puts back what a test changed of it.
+func (c *cluster) applyDriver(t *testing.T) {
+	t.Helper()
+	c.apply(t, c.driverManifests(t)...)
 	c.kubectl(t, "wait", "--for=condition=Established", "--timeout="+busy.String(),
 		"crd/secretproviderclasses.secrets-store.csi.x-k8s.io", "crd/secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io")
 	c.rolledOut(t, "csi-secrets-store")

@@ -30,6 +30,7 @@ var suite = []struct {
 	{name: "Killed", run: (*cluster).killed},
 	{name: "Updated", run: (*cluster).updated},
 	{name: "Misconfigured", run: (*cluster).misconfigured},
+	{name: "Doctor", run: (*cluster).doctor},
 	{name: "Policies", run: (*cluster).policies},
 	{name: "Rebooted", run: (*cluster).rebooted},
 	{name: "Replaced", run: (*cluster).replaced},

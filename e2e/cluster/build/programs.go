@@ -16,10 +16,10 @@ import (
 // program is a main package of one of the modules below Source.
 type program struct {
 	module, pkg, out, flags string
-	local                   string // folder, from Source, with code of ours that go.mod does not pin
+	local                   []string // files and folders, from Source, with code of ours that go.mod does not pin
 }
 
-// programs are what a node runs or, if the node is not ours, kubectl alone.
+// programs are what a node runs or, if the node is not ours, kubectl and its plugin alone.
 func (b *Builder) programs() ([]artifact, error) {
 	release, known := Versions[b.Kubernetes]
 	if !known {
@@ -28,18 +28,18 @@ func (b *Builder) programs() ([]artifact, error) {
 	const v = "k8s.io/component-base/version."
 	flags := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(b.Kubernetes, "1."))
 	names := []string{"kubectl"}
-	var all []program
+	all := []program{{"../../cmd/kubectl-akv", ".", "kubectl-akv", "", []string{"../../cmd/kubectl-akv", "../../provider", "../../deploy/troubleshooting.go", "../../deploy/TROUBLESHOOTING.md"}}}
 	if b.Node {
 		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-		all = []program{
-			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", ""},
+		all = append(all, []program{
+			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", nil},
 			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
-				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, "../mlog"},
-			{".", "./sidecars", "sidecars", "", "sidecars"},
-		}
+				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, []string{"../mlog"}},
+			{".", "./sidecars", "sidecars", "", []string{"sidecars"}},
+		}...)
 	}
 	for _, name := range names {
-		all = append(all, program{"tools/kubernetes-" + b.Kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + b.Kubernetes + "/" + name, flags, ""})
+		all = append(all, program{"tools/kubernetes-" + b.Kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + b.Kubernetes + "/" + name, flags, nil})
 	}
 	var artifacts []artifact
 	for _, p := range all {
@@ -56,13 +56,13 @@ func (b *Builder) programs() ([]artifact, error) {
 func (b *Builder) compiled(p program) (artifact, error) {
 	module := filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
-	if p.local != "" {
-		files, err := filepath.Glob(filepath.Join(b.Source, p.local, "*"))
+	for _, path := range p.local {
+		files, err := sourcesOf(filepath.Join(b.Source, path))
 		if err != nil {
 			return artifact{}, err
 		}
 		if len(files) == 0 {
-			return artifact{}, fmt.Errorf("no code in %s", p.local)
+			return artifact{}, fmt.Errorf("no code in %s", path)
 		}
 		sources = append(sources, files...)
 	}
@@ -75,6 +75,22 @@ func (b *Builder) compiled(p program) (artifact, error) {
 		cmd.Dir, cmd.Env = module, append(os.Environ(), environ...)
 		return run(cmd)
 	}}, nil
+}
+
+// sourcesOf are the files that a program is built from: those in a folder and below, or the file.
+func sourcesOf(root string) (sources []string, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == "testdata":
+			return fs.SkipDir
+		case d.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") && (filepath.Ext(path) != ".md" || path == root):
+			sources = append(sources, path)
+		}
+		return nil
+	})
+	return sources, err
 }
 
 // run adds to an error what the command printed.
@@ -113,21 +129,12 @@ func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-
 // plugin is the plugin's image, built as users do.
 func (b *Builder) plugin() (artifact, error) {
 	sources := []string{filepath.Join(b.Source, "../../go.mod"), filepath.Join(b.Source, "../../go.sum")}
-	for _, dir := range []string{"../../cmd", "../../provider", "../tools/image"} {
-		err := filepath.WalkDir(filepath.Join(b.Source, dir), func(path string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case d.Name() == "testdata":
-				return fs.SkipDir
-			case d.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") && filepath.Ext(path) != ".md":
-				sources = append(sources, path)
-			}
-			return nil
-		})
+	for _, dir := range []string{"../../cmd/akv-csi-provider", "../../provider", "../tools/image"} {
+		files, err := sourcesOf(filepath.Join(b.Source, dir))
 		if err != nil {
 			return artifact{}, err
 		}
+		sources = append(sources, files...)
 	}
 	return artifact{b.PluginArchive(), b.Plugin, sources, func(ctx context.Context, unfinished string) error {
 		dir := unfinished + ".d" // the bills of materials are written beside the archive
