@@ -264,7 +264,7 @@ func TestNewFieldsRefused(t *testing.T) {
 		{jmes + `[{path: a, objectAlias: b, filePermissions: 0400}]`, ` "a": jmesPath[0]: filePermissions`, []string{"not a field of a piece", "did you mean filePermission?"}},
 		{jmes + `[{path: a, objectAlias: /b}]`, ` "a": jmesPath[0]: objectAlias`, []string{"absolute"}},
 		{jmes + `[{path: "a[", objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{`"a["`, "byte"}},
-		{jmes + `[{path: "nope(a)", objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{"no function"}},
+		{jmes + `[{path: "nope(a)", objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{"not a JMESPath function"}},
 		{jmes + `[{path: ` + long(1025) + `, objectAlias: b}]`, ` "a": jmesPath[0]: path`, []string{"1025 bytes", "1024"}},
 		{jmes + `[{path: a, objectAlias: b, filePermission: 9}]`, ` "a": jmesPath[0]: filePermission`, []string{"octal"}},
 		{jmes + `[{path: a, objectAlias: b, optional: maybe}]`, ` "a": jmesPath[0]: optional`, []string{"true or false"}},
