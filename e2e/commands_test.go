@@ -17,7 +17,7 @@ import (
 var needs = map[string]string{
 	"az": "Azure", "terraform": "Azure", "kubectl": "cluster", "helm": "cluster", "docker": "cluster",
 	"make": "", "cat": "", "envsubst": "", "jq": "", "grep": "", "date": "", "curl": "", "openssl": "", "mkdir": "", "tar": "",
-	"go": "registry",
+	"go": "registry", "git": "", "cd": "", "printf": "", "sleep": "",
 }
 
 var (
@@ -44,7 +44,7 @@ func TestCommands(t *testing.T) {
 			block := strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")
 			c := commands{t: t, where: where, makefile: string(makefile), exported: exported}
 			if strings.HasPrefix(block, "\n# needs Azure\n") {
-				c.marks = []string{"Azure", "cluster"}
+				c.marks = []string{"Azure", "cluster", "registry"} // Azure has one
 			} else if strings.HasPrefix(block, "\n# needs a cluster\n") {
 				c.marks = []string{"cluster"}
 			} else if strings.HasPrefix(block, "\n# needs a registry\n") {
@@ -174,8 +174,9 @@ func checkValue(t *testing.T, where, key string) {
 		t.Fatal(err)
 	}
 	for part := range strings.SplitSeq(key, ".") {
+		part, _, _ = strings.Cut(part, "[") // an element of a list
 		values, _ := at.(map[string]any)
-		if at = values[part]; values == nil {
+		if at = values[part]; values == nil || part == "securityContext" { // whose fields are those of Kubernetes
 			break
 		}
 		if _, ok := values[part]; !ok {
@@ -189,9 +190,12 @@ func checkValue(t *testing.T, where, key string) {
 var foreign = []string{
 	"from-file",                                                          // kubectl
 	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", // kubectl akv
+	"register-with-taints",                                                       // kubelet
+	"service-account-issuer",                                                     // the API server
+	"startup-taint",                                                              // cluster-autoscaler
 	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
 	"set", "reuse-values", "reset-then-reuse-values", "api-versions", // Helm
-	"secret-permissions", "key-permissions", "certificate-permissions", // az
+	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "enable-workload-identity", // az
 }
 
 // A flag that a document names by itself is one of the plugin's, and each of the

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,7 +81,10 @@ func checkYAML(t *testing.T, where, text string) (classes, documents int) {
 		}
 		documents++
 		checkFields(t, where, &doc)
-		var kind struct{ Kind string }
+		var kind struct {
+			Kind     string
+			Metadata struct{ Namespace string }
+		}
 		if doc.Decode(&kind) != nil || kind.Kind != "SecretProviderClass" {
 			continue
 		}
@@ -89,7 +93,7 @@ func checkYAML(t *testing.T, where, text string) (classes, documents int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pod := azuretest.Pod{Namespace: values["NAMESPACE"], Name: "web-0", ServiceAccount: "default"}
+		pod := azuretest.Pod{Namespace: cmp.Or(kind.Metadata.Namespace, values["NAMESPACE"]), Name: "web-0", ServiceAccount: "default"}
 		req, err := cluster.MountRequest(one, pod, nil, "/mnt")
 		if err != nil {
 			t.Errorf("%s: %v", where, err)

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -115,7 +116,7 @@ func readExample(t *testing.T, folder string) example {
 }
 
 // filesOf are the paths that a class makes below the mount, by the plugin's own rules.
-func filesOf(t *testing.T, class []byte, secret map[string]string) []string {
+func filesOf(t *testing.T, class manifest, secret map[string]string) []string {
 	t.Helper()
 	box, err := azuretest.New(azuretest.Options{})
 	if err != nil {
@@ -126,8 +127,9 @@ func filesOf(t *testing.T, class []byte, secret map[string]string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod := azuretest.Pod{Namespace: values["NAMESPACE"], Name: "web-0", ServiceAccount: "default", NodePublishSecret: secret}
-	req, err := cluster.MountRequest(class, pod, nil, "/mnt")
+	namespace := cmp.Or(class.Metadata.Namespace, values["NAMESPACE"])
+	pod := azuretest.Pod{Namespace: namespace, Name: "web-0", ServiceAccount: "default", NodePublishSecret: secret}
+	req, err := cluster.MountRequest(class.raw, pod, nil, "/mnt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +296,7 @@ func checkWorkload(t *testing.T, all example, w manifest, synced map[string][]st
 			p["useVMManagedIdentity"] != "true" && secret["clientid"] == "" {
 			t.Errorf("class %s: nothing says who signs in", class.Metadata.Name)
 		}
-		files := filesOf(t, class.raw, secret)
+		files := filesOf(t, class, secret)
 		checkSynced(t, class, files)
 		for _, object := range class.Spec.SecretObjects {
 			for _, d := range object.Data {

@@ -28,6 +28,7 @@ func checkFields(t *testing.T, where string, doc *yaml.Node) {
 		"v1/Pod": new(corev1.Pod), "v1/ServiceAccount": new(corev1.ServiceAccount),
 		"v1/Secret": new(corev1.Secret), "v1/Service": new(corev1.Service),
 		"apps/v1/Deployment":                                new(appsv1.Deployment),
+		"apps/v1/DaemonSet":                                 new(appsv1.DaemonSet),
 		"networking.k8s.io/v1/Ingress":                      new(networkingv1.Ingress),
 		"rbac.authorization.k8s.io/v1/ClusterRole":          new(rbacv1.ClusterRole),
 		"storage.k8s.io/v1/CSIDriver":                       new(storagev1.CSIDriver),
