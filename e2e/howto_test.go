@@ -110,7 +110,7 @@ func TestDocumentsAgree(t *testing.T) {
 	}
 }
 
-// checkReads holds what the containers read to what the class makes.
+// checkReads compares what the containers read with what the class makes.
 func checkReads(t *testing.T, document string, class, pod manifest) {
 	t.Helper()
 	files := filesOf(t, class, nil)
