@@ -27,6 +27,7 @@ CLUSTER  := cd e2e/cluster && $(TEST) ./build ./node && go run ./prepare && $(TE
 # on algorithms that a vault's PFX may use.
 FIPS     := ./provider ./provider/keyvault ./provider/kube ./provider/pkcs12 ./provider/render ./provider/transport
 LINTER   := $(CURDIR)/bin/staticcheck
+ACTIONS  := $(CURDIR)/bin/actionlint
 HELM     := $(CURDIR)/bin/helm
 HELM3    := $(CURDIR)/bin/helm3
 
@@ -53,10 +54,12 @@ test: ## vet and test all modules but the cluster's, with the race detector, and
 	@set -e; for m in $(WATCHED); do echo "== $$m"; (cd $$m && go vet ./... && $(WATCH) -count=1 ./...); done
 	@set -e; for m in $(filter-out $(WATCHED),$(MODULES)); do echo "== $$m"; (cd $$m && go vet ./... && $(TEST) -count=1 ./...); done
 
-lint: cross ## formatting, go.mod, vet for Windows, staticcheck
+lint: cross ## formatting, go.mod, vet for Windows, staticcheck, workflows
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
 	cd e2e/tools/lint && go build -o $(LINTER) honnef.co/go/tools/cmd/staticcheck
+	cd e2e/tools/lint && go build -o $(ACTIONS) github.com/rhysd/actionlint/cmd/actionlint
+	$(ACTIONS) -shellcheck= -pyflakes= .github/workflows/*.yml
 	cd e2e/cluster && go vet ./...
 	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// The section of README.md on the modules lists every module, and no other.
-func TestModules(t *testing.T) {
-	var found []string
+// modules are the folders with a go.mod, from the project's root.
+func modules(t *testing.T) (found []string) {
+	t.Helper()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
 			return filepath.SkipDir
@@ -27,6 +27,12 @@ func TestModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return found
+}
+
+// The section of README.md on the modules lists every module, and no other.
+func TestModules(t *testing.T) {
+	found := modules(t)
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
