@@ -23,7 +23,7 @@ func TestVolumesWaitForMemory(t *testing.T) {
 		release := make(chan struct{})
 		v := &vaults{values: map[string]string{"a": "A"}, hook: func(string) { <-release }}
 		m := newMounter(&signIn{}, v)
-		m.Memory = fair.New(8 * 50 << 10) // of volumes with one object
+		m.Memory = fair.New(8*50<<10, fair.ThreeQuarters) // of volumes with one object
 		req := parse(t, secrets("a"), nil)
 		missing := parse(t, secrets("gone"), nil)
 		var volumes []*provider.Volume

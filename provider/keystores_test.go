@@ -67,7 +67,7 @@ func TestKeystores(t *testing.T) {
 	}
 	v := &vaults{values: map[string]string{"web": identityPEM(t), "password": "first"}}
 	m := newMounter(&signIn{}, v)
-	m.Keystores, m.Processors = provider.NewKeystores(1<<20), fair.New(2)
+	m.Keystores, m.Processors = provider.NewKeystores(1<<20), fair.New(2, fair.ThreeQuarters)
 	objects := []request.Object{keystores("a", request.PartKey, request.PartPKCS12, request.PartJKS), keystores("b", request.PartPKCS12, request.PartTrustStoreJKS)}
 	contents := func(req *request.Mount) map[string]*byte {
 		t.Helper()
@@ -140,7 +140,7 @@ func TestReservation(t *testing.T) {
 				return // there is none
 			}
 			m := newMounter(&signIn{}, &vaults{values: values})
-			m.Memory = fair.New(1 << 30)
+			m.Memory = fair.New(1<<30, fair.ThreeQuarters)
 			volume, err := m.Mount(t.Context(), class(t, c.object), time.Time{})
 			if err != nil {
 				t.Fatal(err)

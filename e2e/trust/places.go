@@ -14,6 +14,9 @@ func placesAttacks() []attack {
 	return []attack{{
 		name: "places, fast vault", about: "150 stalled mounts of one namespace", prepare: stalls(150),
 	}, {
+		name: "places by namespace", about: "96 stalled mounts of one namespace; pods of another start within 1 s of their usual time",
+		bounds: bounds{above: time.Second}, prepare: stalls(96),
+	}, {
 		name: "places, slow vault", about: "60 stalled mounts, and the innocents' vault takes 6 s",
 		setup: setup{vault: 6 * time.Second, pace: 2 * time.Second}, long: true, lasts: 30 * time.Second,
 		bounds: bounds{p99: 12 * time.Second}, prepare: stalls(60),

@@ -12,7 +12,8 @@ import (
 // Semaphore bounds the weight of what is admitted at a time. Make it with New. It is safe
 // for concurrent use.
 type Semaphore struct {
-	size int64
+	size  int64
+	share Share
 
 	mu      sync.Mutex // guards what follows
 	used    int64
@@ -26,17 +27,27 @@ type waiter struct {
 	admitted chan struct{} // closed with the lock held
 }
 
+// Share is how much of what is bounded one tenant takes alone: a multiple of what stays free.
+type Share int64
+
+// The shares. Half is for places that are occupied for long: what others wait for there does
+// not become free within the time that they have.
+const (
+	Half          Share = 1
+	ThreeQuarters Share = 3
+)
+
 // New makes a semaphore of that size.
-func New(size int64) *Semaphore {
-	return &Semaphore{size: size, held: make(map[string]int64), waiting: make(map[string][]*waiter)}
+func New(size int64, most Share) *Semaphore {
+	return &Semaphore{size: size, share: most, held: make(map[string]int64), waiting: make(map[string][]*waiter)}
 }
 
 // Fits reports whether a tenant that holds so much gets more. The first always fits where
-// there is room. Of what follows, a tenant holds at most three times what stays free: alone
-// it takes three quarters, and newcomers find the rest.
-func Fits(size, used, held, weight int64) bool {
+// there is room. After it, a tenant gets no more than its share of what the others left, so
+// that newcomers find the rest.
+func (s Share) Fits(size, used, held, weight int64) bool {
 	free := size - used - weight
-	return free >= 0 && (held == 0 || held+weight <= 3*free)
+	return free >= 0 && (held == 0 || held+weight <= int64(s)*free)
 }
 
 // Acquire waits until the weight fits, or ctx ends, and returns what gives it back; call it
@@ -67,7 +78,7 @@ func (s *Semaphore) TryAcquire(tenant string, weight int64) (release func(), ok 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	weight = min(max(weight, 1), s.size)
-	if !Fits(s.size, s.used, s.held[tenant], weight) {
+	if !s.share.Fits(s.size, s.used, s.held[tenant], weight) {
 		return nil, false
 	}
 	s.take(tenant, weight)
@@ -133,7 +144,7 @@ func (s *Semaphore) admit() {
 	for i := 0; i < len(s.turns); {
 		tenant := s.turns[i]
 		w := s.waiting[tenant][0]
-		if !Fits(s.size, s.used, s.held[tenant], w.weight) {
+		if !s.share.Fits(s.size, s.used, s.held[tenant], w.weight) {
 			i++
 			continue
 		}

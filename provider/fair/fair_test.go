@@ -23,28 +23,33 @@ func take(s *fair.Semaphore, tenant string, weight int64) (n int, release []func
 	}
 }
 
-// One tenant alone takes three quarters; each newcomer finds a place.
+// One tenant alone takes three quarters, or half; each newcomer finds a place.
 func TestShares(t *testing.T) {
-	s := fair.New(48)
-	if n, _ := take(s, "a", 1); n != 36 {
-		t.Errorf("the first tenant has %d of 48", n)
-	}
-	if n, _ := take(s, "b", 1); n != 9 {
-		t.Errorf("the second has %d of the 12 left", n)
-	}
-	for i := range 3 {
-		if _, ok := s.TryAcquire(fmt.Sprint("newcomer ", i), 1); !ok {
-			t.Errorf("newcomer %d has no place", i)
+	for _, test := range []struct {
+		most          fair.Share
+		first, second int
+	}{{fair.ThreeQuarters, 36, 9}, {fair.Half, 24, 12}} {
+		s := fair.New(48, test.most)
+		if n, _ := take(s, "a", 1); n != test.first {
+			t.Errorf("the first tenant has %d of 48, want %d", n, test.first)
 		}
-	}
-	if _, ok := s.TryAcquire("too late", 1); ok {
-		t.Error("more than the size is admitted")
+		if n, _ := take(s, "b", 1); n != test.second {
+			t.Errorf("the second has %d of the %d left, want %d", n, 48-test.first, test.second)
+		}
+		for i := range 48 - test.first - test.second {
+			if _, ok := s.TryAcquire(fmt.Sprint("newcomer ", i), 1); !ok {
+				t.Errorf("newcomer %d has no place", i)
+			}
+		}
+		if _, ok := s.TryAcquire("too late", 1); ok {
+			t.Error("more than the size is admitted")
+		}
 	}
 }
 
 // What is given back can be had again, and giving back twice gives back once.
 func TestRelease(t *testing.T) {
-	s := fair.New(4)
+	s := fair.New(4, fair.ThreeQuarters)
 	_, release := take(s, "a", 1)
 	for range 3 {
 		release[0]()
@@ -56,7 +61,7 @@ func TestRelease(t *testing.T) {
 
 // A weight above the size, or none, is one that can be had.
 func TestOddWeights(t *testing.T) {
-	s := fair.New(10)
+	s := fair.New(10, fair.ThreeQuarters)
 	release, err := s.Acquire(t.Context(), "a", 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +78,7 @@ func TestOddWeights(t *testing.T) {
 // Tenants that wait are served in turn, however many waiters one of them has.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := fair.New(1)
+		s := fair.New(1, fair.ThreeQuarters)
 		hold, err := s.Acquire(t.Context(), "a", 1)
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +117,7 @@ func TestTurns(t *testing.T) {
 // A caller that leaves gives up its turn, also at the moment at which it is admitted.
 func TestLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := fair.New(1)
+		s := fair.New(1, fair.ThreeQuarters)
 		hold, _ := s.TryAcquire("a", 1)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -133,7 +138,7 @@ func TestRandom(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			size := 1 + random.Int64N(20)
-			s := fair.New(size)
+			s := fair.New(size, fair.ThreeQuarters)
 			used, left, served := int64(0), 0, 0
 			const callers = 60
 			done := make(chan int64, callers) // what was admitted; 0 for a caller that left

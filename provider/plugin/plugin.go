@@ -122,7 +122,8 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	mounter := cfg.Mounter
-	mounter.Memory, mounter.Processors = fair.New(volumeMemory), fair.New(int64(max(runtime.GOMAXPROCS(0), 2)))
+	mounter.Memory = fair.New(volumeMemory, fair.ThreeQuarters)
+	mounter.Processors = fair.New(int64(max(runtime.GOMAXPROCS(0), 2)), fair.ThreeQuarters)
 	mounter.Keystores = provider.NewKeystores(keystoreMemory)
 	agent := userAgent(cfg.Version, cfg.CustomUserAgent)
 	azure := cfg.Azure

@@ -30,9 +30,9 @@ const (
 	requestMemory = 48 << 20
 	requestFactor = 4
 	maxMounts     = 96
-	// Only maxLongMounts at a time have the whole MountTimeout: volumes whose vault does not
-	// answer cannot block all others for that long, since the places of the others are soon
-	// free again.
+	// Only maxLongMounts at a time have the whole MountTimeout, at most half of them in one
+	// namespace: volumes whose vault does not answer cannot block all others for that long, since
+	// the places of the others are soon free again.
 	maxLongMounts = 48
 	shortTimeout  = 5 * time.Second
 	// largeRequest is from what size on requests are parsed one after the other: the YAML of
@@ -50,7 +50,10 @@ type admission struct {
 }
 
 func newAdmission(timeout time.Duration, stopping context.Context) admission {
-	return admission{requests: fair.New(requestMemory), long: fair.New(maxLongMounts), parsing: fair.New(1), timeout: timeout, stopping: stopping}
+	return admission{
+		requests: fair.New(requestMemory, fair.ThreeQuarters), long: fair.New(maxLongMounts, fair.Half), parsing: fair.New(1, fair.ThreeQuarters),
+		timeout: timeout, stopping: stopping,
+	}
 }
 
 // enter waits until the mount may run. The context ends when the mount's time is over: that of

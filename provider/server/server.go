@@ -55,7 +55,7 @@ type Config struct {
 	Settings []any
 	Observe  Observer
 	// MountTimeout bounds one mount. An earlier deadline of the caller takes precedence, and
-	// so does that of 5 s for each mount beyond 48 at a time.
+	// so does that of 5 s for each mount beyond 48 at a time, or 24 of one namespace.
 	MountTimeout time.Duration
 	// ShutdownGrace is how long running mounts may take once Run's context ends.
 	ShutdownGrace time.Duration

@@ -139,7 +139,7 @@ func (t *Throttle) next(probe bool) int {
 	}
 	for i, w := range t.waiters {
 		has := t.held[w.tenant]
-		if next >= 0 && urgent && has >= held || !probe && !fair.Fits(int64(t.cfg.Max), int64(t.inUse), int64(has), 1) {
+		if next >= 0 && urgent && has >= held || !probe && !fair.ThreeQuarters.Fits(int64(t.cfg.Max), int64(t.inUse), int64(has), 1) {
 			continue
 		}
 		if u := w.trace.Urgent(); next < 0 || u && !urgent || u == urgent && has < held {

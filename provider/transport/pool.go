@@ -51,7 +51,7 @@ type pool struct {
 }
 
 func newPool(fresh func() http.RoundTripper) *pool {
-	return &pool{fresh: fresh, silence: maxSilence, handshakes: fair.New(maxHandshakes), conns: fresh(), hosts: make(map[string]*dialled)}
+	return &pool{fresh: fresh, silence: maxSilence, handshakes: fair.New(maxHandshakes, fair.ThreeQuarters), conns: fresh(), hosts: make(map[string]*dialled)}
 }
 
 // dialled is a host to which there is, or will be, a connection.

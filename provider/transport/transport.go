@@ -54,7 +54,7 @@ func New(pool http.RoundTripper, userAgent string) *Client {
 // responses are no longer than Azure's.
 func (c *Client) Bounded(requests int) *Client {
 	bounded := *c
-	bounded.requests, bounded.maxBody = fair.New(int64(requests)), maxAzureBody
+	bounded.requests, bounded.maxBody = fair.New(int64(requests), fair.ThreeQuarters), maxAzureBody
 	return &bounded
 }
 
