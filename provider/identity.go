@@ -78,7 +78,7 @@ func (m *Mounter) federated(req *request.Mount, env cloud.Cloud, mode entra.Mode
 	}
 	assertion, ok := req.Identity.Tokens[audience]
 	if !ok {
-		return entra.Identity{}, tokenRequestMissing(audience, req.Identity.Tokens)
+		return entra.Identity{}, tokenRequestMissing(req, audience)
 	}
 	if req.Pod.ServiceAccount != "" {
 		id.ServiceAccount = fmt.Sprintf("system:serviceaccount:%s:%s", req.Pod.Namespace, req.Pod.ServiceAccount)
@@ -136,7 +136,7 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	case !ok:
 		// The ServiceAccount may have the annotation: it was not read.
 		return entra.Identity{}, noIdentity(fmt.Sprintf("no clientID, and no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
-			account, "; cluster operator: request the token in the CSIDriver's spec.tokenRequests")
+			account, "; cluster operator: request the token in "+audienceSetting(req))
 	case m.Accounts == nil || account == "":
 		why, more := "no clientID, and the provider does not run in a cluster", ""
 		if m.Accounts != nil {
@@ -235,11 +235,21 @@ func wrongID(field, value, want string) error {
 	return fault.Invalid(fault.Problem{Field: field, Cause: fmt.Sprintf("%.64q is not valid", value), Fix: "use " + want})
 }
 
-// tokenRequestMissing names the audience that the CSIDriver object must request.
-func tokenRequestMissing(audience string, tokens map[string]request.Secret) error {
+// audienceSetting is where the caller gets its audiences from. secrets-store-sync-controller names
+// no class, nor do drivers before 1.6 when they rotate.
+func audienceSetting(req *request.Mount) string {
+	const setting = "the CSIDriver's spec.tokenRequests"
+	if req.Class == "" {
+		return setting + ", or with --token-request-audience of secrets-store-sync-controller"
+	}
+	return setting
+}
+
+// tokenRequestMissing names the audience that must be requested.
+func tokenRequestMissing(req *request.Mount, audience string) error {
 	return &fault.Error{Reason: fault.TokenRequestMissing,
-		Cause: fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(tokens)),
-		Fix:   fmt.Sprintf("cluster operator: request it in the CSIDriver (driver's chart: `--set 'tokenRequests[%d].audience=%s'`)", len(tokens), audience)}
+		Cause: fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
+		Fix:   "cluster operator: request it in " + audienceSetting(req) + fmt.Sprintf(" (driver's chart: `--set 'tokenRequests[%d].audience=%s'`)", len(req.Identity.Tokens), audience)}
 }
 
 // audiences lists those of the tokens, for a message.

@@ -34,8 +34,8 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	if err == nil {
 		req, err = s.parse(ctx, in)
 	}
-	in.Attributes, in.Secrets = "", "" // what they contain is in req, and they may be large
 	id := volumeOf(in, req)
+	in.Attributes, in.Secrets = "", "" // what they contain is in req, and they may be large
 	previous := s.previous(id, in)
 	var resp response
 	if err == nil {

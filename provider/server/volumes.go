@@ -1,7 +1,9 @@
 package server
 
 import (
+	"encoding/json"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -10,17 +12,33 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// volumeID identifies a volume. The target path alone would do for the driver, but
-// secrets-store-sync-controller has one path for all its requests.
-type volumeID struct{ target, namespace, podUID, serviceAccount, class string }
+// volumeID identifies a volume. kubelet's target path has the pod's UID and does alone: drivers
+// before 1.6 leave out the class's name when they rotate. secrets-store-sync-controller has one
+// path and one pod for all its requests, and names no class: there, the parameters count too.
+type volumeID struct {
+	target     string
+	parameters uint64 // a digest; 0 with kubelet's path
+}
 
 // volumeOf returns the ID of the volume, of which req is nil if parsing panicked.
 func volumeOf(in *v1alpha1.MountRequest, req *request.Mount) volumeID {
 	id := volumeID{target: in.GetTargetPath()}
-	if req != nil {
-		id.namespace, id.podUID, id.serviceAccount, id.class = req.Pod.Namespace, req.Pod.UID, req.Pod.ServiceAccount, req.Class
+	if req == nil || req.Pod.UID == "" || !strings.Contains(id.target, req.Pod.UID) {
+		id.parameters = parametersOf(in.GetAttributes())
 	}
 	return id
+}
+
+// parametersOf digests the attributes without the tokens, which are others every few minutes.
+func parametersOf(attributes string) (sum uint64) {
+	var all map[string]string
+	_ = json.Unmarshal([]byte(attributes), &all) // request.Parser reports what is wrong with them
+	for name, value := range all {
+		if name != "csi.storage.k8s.io/serviceAccount.tokens" {
+			sum += maphash.Comparable(seed, [2]string{name, value})
+		}
+	}
+	return sum
 }
 
 // mounted is a successful mount of a volume; the zero value is none.
