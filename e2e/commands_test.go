@@ -194,7 +194,8 @@ var foreign = []string{
 	"service-account-issuer",                                                     // the API server
 	"startup-taint",                                                              // cluster-autoscaler
 	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
-	"set", "reuse-values", "reset-then-reuse-values", "api-versions", // Helm
+	"token-request-audience",                                                      // secrets-store-sync-controller
+	"set", "reuse-values", "reset-then-reuse-values", "api-versions", "skip-crds", // Helm
 	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "enable-workload-identity", // az
 }
 

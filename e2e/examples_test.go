@@ -40,6 +40,13 @@ type manifest struct {
 		TLS []struct {
 			SecretName string `yaml:"secretName"`
 		} `yaml:"tls"`
+		SecretProviderClassName string `yaml:"secretProviderClassName"`
+		SecretObject            struct {
+			Data []struct {
+				SourcePath string `yaml:"sourcePath"`
+				TargetKey  string `yaml:"targetKey"`
+			}
+		} `yaml:"secretObject"`
 	}
 	Subjects   []struct{ Kind, Name, Namespace string }
 	RoleRef    struct{ Name string } `yaml:"roleRef"`
@@ -225,6 +232,9 @@ func TestExamplesAgree(t *testing.T) {
 			for _, w := range workloads {
 				checkWorkload(t, all, w, synced)
 			}
+			for name, s := range all["SecretSync"] {
+				synced[name] = append(synced[name], checkSecretSync(t, all, s)...)
+			}
 			for _, w := range workloads {
 				for _, c := range w.Spec.Containers {
 					for _, env := range c.Env {
@@ -266,6 +276,27 @@ func checkSynced(t *testing.T, class manifest, files []string) {
 			}
 		}
 	}
+}
+
+// checkSecretSync follows a SecretSync to its account, class and files, and returns the keys of
+// the Secret that the controller makes.
+func checkSecretSync(t *testing.T, all example, s manifest) (keys []string) {
+	t.Helper()
+	class, ok := all["SecretProviderClass"][s.Spec.SecretProviderClassName]
+	if _, account := all["ServiceAccount"][s.Spec.ServiceAccountName]; !ok || !account {
+		t.Fatalf("SecretSync %s: no class or no ServiceAccount", s.Metadata.Name)
+	}
+	if class.Spec.Parameters["clientID"] == "" {
+		t.Errorf("class %s: the provider beside the controller cannot read ServiceAccounts", class.Metadata.Name)
+	}
+	files := filesOf(t, class.raw, nil)
+	for _, d := range s.Spec.SecretObject.Data {
+		if !slices.Contains(files, d.SourcePath) {
+			t.Errorf("SecretSync %s names %s, the files are %q", s.Metadata.Name, d.SourcePath, files)
+		}
+		keys = append(keys, d.TargetKey)
+	}
+	return keys
 }
 
 // checkWorkload follows a pod to its account, class and files, and notes the

@@ -18,6 +18,7 @@ var suite = []struct {
 	{name: "Examples", run: (*cluster).examples, calm: true},
 	{name: "Secrets", run: (*cluster).secrets, calm: true},
 	{name: "Synced", run: (*cluster).synced, calm: true},
+	{name: "SyncController", run: (*cluster).syncController, calm: true},
 	{name: "Found", run: (*cluster).found, calm: true},
 	{name: "Failover", run: (*cluster).failover, calm: true},
 	{name: "Identities", run: (*cluster).identities, calm: true},

@@ -17,6 +17,8 @@ type artifact struct {
 	options string // what besides the sources decides on the content
 	sources []string
 	make    func(ctx context.Context, unfinished string) error
+	// optional is what cannot be had everywhere. Without it, the test that needs it is skipped.
+	optional bool
 }
 
 // digest says what the artifact is made from: sources of that content, the version of Go, and

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -16,7 +17,10 @@ import (
 // has a module in tools.
 var Versions = map[string]string{"1.34": "1.34.4", "1.37": "1.37.2"}
 
-const driverVersion = "v1.6.0"
+const (
+	driverVersion = "v1.6.0"
+	syncVersion   = "v0.0.4" // of secrets-store-sync-controller
+)
 
 // Builder builds into a folder.
 type Builder struct {
@@ -33,7 +37,7 @@ func (b *Builder) artifacts() ([]artifact, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, b.manifests())
+	all = append(all, b.manifests(), b.syncChart())
 	if b.Node {
 		images, err := b.imageArtifacts()
 		if err != nil {
@@ -74,7 +78,12 @@ func (b *Builder) Build(ctx context.Context, progress io.Writer) error {
 	}
 	start := time.Now()
 	for i, a := range all {
-		if err := b.buildOne(ctx, a, fmt.Sprintf("[%d of %d]", i+1, len(all)), progress); err != nil {
+		err := b.buildOne(ctx, a, fmt.Sprintf("[%d of %d]", i+1, len(all)), progress)
+		if err != nil && a.optional && ctx.Err() == nil {
+			fmt.Fprintf(progress, "left out, and so are its tests: %v\n", err)
+			continue
+		}
+		if err != nil {
 			return errorOr(err, release)
 		}
 	}
@@ -96,13 +105,15 @@ func (b *Builder) buildOne(ctx context.Context, a artifact, position string, pro
 	return nil
 }
 
-// Use returns an error unless everything that [Builder.Build] makes exists and is current. The
-// folder then stays as it is until release is called or this process ends.
+// Use returns an error unless everything that [Builder.Build] makes exists and is current, but
+// for what is optional. The folder then stays as it is until release is called or this process
+// ends.
 func (b *Builder) Use() (release func() error, err error) {
 	all, err := b.artifacts()
 	if err != nil {
 		return nil, err
 	}
+	all = slices.DeleteFunc(all, func(a artifact) bool { return a.optional })
 	if _, err := os.Stat(b.Out); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func newArtifact(t *testing.T) (a artifact, source string, made *int) {
 		*made++
 		content, err := os.ReadFile(source)
 		return errors.Join(err, os.WriteFile(unfinished, content, 0o644))
-	}}, source, made
+	}, false}, source, made
 }
 
 func write(t *testing.T, file, content string) {

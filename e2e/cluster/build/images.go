@@ -25,8 +25,9 @@ import (
 // tools of the tests' pods and the mount of the driver.
 type image struct {
 	ref        string // what manifests call it: a node without a registry has it under that name
-	program    string // in Out; added as /program if not empty
+	program    string // in Out; added as the entrypoint if not empty
 	entrypoint []string
+	optional   bool
 }
 
 var notInFiles = regexp.MustCompile(`[^a-z0-9.]+`)
@@ -34,18 +35,22 @@ var notInFiles = regexp.MustCompile(`[^a-z0-9.]+`)
 func (b *Builder) images() []image {
 	const upstream = "registry.k8s.io/"
 	return []image{
-		{"e2e.local/pause:1", "", []string{"/bin/busybox", "sleep", "2147483647"}},
-		{"docker.io/library/busybox:1.37", "", nil},
-		{upstream + "csi-secrets-store/driver:" + driverVersion, "secrets-store-csi-driver", []string{"/program"}},
-		{upstream + "sig-storage/csi-node-driver-registrar:v2.16.0", "sidecars", []string{"/program", "registrar"}},
-		{upstream + "sig-storage/livenessprobe:v2.18.0", "sidecars", []string{"/program", "livenessprobe"}},
+		{"e2e.local/pause:1", "", []string{"/bin/busybox", "sleep", "2147483647"}, false},
+		{"docker.io/library/busybox:1.37", "", nil, false},
+		{upstream + "csi-secrets-store/driver:" + driverVersion, "secrets-store-csi-driver", []string{"/program"}, false},
+		{upstream + "sig-storage/csi-node-driver-registrar:v2.16.0", "sidecars", []string{"/program", "registrar"}, false},
+		{upstream + "sig-storage/livenessprobe:v2.18.0", "sidecars", []string{"/program", "livenessprobe"}, false},
+		{upstream + "secrets-store-sync/controller:" + syncVersion, "secrets-store-sync-controller", []string{"/secrets-store-sync-controller"}, true},
 	}
 }
 
-// Images are the archives of the images that [Builder.Build] makes.
+// Images are the archives of the images that [Builder.Build] made.
 func (b *Builder) Images() []string {
 	var archives []string
 	for _, i := range b.images() {
+		if _, err := os.Stat(b.archive(i)); err != nil && i.optional {
+			continue
+		}
 		archives = append(archives, b.archive(i))
 	}
 	return archives
@@ -73,7 +78,7 @@ func (b *Builder) imageArtifacts() ([]artifact, error) {
 				return fmt.Errorf("busybox --list: %w", err)
 			}
 			return i.write(unfinished, strings.Fields(string(applets)), content)
-		}})
+		}, i.optional})
 	}
 	return artifacts, nil
 }
@@ -86,8 +91,12 @@ func (i image) write(archive string, applets, sources []string) error {
 			return err
 		}
 	}
-	for n, target := range []string{"bin/busybox", "program"}[:len(sources)] {
-		data, err := os.ReadFile(sources[n])
+	for n, source := range sources {
+		target := "bin/busybox"
+		if n > 0 {
+			target = strings.TrimPrefix(i.entrypoint[0], "/")
+		}
+		data, err := os.ReadFile(source)
 		if err != nil {
 			return err
 		}

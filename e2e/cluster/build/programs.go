@@ -17,6 +17,7 @@ import (
 type program struct {
 	module, pkg, out, flags string
 	local                   []string // files and folders, from Source, with code of ours that go.mod does not pin
+	optional                bool
 }
 
 // programs are what a node runs or, if the node is not ours, kubectl and its plugin alone.
@@ -28,18 +29,20 @@ func (b *Builder) programs() ([]artifact, error) {
 	const v = "k8s.io/component-base/version."
 	flags := fmt.Sprintf("-X %[1]sgitVersion=v%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s -X %[1]sgitTreeState=clean", v, release, strings.TrimPrefix(b.Kubernetes, "1."))
 	names := []string{"kubectl"}
-	all := []program{{"../../cmd/kubectl-akv", ".", "kubectl-akv", "", []string{"../../cmd/kubectl-akv", "../../provider", "../../deploy/troubleshooting.go", "../../deploy/TROUBLESHOOTING.md"}}}
+	all := []program{{"../../cmd/kubectl-akv", ".", "kubectl-akv", "", []string{"../../cmd/kubectl-akv", "../../provider", "../../deploy/troubleshooting.go", "../../deploy/TROUBLESHOOTING.md"}, false}}
 	if b.Node {
 		names = append(names, "kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 		all = append(all, []program{
-			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", nil},
+			{"tools/etcd", "go.etcd.io/etcd/server/v3", "etcd", "", nil, false},
 			{"tools/driver", "sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver", "secrets-store-csi-driver",
-				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, []string{"../mlog"}},
-			{".", "./sidecars", "sidecars", "", []string{"sidecars"}},
+				"-X sigs.k8s.io/secrets-store-csi-driver/pkg/version.BuildVersion=" + driverVersion, []string{"../mlog"}, false},
+			{".", "./sidecars", "sidecars", "", []string{"sidecars"}, false},
+			// Module proxies may lack it.
+			{"tools/sync-controller", "sigs.k8s.io/secrets-store-sync-controller/cmd", "secrets-store-sync-controller", "", nil, true},
 		}...)
 	}
 	for _, name := range names {
-		all = append(all, program{"tools/kubernetes-" + b.Kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + b.Kubernetes + "/" + name, flags, nil})
+		all = append(all, program{"tools/kubernetes-" + b.Kubernetes, "k8s.io/kubernetes/cmd/" + name, "kubernetes-" + b.Kubernetes + "/" + name, flags, nil, false})
 	}
 	var artifacts []artifact
 	for _, p := range all {
@@ -74,7 +77,7 @@ func (b *Builder) compiled(p program) (artifact, error) {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir, cmd.Env = module, append(os.Environ(), environ...)
 		return run(cmd)
-	}}, nil
+	}, p.optional}, nil
 }
 
 // sourcesOf are the files that a program is built from: those in a folder and below, or the file.
@@ -106,21 +109,48 @@ func (b *Builder) Manifests() string { return filepath.Join(b.Out, "driver-"+dri
 
 // manifests are the driver's own, copied from its module.
 func (b *Builder) manifests() artifact {
-	module := filepath.Join(b.Source, "tools/driver")
+	return b.folder(b.Manifests(), "tools/driver", "sigs.k8s.io/secrets-store-csi-driver@"+driverVersion, "deploy", false)
+}
+
+// SyncChart is the chart of secrets-store-sync-controller.
+func (b *Builder) SyncChart() string { return filepath.Join(b.Out, "sync-controller-"+syncVersion) }
+
+func (b *Builder) syncChart() artifact {
+	return b.folder(b.SyncChart(), "tools/sync-controller", "sigs.k8s.io/secrets-store-sync-controller@"+syncVersion, "charts/secrets-store-sync-controller", true)
+}
+
+// SyncController returns an error unless all of secrets-store-sync-controller was built.
+func (b *Builder) SyncController() error {
+	all, err := b.artifacts()
+	for _, a := range all {
+		if !a.optional || err != nil {
+			continue
+		}
+		var current bool
+		if current, err = a.current(); err == nil && !current {
+			err = fmt.Errorf("%s could not be built; the lines of go run ./prepare say why", b.name(a))
+		}
+	}
+	return err
+}
+
+// folder is copied from a module that the go.mod in tools pins.
+func (b *Builder) folder(out, tool, version, path string, optional bool) artifact {
+	module := filepath.Join(b.Source, tool)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
-	return artifact{b.Manifests(), driverVersion, sources, func(ctx context.Context, unfinished string) error {
-		cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", "sigs.k8s.io/secrets-store-csi-driver@"+driverVersion)
+	return artifact{out, strings.TrimPrefix(version[strings.LastIndexByte(version, '@'):], "@"), sources, func(ctx context.Context, unfinished string) error {
+		cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", version)
 		cmd.Dir, cmd.Env = module, append(os.Environ(), "GOWORK=off")
-		out, err := cmd.Output()
+		text, err := cmd.Output()
 		if err != nil {
-			return fmt.Errorf("the driver's module: %w\n%s", err, out)
+			return fmt.Errorf("module %s: %w\n%s", version, err, text)
 		}
 		var downloaded struct{ Dir string }
-		if err := json.Unmarshal(out, &downloaded); err != nil {
+		if err := json.Unmarshal(text, &downloaded); err != nil {
 			return err
 		}
-		return os.CopyFS(unfinished, os.DirFS(filepath.Join(downloaded.Dir, "deploy")))
-	}}
+		return os.CopyFS(unfinished, os.DirFS(filepath.Join(downloaded.Dir, path)))
+	}, optional}
 }
 
 // PluginArchive is the plugin's image.
@@ -145,5 +175,5 @@ func (b *Builder) plugin() (artifact, error) {
 			return err
 		}
 		return os.Rename(filepath.Join(dir, filepath.Base(b.PluginArchive())), unfinished)
-	}}, nil
+	}, false}, nil
 }
