@@ -293,7 +293,7 @@ func (c *cluster) recorded(t *testing.T) {
 	}
 }
 
-var varying = regexp.MustCompile(`\bnode \S+|https://\S+|\S*\d\S*|\S*\bshop\b\S*|\S*kv-\S+`)
+var varying = regexp.MustCompile(`\S*[0-9a-f]{8}-[0-9a-f-]{27}\S*|\bnode \S+|https://\S+|\S*\d\S*|\S*\bshop\b\S*|\S*kv-\S+`)
 
 // form is the output without what differs between two runs. Folded lines are joined.
 func form(out string) string {
