@@ -1,4 +1,4 @@
-package main
+package build
 
 import (
 	"bytes"
@@ -16,10 +16,10 @@ import (
 	"github.com/google/licensecheck"
 )
 
-// license is a file with terms, as it comes with a module or with Go itself.
-type license struct {
-	name string // its path in the image
-	text []byte
+// License is a file with terms, as it comes with a module or with Go itself.
+type License struct {
+	Name string // its path in an image
+	Text []byte
 }
 
 // licenseFile is what such files are called.
@@ -29,9 +29,10 @@ var licenseFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)([
 // module under another one is a decision that somebody must make.
 var allowed = []string{"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "ISC"}
 
-// licenses returns the license and notice files of the project, of Go, and of all modules that are
-// linked into the binary, sorted by path. MIT, BSD and Apache 2.0 ask for them beside each copy.
-func licenses(ctx context.Context, source, file string) ([]license, error) {
+// Licenses returns the license and notice files of the project, of Go, and of all modules that are
+// linked into a binary, sorted by path. MIT, BSD and Apache 2.0 ask for them beside each copy. The
+// go.sum of that module verifies the others.
+func Licenses(ctx context.Context, project, module, file string) ([]License, error) {
 	info, err := buildinfo.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -40,22 +41,21 @@ func licenses(ctx context.Context, source, file string) ([]license, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go env GOROOT: %w", err)
 	}
-	folders := map[string]string{binary: source, "go": strings.TrimSpace(string(root))}
+	folders := map[string]string{Binary: project, "go": strings.TrimSpace(string(root))}
 	versions := map[string]string{}
-	for _, m := range info.Deps {
-		if m.Replace != nil {
-			m = m.Replace
+	for _, m := range modulesOf(info) {
+		if m.Version != "" { // else it is the project's own, at a path
+			versions[m.Path] = m.Version
 		}
-		versions[m.Path] = m.Version
 	}
-	downloaded, err := download(ctx, source, versions)
+	downloaded, err := download(ctx, module, versions)
 	if err != nil {
 		return nil, err
 	}
 	for path, folder := range downloaded {
 		folders[path+"@"+versions[path]] = folder
 	}
-	var all []license
+	var all []License
 	for name, folder := range folders {
 		found, err := readLicenses(name, folder)
 		if err != nil {
@@ -63,20 +63,20 @@ func licenses(ctx context.Context, source, file string) ([]license, error) {
 		}
 		all = append(all, found...)
 	}
-	slices.SortFunc(all, func(a, b license) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b License) int { return strings.Compare(a.Name, b.Name) })
 	return all, nil
 }
 
 // download returns the folders of modules in the module cache, to which go mod download adds what
 // is missing; go.sum holds them.
-func download(ctx context.Context, source string, versions map[string]string) (map[string]string, error) {
+func download(ctx context.Context, module string, versions map[string]string) (map[string]string, error) {
 	args := []string{"mod", "download", "-json"}
 	for path, version := range versions {
 		args = append(args, path+"@"+version)
 	}
 	slices.Sort(args[3:])
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = source, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("go mod download: %w\n%s", err, out)
@@ -94,7 +94,7 @@ func download(ctx context.Context, source string, versions map[string]string) (m
 
 // readLicenses reads the license files of a module, which lie in its root. It is an error if there is
 // none, or if one is under a license that is not allowed.
-func readLicenses(module, folder string) (found []license, err error) {
+func readLicenses(module, folder string) (found []License, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, fmt.Errorf("licenses of %s: %w", module, err)
@@ -115,7 +115,7 @@ func readLicenses(module, folder string) (found []license, err error) {
 			}
 		}
 		known = known || len(names) > 0
-		found = append(found, license{"licenses/" + module + "/" + e.Name(), text})
+		found = append(found, License{"licenses/" + module + "/" + e.Name(), text})
 	}
 	if !known {
 		return nil, fmt.Errorf("%s has no license file that is known", module)

@@ -1,4 +1,4 @@
-package main
+package build
 
 import (
 	"archive/tar"
@@ -23,18 +23,26 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	spdxjson "github.com/spdx/tools-golang/json"
+	"github.com/spdx/tools-golang/spdx/v2/common"
+	"github.com/spdx/tools-golang/spdx/v2/v2_3"
 )
 
-const ref = "registry.example:5000/team/akv-csi-provider:v1"
+const (
+	root       = "../../../.."
+	repository = "registry.example:5000/team/akv-csi-provider"
+)
+
+var platforms = []string{"linux/amd64", "linux/arm64"}
 
 // checkout is the project's last commit in a folder of its own.
 func checkout(t *testing.T) string {
 	t.Helper()
-	if err := exec.CommandContext(t.Context(), "git", "-C", "../../..", "rev-parse", "HEAD").Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), "git", "-C", root, "rev-parse", "HEAD").Run(); err != nil {
 		t.Skip("the project is no git checkout, from which clones could be made:", err)
 	}
 	folder := filepath.Join(t.TempDir(), "clone")
-	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", "../../..", folder).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--quiet", root, folder).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return folder
@@ -64,20 +72,32 @@ func untar(t *testing.T, r io.Reader) files {
 	}
 }
 
-// built makes an image of a clone and returns what was written.
+// built makes an image of a clone and returns what it is written as.
 func built(t *testing.T) files {
 	t.Helper()
-	out := t.TempDir()
-	if err := build(context.WithoutCancel(t.Context()), options{source: checkout(t), out: out, ref: ref}, io.Discard); err != nil {
+	ctx := context.WithoutCancel(t.Context())
+	source, err := Describe(ctx, checkout(t))
+	if err != nil {
 		t.Fatal(err)
 	}
-	found := files{}
-	for _, name := range []string{"akv-csi-provider.oci.tar", "akv-csi-provider-amd64.cdx.json", "akv-csi-provider-arm64.cdx.json"} {
-		data, err := os.ReadFile(filepath.Join(out, name))
-		if err != nil {
-			t.Fatal(err)
+	source.URL = "https://forge.example/akv-csi-provider"
+	b, err := Plugin(ctx, source, platforms, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "akv-csi-provider.oci.tar")
+	if err := Save(b.Index, repository, "v1", archive); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := files{"akv-csi-provider.oci.tar": data}
+	for _, p := range b.Platforms {
+		for ending, bom := range p.Materials {
+			found[p.Name+ending] = bom
 		}
-		found[name] = data
 	}
 	return found
 }
@@ -121,7 +141,7 @@ func TestImage(t *testing.T) {
 	if err := json.Unmarshal(l.files["index.json 644"], &top); err != nil {
 		t.Fatal(err)
 	}
-	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["io.containerd.image.name"] != ref || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "v1" {
+	if len(top.Manifests) != 1 || top.Manifests[0].Annotations["io.containerd.image.name"] != repository+":v1" || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "v1" {
 		t.Fatalf("index.json: %+v", top)
 	}
 	l.blob(t, top.Manifests[0], &index)
@@ -130,21 +150,55 @@ func TestImage(t *testing.T) {
 		got = append(got, d.Platform.String())
 		t.Run(d.Platform.Architecture, func(t *testing.T) { checkPlatform(t, l, d) })
 	}
-	if want := []string{"linux/amd64", "linux/arm64"}; !slices.Equal(got, want) {
-		t.Errorf("platforms: got %v, want %v", got, want)
+	if !slices.Equal(got, platforms) {
+		t.Errorf("platforms: got %v, want %v", got, platforms)
 	}
-	for _, arch := range platforms {
-		var bom struct {
-			BOMFormat  string
-			Components []struct{ Name string }
+	if len(first) != 1+2*len(platforms) {
+		t.Errorf("%d files", len(first))
+	}
+	for _, platform := range platforms {
+		checkMaterials(t, first[platform+CycloneDX], first[platform+SPDX])
+	}
+}
+
+// linked are some of what both bills of materials must have.
+var linked = []string{"google.golang.org/grpc", "github.com/Azure/azure-sdk-for-go/sdk/azidentity"}
+
+func checkMaterials(t *testing.T, cyclonedx, spdx []byte) {
+	t.Helper()
+	var bom struct {
+		BOMFormat  string
+		Components []struct{ Name string }
+	}
+	if err := json.Unmarshal(cyclonedx, &bom); err != nil || bom.BOMFormat != "CycloneDX" {
+		t.Fatalf("bill of materials: %q, %v", bom.BOMFormat, err)
+	}
+	for _, want := range append(linked, "std") {
+		if !slices.ContainsFunc(bom.Components, func(c struct{ Name string }) bool { return c.Name == want }) {
+			t.Errorf("the bill of materials lacks %s", want)
 		}
-		if err := json.Unmarshal(first["akv-csi-provider-"+arch+".cdx.json"], &bom); err != nil || bom.BOMFormat != "CycloneDX" {
-			t.Fatalf("bill of materials: %q, %v", bom.BOMFormat, err)
+	}
+	document, err := spdxjson.Read(bytes.NewReader(spdx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program itself and, as there, what is linked.
+	if len(document.Packages) != len(bom.Components)+1 || len(document.Relationships) != len(document.Packages) {
+		t.Errorf("SPDX: %d packages, %d relationships, CycloneDX: %d components", len(document.Packages), len(document.Relationships), len(bom.Components))
+	}
+	ids := map[common.ElementID]bool{}
+	for _, p := range document.Packages {
+		ids[p.PackageSPDXIdentifier] = true
+		if p.PackageLicenseDeclared == noAssertion || p.PackageVersion == "" {
+			t.Errorf("SPDX: %s %q is under %s", p.PackageName, p.PackageVersion, p.PackageLicenseDeclared)
 		}
-		for _, want := range []string{"google.golang.org/grpc", "github.com/Azure/azure-sdk-for-go/sdk/azidentity", "std"} {
-			if !slices.ContainsFunc(bom.Components, func(c struct{ Name string }) bool { return c.Name == want }) {
-				t.Errorf("the bill of materials of %s lacks %s", arch, want)
-			}
+	}
+	if len(ids) != len(document.Packages) {
+		t.Errorf("SPDX: %d identifiers of %d packages", len(ids), len(document.Packages))
+	}
+	for _, want := range append(linked, "stdlib", Binary) {
+		if !slices.ContainsFunc(document.Packages, func(p *v2_3.Package) bool { return p.PackageName == want }) {
+			t.Errorf("SPDX lacks %s", want)
 		}
 	}
 }
@@ -155,7 +209,8 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 	var config v1.ConfigFile
 	l.blob(t, manifest.Config, &config)
 	if config.OS != "linux" || config.Architecture != d.Platform.Architecture || !slices.Equal(config.Config.Entrypoint, []string{"/akv-csi-provider"}) ||
-		config.Created.Unix() == 0 || len(config.Config.Labels["org.opencontainers.image.revision"]) != 40 {
+		config.Created.Unix() == 0 || len(config.Config.Labels["org.opencontainers.image.revision"]) != 40 ||
+		config.Config.Labels["org.opencontainers.image.source"] != "https://forge.example/akv-csi-provider" {
 		t.Errorf("config: %+v", config)
 	}
 	if len(manifest.Layers) != 1 || len(config.RootFS.DiffIDs) != 1 {
@@ -205,7 +260,7 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 		!strings.Contains(string(out), "linux/"+runtime.GOARCH) {
 		t.Errorf("--version: %v, %s, want %s", err, out, want)
 	}
-	head, err := exec.CommandContext(t.Context(), "git", "-C", "../../..", "rev-parse", "HEAD").Output()
+	head, err := exec.CommandContext(t.Context(), "git", "-C", root, "rev-parse", "HEAD").Output()
 	if got := labels["org.opencontainers.image.revision"]; err != nil || got != strings.TrimSpace(string(head)) {
 		t.Errorf("revision: got %s, want %s, %v", got, head, err)
 	}
@@ -214,15 +269,14 @@ func checkPlatform(t *testing.T, l layoutFiles, d v1.Descriptor) {
 	}
 }
 
-// A mistake on the command line is told before anything is built.
-func TestRefused(t *testing.T) {
-	for _, bad := range []string{"", "akv-csi-provider", "registry.example:5000/akv-csi-provider", "Upper/case:v1", "a b:v1", "x:"} {
-		if err := build(t.Context(), options{source: "/nowhere", out: t.TempDir(), ref: bad}, io.Discard); err == nil || !strings.Contains(err.Error(), "--ref") {
-			t.Errorf("%q: got %v", bad, err)
-		}
+// The time of the commit is SOURCE_DATE_EPOCH where that is set.
+func TestDescribe(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	if s, err := Describe(t.Context(), t.TempDir()); err != nil || s.Time.Unix() != 1700000000 {
+		t.Errorf("got %v, %v", s.Time, err)
 	}
 	t.Setenv("SOURCE_DATE_EPOCH", "yesterday")
-	if err := build(t.Context(), options{source: t.TempDir(), out: t.TempDir(), ref: ref}, io.Discard); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
+	if _, err := Describe(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "SOURCE_DATE_EPOCH") {
 		t.Errorf("got %v", err)
 	}
 }

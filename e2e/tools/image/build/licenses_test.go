@@ -1,4 +1,4 @@
-package main
+package build
 
 import (
 	"os"
@@ -33,17 +33,17 @@ func checkLicenses(t *testing.T, layer files, info *debug.BuildInfo) {
 
 // All that is linked is under a license that is allowed, and comes with its text.
 func TestLinkedLicenses(t *testing.T) {
-	file := filepath.Join(t.TempDir(), binary)
-	if err := compile(t.Context(), "../../..", runtime.GOARCH, file); err != nil {
+	file := filepath.Join(t.TempDir(), Binary)
+	if err := Compile(t.Context(), root, "./cmd/"+Binary, "linux/"+runtime.GOARCH, file); err != nil {
 		t.Fatal(err)
 	}
-	found, err := licenses(t.Context(), "../../..", file)
+	found, err := Licenses(t.Context(), root, root, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	used := map[string]bool{}
 	for _, l := range found {
-		for _, name := range namesOf(l.text) {
+		for _, name := range namesOf(l.Text) {
 			used[name] = true
 		}
 	}
@@ -52,7 +52,7 @@ func TestLinkedLicenses(t *testing.T) {
 			t.Errorf("nothing is under %s", want)
 		}
 	}
-	if !slices.ContainsFunc(found, func(l license) bool { return strings.HasSuffix(l.name, "/NOTICE") }) {
+	if !slices.ContainsFunc(found, func(l License) bool { return strings.HasSuffix(l.Name, "/NOTICE") }) {
 		t.Error("no NOTICE, which Apache 2.0 asks for")
 	}
 }
@@ -93,7 +93,7 @@ func TestReadLicenses(t *testing.T) {
 			}
 			var got []string
 			for _, l := range found {
-				got = append(got, strings.TrimPrefix(l.name, "licenses/m/"))
+				got = append(got, strings.TrimPrefix(l.Name, "licenses/m/"))
 			}
 			if err != nil || !slices.Equal(got, c.want) {
 				t.Errorf("got %v, %v", got, err)
