@@ -74,18 +74,35 @@ yes
 {{- end -}}
 {{- end -}}
 
+{{/*
+The image of a released chart by its digest, which is in an annotation of Chart.yaml; empty in a
+checkout. It is of Linux only.
+*/}}
+{{- define "akv.releasedImage" -}}
+{{- if eq .name "linux" -}}
+{{- range index (.root.Chart.Annotations | default dict) "artifacthub.io/images" | default "[]" | fromYamlArray -}}
+{{ .image }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* A part of the repository before the first slash is a registry if it looks like a host. */}}
 {{- define "akv.image" -}}
 {{- $image := .os.image -}}
-{{- $repository := required (printf "%s.image.repository: name the image to run" .name) $image.repository -}}
+{{- $released := include "akv.releasedImage" . | splitList "@" -}}
+{{- $repository := $image.repository | default (first $released) | required (printf "%s.image.repository: name the image to run" .name) -}}
 {{- if hasSuffix "azure/secrets-store/provider-azure" $repository -}}
 {{- fail (printf "%s.image.repository: %s is the image of the replaced provider; name the image of akv-csi-provider, with its tag" .name $repository) -}}
 {{- end -}}
 {{- with .root.Values.global.imageRegistry -}}
 {{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") -}}
 {{- end -}}
-{{- if $image.digest -}}
-{{ $repository }}@{{ $image.digest }}
+{{- $digest := $image.digest -}}
+{{- if not (or $digest $image.tag) -}}
+{{- $digest = last $released -}}
+{{- end -}}
+{{- if $digest -}}
+{{ $repository }}@{{ $digest }}
 {{- else -}}
 {{ $repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
