@@ -30,8 +30,14 @@ LINTER   := $(CURDIR)/bin/staticcheck
 ACTIONS  := $(CURDIR)/bin/actionlint
 HELM     := $(CURDIR)/bin/helm
 HELM3    := $(CURDIR)/bin/helm3
+COSIGN   := $(CURDIR)/bin/cosign
+# A release: where the image and the chart will be, where the source is, and with what PUSH signs
+# (a key for cosign, or keyless). PUSH=ghcr.io/contoso is REGISTRY=ghcr.io/contoso, and pushes.
+REGISTRY   ?= $(or $(PUSH),registry.example)
+SOURCE_URL ?= https://forge.example/akv-csi-provider
+RELEASE  := cd e2e/tools/image && go run ./release
 
-.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests e2e help
+.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests release releasetest audit e2e help
 help: ## show this list
 	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -88,7 +94,23 @@ chart: $(HELM) $(HELM3) ## lint the chart with Helm 3 and 4; check its rendering
 manifests: $(HELM) ## render deploy/manifests from the chart
 	cd e2e && HELM=$(HELM) $(TEST) -count=1 -run=TestManifests ./chart -update
 
-e2e: $(HELM) ## the plugin in a real Kubernetes that this machine runs (Linux, root)
+release: $(HELM) $(if $(PUSH),$(COSIGN)) ## VERSION=v1.2.3 in dist/, equal bytes for equal commits; PUSH=ghcr.io/contoso SIGN=keyless
+	$(RELEASE) build --version=$(VERSION) --registry=$(REGISTRY) --url=$(SOURCE_URL) --builder=$(BUILDER) --helm=$(HELM)
+	$(if $(PUSH),$(RELEASE) push --sign=$(SIGN) --cosign=$(COSIGN))
+
+releasetest: $(HELM) $(COSIGN) ## build a release twice, push it to a registry on loopback, verify signatures and install it
+	cd e2e/tools/image && HELM=$(HELM) COSIGN=$(COSIGN) $(TEST) -count=1 -run=TestRelease ./release
+
+# govulncheck ends with 3 where it finds something that the plugin can reach.
+audit: ## compare modules with go.sum; known vulnerabilities of what is linked, where their database can be reached
+	go mod verify
+	cd e2e/tools/lint && go build -o $(CURDIR)/bin/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@text=$$(bin/govulncheck -tags=grpcnotrace $(PLUGIN) 2>&1); code=$$?; echo "$$text"; case "$$code $$text" in \
+	  0*) ;; \
+	  *fetching\ vulnerabilities*) echo 'SKIPPED: the database of known vulnerabilities cannot be reached';; \
+	  *) exit $$code;; esac
+
+e2e: $(HELM) $(COSIGN) ## the plugin in a real Kubernetes that this machine runs (Linux, root)
 ifneq ($(E2E_CLUSTER)$(E2E_KUBERNETES)$(E2E_RUN)$(E2E_HOLD),)
 	$(CLUSTER)
 else
@@ -99,5 +121,7 @@ endif
 # Of one module, since they share nearly all of what they are built of.
 $(HELM): HELM_MAJOR := 4
 $(HELM3): HELM_MAJOR := 3
+$(COSIGN): e2e/tools/cosign/go.mod e2e/tools/cosign/go.sum
+	cd e2e/tools/cosign && go build -ldflags='-s -w' -o $@ github.com/sigstore/cosign/v3/cmd/cosign && touch $@
 $(HELM) $(HELM3): e2e/tools/helm/go.mod e2e/tools/helm/go.sum
 	cd e2e/tools/helm && go build -ldflags='-s -w' -o $@ helm.sh/helm/v$(HELM_MAJOR)/cmd/helm && touch $@

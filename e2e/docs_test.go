@@ -41,7 +41,7 @@ func documents(t *testing.T) map[string]string {
 	t.Helper()
 	found := make(map[string]string)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "dist") {
 			return filepath.SkipDir
 		}
 		if filepath.Ext(path) == ".md" {

@@ -14,7 +14,7 @@ import (
 func modules(t *testing.T) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "bin") {
+		if err == nil && d.IsDir() && (d.Name() == ".git" || d.Name() == "bin" || d.Name() == "dist") {
 			return filepath.SkipDir
 		}
 		if err == nil && d.Name() == "go.mod" {
