@@ -352,18 +352,23 @@ func (c *cluster) installPlugin(t *testing.T, values ...string) {
 	t.Helper()
 	c.apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: azure-ca, namespace: %s}\ndata: {ca.crt: %q}\n", system, c.box.CACert()))
 	at := strings.LastIndexByte(setup.Image, ':')
-	args := []string{"upgrade", "--install", release, "../../deploy/chart", "--namespace", system,
-		"--set", "linux.image.repository=" + setup.Image[:at], "--set", "linux.image.tag=" + setup.Image[at+1:],
-		"--set", "proxy.httpsProxy=" + c.box.ProxyURL(), "--set", "extraCABundle.configMapName=azure-ca",
-		"--set", "rotationCacheTTL=" + sharedFor.String()}
-	if setup.ManagedIdentity() {
-		args = append(args, "--set", "linux.env[0].name=AZURE_POD_IDENTITY_AUTHORITY_HOST", "--set", "linux.env[0].value="+c.box.IMDS().URL())
-	}
+	args := append([]string{"upgrade", "--install", release, "../../deploy/chart", "--namespace", system,
+		"--set", "linux.image.repository=" + setup.Image[:at], "--set", "linux.image.tag=" + setup.Image[at+1:]}, c.azureValues()...)
 	for _, v := range values {
 		args = append(args, "--set", v)
 	}
 	c.helm(t, args...)
 	c.rolledOut(t, release)
+}
+
+// azureValues are Helm's arguments for the values that lead the plugin to the box.
+func (c *cluster) azureValues() []string {
+	args := []string{"--set", "proxy.httpsProxy=" + c.box.ProxyURL(), "--set", "extraCABundle.configMapName=azure-ca",
+		"--set", "rotationCacheTTL=" + sharedFor.String()}
+	if setup.ManagedIdentity() {
+		args = append(args, "--set", "linux.env[0].name=AZURE_POD_IDENTITY_AUTHORITY_HOST", "--set", "linux.env[0].value="+c.box.IMDS().URL())
+	}
+	return args
 }
 
 // eventually polls until f holds, which says what does not.

@@ -91,55 +91,72 @@ func (c *cluster) killPlugin(t *testing.T) {
 
 // updated: pods that start while the DaemonSet is updated start all the same.
 func (c *cluster) updated(t *testing.T) {
-	p := c.sound(t)
-	stream, stop := context.WithCancel(t.Context())
-	defer stop()
-	var (
-		started []string
-		failed  error
-		group   sync.WaitGroup
-	)
-	group.Go(func() {
-		for i := 0; stream.Err() == nil; i++ {
-			name := fmt.Sprint("app-", i)
-			if err := p.tryApply(context.WithoutCancel(stream), p.pod(name, "app", "app", "cat /mnt/secrets/password")); err != nil {
-				failed = err
-				return
-			}
-			started = append(started, name)
-			select {
-			case <-time.After(500 * time.Millisecond):
-			case <-stream.Done():
-			}
-		}
-	})
-	time.Sleep(2 * time.Second)
+	stream := c.startPods(t)
 	old, err := c.pluginPod(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.installPlugin(t, "linux.podAnnotations.round=two")
-	time.Sleep(2 * time.Second)
-	stop()
-	group.Wait()
-	if failed != nil {
-		t.Fatal(failed)
-	}
+	stream.stop(t)
 	if now, err := c.pluginPod(t.Context()); err != nil || now == old {
 		t.Errorf("the plugin was not updated: %s, %v", now, err)
 	}
+}
+
+// podStream starts pods of one secret, one after the other.
+type podStream struct {
+	*place
+	cancel  context.CancelFunc
+	group   sync.WaitGroup
+	started []string // the pods; after group only
+	failed  error    // the same
+}
+
+// startPods starts pods until the stream is stopped.
+func (c *cluster) startPods(t *testing.T) *podStream {
+	t.Helper()
+	s := &podStream{place: c.sound(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.cancel = cancel
+	s.group.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			name := fmt.Sprint("app-", i)
+			if err := s.tryApply(context.WithoutCancel(ctx), s.pod(name, "app", "app", "cat /mnt/secrets/password")); err != nil {
+				s.failed = err
+				return
+			}
+			s.started = append(s.started, name)
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+	time.Sleep(2 * time.Second)
+	return s
+}
+
+// stop ends the stream. Every pod must have read its secret.
+func (s *podStream) stop(t *testing.T) {
+	t.Helper()
+	time.Sleep(2 * time.Second)
+	s.cancel()
+	s.group.Wait()
+	if s.failed != nil {
+		t.Fatal(s.failed)
+	}
 	again := 0
-	for _, name := range started {
-		if got := p.output(t, name); got != "geheim" {
+	for _, name := range s.started {
+		if got := s.output(t, name); got != "geheim" {
 			t.Errorf("pod %s printed %q", name, got)
 		}
-		events, err := p.failedMounts(t.Context(), name)
+		events, err := s.failedMounts(t.Context(), name)
 		if err != nil {
 			t.Error(err)
 		}
 		again += min(1, len(events))
 	}
-	t.Logf("%d pods started while the plugin was updated, %d of them after a mount that failed first", len(started), again)
+	t.Logf("%d pods started while the plugin was updated, %d of them after a mount that failed first", len(s.started), again)
 }
 
 // misconfigured: what an administrator can get wrong is in the pod's event, and when it is

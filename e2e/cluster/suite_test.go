@@ -35,6 +35,7 @@ var suite = []struct {
 	{name: "Policies", run: (*cluster).policies},
 	{name: "Rebooted", run: (*cluster).rebooted},
 	{name: "Replaced", run: (*cluster).replaced},
+	{name: "Release", run: (*cluster).released, long: true},
 	{name: "Crowd", run: (*cluster).crowd, long: true},
 	{name: "Uninstalled", run: (*cluster).uninstalled}, // the last
 }

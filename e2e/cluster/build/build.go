@@ -29,6 +29,8 @@ type Builder struct {
 	Kubernetes string // a key of Versions
 	Node       bool   // for a node of our own; kubectl and the driver's manifests are always made
 	Plugin     string // name and tag of the plugin's image; empty to build none
+	Released   bool   // releases, too
+	Helm       string // the program, for releases
 }
 
 // artifacts are all that the suite needs. Those that others are made from come first.
@@ -52,6 +54,11 @@ func (b *Builder) artifacts() ([]artifact, error) {
 		}
 		all = append(all, plugin)
 	}
+	releases, err := b.releaseArtifacts()
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, releases...)
 	return all, nil
 }
 

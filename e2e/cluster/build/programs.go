@@ -59,16 +59,11 @@ func (b *Builder) programs() ([]artifact, error) {
 func (b *Builder) compiled(p program) (artifact, error) {
 	module := filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
-	for _, path := range p.local {
-		files, err := sourcesOf(filepath.Join(b.Source, path))
-		if err != nil {
-			return artifact{}, err
-		}
-		if len(files) == 0 {
-			return artifact{}, fmt.Errorf("no code in %s", path)
-		}
-		sources = append(sources, files...)
+	code, err := b.code(p.local...)
+	if err != nil {
+		return artifact{}, err
 	}
+	sources = append(sources, code...)
 	args := []string{"build", "-ldflags=-s -w " + p.flags, "-o", "", p.pkg}
 	environ := []string{"CGO_ENABLED=0", "GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOWORK=off", "GOFLAGS=-mod=readonly -trimpath -tags=grpcnotrace"}
 	return artifact{filepath.Join(b.Out, p.out), fmt.Sprint(args, environ), sources, func(ctx context.Context, unfinished string) error {
@@ -80,20 +75,29 @@ func (b *Builder) compiled(p program) (artifact, error) {
 	}, p.optional}, nil
 }
 
-// sourcesOf are the files that a program is built from: those in a folder and below, or the file.
-func sourcesOf(root string) (sources []string, err error) {
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.Name() == "testdata":
-			return fs.SkipDir
-		case d.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") && (filepath.Ext(path) != ".md" || path == root):
-			sources = append(sources, path)
+// code are the files, and those in the folders and below that are neither tests nor documents.
+func (b *Builder) code(paths ...string) (all []string, err error) {
+	for _, path := range paths {
+		root, before := filepath.Join(b.Source, path), len(all)
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.Name() == "testdata":
+				return fs.SkipDir
+			case d.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") && (filepath.Ext(path) != ".md" || path == root):
+				all = append(all, path)
+			}
+			return nil
+		})
+		if err == nil && len(all) == before {
+			err = fmt.Errorf("no code in %s", path)
 		}
-		return nil
-	})
-	return sources, err
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // run adds to an error what the command printed.
@@ -158,13 +162,9 @@ func (b *Builder) PluginArchive() string { return filepath.Join(b.Out, "akv-csi-
 
 // plugin is the plugin's image, built as users do.
 func (b *Builder) plugin() (artifact, error) {
-	sources := []string{filepath.Join(b.Source, "../../go.mod"), filepath.Join(b.Source, "../../go.sum")}
-	for _, dir := range []string{"../../cmd/akv-csi-provider", "../../provider", "../tools/image"} {
-		files, err := sourcesOf(filepath.Join(b.Source, dir))
-		if err != nil {
-			return artifact{}, err
-		}
-		sources = append(sources, files...)
+	sources, err := b.code("../../go.mod", "../../go.sum", "../../cmd/akv-csi-provider", "../../provider", "../tools/image")
+	if err != nil {
+		return artifact{}, err
 	}
 	return artifact{b.PluginArchive(), b.Plugin, sources, func(ctx context.Context, unfinished string) error {
 		dir := unfinished + ".d" // the bills of materials are written beside the archive

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"akv-csi-provider/e2e/cluster/build"
 )
@@ -23,6 +24,8 @@ type Config struct {
 	Hold       bool       // keep the cluster when the tests are over, until interrupted
 	BoxAddress netip.Addr // where the existing cluster's nodes reach this machine
 	Helm       string     // the program
+	Cosign     string     // the program
+	Released   bool       // releases are built, since a test of them will run
 	Image      string     // name and tag of the plugin's image
 	Kind       string     // name of the kind cluster
 }
@@ -53,6 +56,11 @@ func Read() (Config, error) {
 	if c.Helm, err = filepath.Abs(get("HELM", "../../bin/helm")); err != nil {
 		return c, err
 	}
+	if c.Cosign, err = filepath.Abs(get("COSIGN", "../../bin/cosign")); err != nil {
+		return c, err
+	}
+	tests := os.Getenv("E2E_RUN")
+	c.Released = c.Existing == "" && (tests == "" && !c.Hold || strings.Contains(tests, "Release") || strings.HasPrefix(tests, "storm"))
 	if !slices.Contains([]string{"secrets", "context"}, c.Tokens) {
 		return c, fmt.Errorf("E2E_TOKENS=%q: secrets or context", c.Tokens)
 	}
@@ -73,7 +81,7 @@ func (c Config) ManagedIdentity() bool {
 
 // Builder builds what these settings need.
 func (c Config) Builder() *build.Builder {
-	b := &build.Builder{Out: c.Cache, Source: ".", Kubernetes: c.Kubernetes, Node: c.Existing == ""}
+	b := &build.Builder{Out: c.Cache, Source: ".", Kubernetes: c.Kubernetes, Node: c.Existing == "", Released: c.Released, Helm: c.Helm}
 	if c.Existing == "" || c.Existing == "kind" {
 		b.Plugin = c.Image
 	}
