@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/google/licensecheck"
+	"golang.org/x/mod/semver"
 )
 
 // License is a file with terms, as it comes with a module or with Go itself.
@@ -44,7 +45,7 @@ func Licenses(ctx context.Context, project, module, file string) ([]License, err
 	folders := map[string]string{Binary: project, "go": strings.TrimSpace(string(root))}
 	versions := map[string]string{}
 	for _, m := range modulesOf(info) {
-		if m.Version != "" { // else it is the project's own, at a path
+		if semver.IsValid(m.Version) { // else it is the project's own, at a path
 			versions[m.Path] = m.Version
 		}
 	}

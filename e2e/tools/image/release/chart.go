@@ -97,7 +97,7 @@ var chartVersions = regexp.MustCompile(`(?m)^(version|appVersion): .*$`)
 // the template akv.image reads.
 func (r *release) chartDefinition(text []byte) ([]byte, error) {
 	if n := len(chartVersions.FindAll(text, -1)); n != 2 {
-		return nil, fmt.Errorf("Chart.yaml: %d lines with version and appVersion", n)
+		return nil, fmt.Errorf("deploy/chart/Chart.yaml: %d lines with version and appVersion", n)
 	}
 	text = chartVersions.ReplaceAllFunc(text, func(line []byte) []byte {
 		key, _, _ := strings.Cut(string(line), ":")

@@ -72,11 +72,13 @@ func TestTool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As the project's: the tool's module imports the one above it from its folder.
 	source := repository(t, map[string]string{
 		"LICENSE":                 string(license),
 		"go.mod":                  "module example.com\n\ngo 1.26.0\n",
-		"cmd/kubectl-akv/go.mod":  "module example.com/cmd/kubectl-akv\n\ngo 1.26.0\n",
-		"cmd/kubectl-akv/main.go": "package main\n\nfunc main() {}\n",
+		"project.go":              "package project\n",
+		"cmd/kubectl-akv/go.mod":  "module example.com/cmd/kubectl-akv\n\ngo 1.26.0\n\nrequire example.com v0.0.0\n\nreplace example.com => ../..\n",
+		"cmd/kubectl-akv/main.go": "package main\n\nimport _ \"example.com\"\n\nfunc main() {}\n",
 	})
 	run := func() string {
 		out := t.TempDir()
