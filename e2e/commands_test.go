@@ -188,8 +188,8 @@ func checkValue(t *testing.T, where, key string) {
 
 // foreign are flags of other programs that the documents name by themselves.
 var foreign = []string{
-	"from-file",                                                          // kubectl
-	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", // kubectl akv
+	"from-file",                                                                                                    // kubectl
+	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", "driver-namespace", "provider-namespace", // kubectl akv
 	"register-with-taints",                                                       // kubelet
 	"service-account-issuer",                                                     // the API server
 	"startup-taint",                                                              // cluster-autoscaler

@@ -289,7 +289,7 @@ func checkSecretSync(t *testing.T, all example, s manifest) (keys []string) {
 	if class.Spec.Parameters["clientID"] == "" {
 		t.Errorf("class %s: the provider beside the controller cannot read ServiceAccounts", class.Metadata.Name)
 	}
-	files := filesOf(t, class.raw, nil)
+	files := filesOf(t, class, nil)
 	for _, d := range s.Spec.SecretObject.Data {
 		if !slices.Contains(files, d.SourcePath) {
 			t.Errorf("SecretSync %s names %s, the files are %q", s.Metadata.Name, d.SourcePath, files)

@@ -10,6 +10,7 @@ replace monis.app/mlog => ./mlog
 require (
 	akv-csi-provider v0.0.0-00010101000000-000000000000
 	github.com/hashicorp/hcl/v2 v2.25.0
+	github.com/itchyny/gojq v0.12.20
 	github.com/pavlo-v-chernykh/keystore-go/v4 v4.5.0
 	go.yaml.in/yaml/v3 v3.0.6
 	google.golang.org/grpc v1.85.0
@@ -20,7 +21,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/jmespath-community/go-jmespath v1.1.1 // indirect
+require (
+	github.com/itchyny/timefmt-go v0.1.9 // indirect
+	github.com/jmespath-community/go-jmespath v1.1.1 // indirect
+)
 
 require (
 	github.com/Azure/azure-sdk-for-go/sdk/azcore v1.24.0 // indirect

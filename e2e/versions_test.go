@@ -7,7 +7,7 @@ import (
 )
 
 // The table of supported versions has those of the chart and of the cluster suite.
-func TestSupportTable(t *testing.T) {
+func TestSupportedVersions(t *testing.T) {
 	_, table, _ := strings.Cut(read(t, "../deploy/VERSIONS.md"), "\n## Support\n")
 	table, _, _ = strings.Cut(table, "\n## ")
 	row := func(name string) string {

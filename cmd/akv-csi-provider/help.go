@@ -34,6 +34,8 @@ const environment = `  HTTPS_PROXY, HTTP_PROXY, NO_PROXY
         URL of the instance metadata service, for tests
   KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT
         address of the API server, which kubelet sets
+  NODE_NAME
+        name of the node in the audit log (default: the host's name)
   OTEL_EXPORTER_OTLP_ENDPOINT and other OTEL_* variables
         where to send traces; disabled without an endpoint
   GOGC, GOMEMLIMIT, GODEBUG

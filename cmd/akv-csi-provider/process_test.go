@@ -57,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Box: box, cluster: cluster, class: class, pod: azuretest.Pod{Namespace: "shop", Name: "till", ServiceAccount: "reader"}}
+	w := &world{Box: box, cluster: cluster, class: class, pod: azuretest.Pod{Namespace: "shop", Name: "till", UID: "0b5a7d0e-0000-4000-8000-000000000001", ServiceAccount: "reader"}}
 	box.Tenant(tenantID).Application(clientID).Federate(cluster.Issuer(), w.pod.Subject(), azuretest.TokenExchangeAudience)
 	vault := box.Vault("contoso", box.Tenant(tenantID))
 	vault.Grant(clientID, azuretest.SecretsGet)
@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 // mount calls as the driver does.
 func (w *world) mount(t *testing.T, driver v1alpha1.CSIDriverProviderClient, class []byte) (*v1alpha1.MountResponse, error) {
 	t.Helper()
-	req, err := w.cluster.MountRequest(class, w.pod, nil, "/var/lib/kubelet/pods/1/volumes/kubernetes.io~csi/secrets/mount")
+	req, err := w.cluster.MountRequest(class, w.pod, nil, "/var/lib/kubelet/pods/"+w.pod.UID+"/volumes/kubernetes.io~csi/secrets/mount")
 	if err != nil {
 		t.Fatal(err)
 	}
