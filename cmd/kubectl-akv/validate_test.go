@@ -46,7 +46,7 @@ func TestValidate(t *testing.T) {
 		{"valid", good, 0, "1 class checked, 0 problems\n"},
 		{"list as literal", head + objects + "|\n      - objectName: a_\n        objectType: secret\n", 1, `<stdin>:11:21: error: objects[0] "a_": objectName: "a_" is not valid; use 1 to 127 letters, digits and hyphens [InvalidParameter]`},
 		{"list as literal, stripped, indented", head + objects + "|2-\n       - objectName: a\n         objectType: secrets\n", 1, `<stdin>:12:22: error: objects[0] "a": objectType: "secrets" is not valid; did you mean secret?`},
-		{"text in array", head + objects + "|\n      array:\n        - |\n          objectName: a\n          objectTyp: secret\n", 1, `<stdin>:13:11: error: objects[0] "a": objectType: missing; there is "objectTyp"`},
+		{"text in array", head + objects + "|\n      array:\n        - |\n          objectName: a\n          objectTyp: secret\n", 1, `<stdin>:13:11: error: objects[0] "a": objectType: missing (found unknown field "objectTyp", did you mean objectType?)`},
 		{"quoted text in array", head + objects + "|\n      array: ['{objectName: a, objectType: secrets}']\n", 1, `<stdin>:11:44: error: objects[0] "a": objectType`},
 		{"folded text in array", head + objects + "|\n      array:\n        - >\n          {objectName: a,\n          objectType: secrets}\n", 1, `<stdin>:12:11: error: objects[0] "a": objectType`},
 		{"folded list", head + objects + ">\n      [{objectName: a,\n      objectType: secrets}]\n", 1, `<stdin>:12:19: error: objects[0] "a": objectType`},
@@ -64,27 +64,27 @@ func TestValidate(t *testing.T) {
 		{"parameter", head + "    keyvaultName:   https://contoso.vault.azure.net\n    objects: '- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:21: error: keyvaultName: "https://contoso.vault.azure.net" is not valid`},
 		{"missing parameter", head + "    objects: '- {objectName: a, objectType: key}'\n", 1, `<stdin>:8:3: error: keyvaultName: missing`},
 		{"no parameters", strings.TrimSuffix(head, "  parameters:\n"), 1, `<stdin>:7:3: error: keyvaultName: missing`},
-		{"cloud", head + "    cloudName: AzureMoonCloud\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:16: error: cloudName: "AzureMoonCloud" is not a cloud; one of AzurePublicCloud`},
+		{"cloud", head + "    cloudName: AzureMoonCloud\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:16: error: cloudName: unknown cloud "AzureMoonCloud"; use one of AzurePublicCloud`},
 		{"own cloud", head + "    cloudName: sky\n" + objects + "'- {objectName: a, objectType: key}'\n", 0, `1 class checked`},
 		{"boolean", head + "    usePodIdentity: false\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:21: error: usePodIdentity: a boolean, and the API server accepts only text; put it in quotes: "false" [InvalidManifest]`},
 		{"boolean of YAML 1.1", head + "    usePodIdentity: no\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:21: error: usePodIdentity: a boolean, and the API server accepts only text; put it in quotes: "no"`},
 		{"number", head + "    clientID: 123\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:9:15: error: clientID: a number`},
 		{"list that is no text", head + "    keyvaultName: contoso\n    objects:\n    - {objectName: a, objectType: key}\n", 1, `<stdin>:11:5: error: objects: a list or mapping, and the API server accepts only text; write objects: | before it`},
-		{"field of spec", strings.Replace(good, "parameters:", "parametres:", 1), 1, `<stdin>:8:3: error: spec.parametres: no field of a SecretProviderClass; did you mean parameters?`},
-		{"parameter twice", head + "    keyvaultName: a_\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:10:5: error: keyvaultName: there twice`},
+		{"field of spec", strings.Replace(good, "parameters:", "parametres:", 1), 1, `<stdin>:8:3: error: spec.parametres: not a field of a SecretProviderClass; did you mean parameters?`},
+		{"parameter twice", head + "    keyvaultName: a_\n" + objects + "'- {objectName: a, objectType: key}'\n", 1, `<stdin>:10:5: error: keyvaultName: defined twice`},
 		{"no provider", strings.Replace(good, "  provider: azure\n", "", 1), 1, `<stdin>:7:3: error: spec.provider: missing; set provider: azure`},
 		{"other API", strings.Replace(good, "secrets-store.csi.x-k8s.io", "example.com", 1), 1, `<stdin>:1:1: error: apiVersion: "example.com/v1" is not the API`},
 		{"other provider", strings.Replace(good, "azure", "vault", 1), 0, "<stdin>:7:13: skipped: the class is for the provider \"vault\"\n0 classes checked"},
 		{"other kind", "kind: Pod\nspec: {parameters: 1}\n", 0, "0 classes checked, 0 problems\n"},
-		{"near parameter", strings.Replace(good, "    objects", "    tenant_id: a\n    objects", 1), 0, `<stdin>:10:5: warning: tenant_id: is no parameter; it is ignored; did you mean tenantID? [unknown_parameter]`},
+		{"near parameter", strings.Replace(good, "    objects", "    tenant_id: a\n    objects", 1), 0, `<stdin>:10:5: warning: tenant_id: is not a parameter and is ignored (did you mean tenantID?) [unknown_parameter]`},
 		{"Helm, unquoted", head + "    keyvaultName: {{ .Values.vault }}\n    objects: ''\n", 1, `<stdin>:9:19: error: "{{ .Values.vault }}" is an unrendered Helm template; render it first`},
 		{"Helm, around lines", "{{- if .Values.x }}\n" + good + "{{- end }}\n", 1, `<stdin>:1:1: error: "{{- if .Values.x }}" is an unrendered Helm template; render it first`},
 		{"Helm, in the name", strings.Replace(good, "name: web", "name: {{ .Release.Name }}-web", 1), 1, `<stdin>:4:9: error: "{{ .Release.Name }}" is an unrendered Helm template`},
 		{"Helm, of which YAML is made", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: {{ vault }}", 1), 1, `<stdin>:9:19: error: "{{ vault }}" is an unrendered Helm template`},
 		{"Helm, in quotes", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: '{{ .Values.vault }}'", 1), 1, `<stdin>:9:19: error: keyvaultName: "{{ .Values.vault }}" is an unrendered Helm template`},
 		{"Helm, in objects", strings.Replace(good, "objectName: a", "objectName: {{ .Values.a }}", 1), 1, `<stdin>:11:22: error: objects[0]: objectName: "{{ .Values.a }}" is an unrendered Helm template`},
-		{"variable", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: ${VAULT}", 1), 1, `<stdin>:9:19: error: keyvaultName: "${VAULT}" is a placeholder that was not replaced`},
-		{"no value", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: <no value>", 1), 1, `<stdin>:9:19: error: keyvaultName: "<no value>" is what a template writes for a value that is not set`},
+		{"variable", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: ${VAULT}", 1), 1, `<stdin>:9:19: error: keyvaultName: "${VAULT}" is an unreplaced placeholder`},
+		{"no value", strings.Replace(good, "keyvaultName: contoso", "keyvaultName: <no value>", 1), 1, `<stdin>:9:19: error: keyvaultName: "<no value>" is what a template writes for an unset value`},
 		{"broken behind a template of a document", head + "    objects: |\n      - objectAlias: a\n        template: |\n          {{ secret \"b\" }}\n   x: [\n", 1, `error: not valid YAML: `},
 		{"broken", head + "    keyvaultName: 'contoso\n", 1, `error: not valid YAML: `},
 		{"broken, of no class", "a: [\n", 1, `<stdin>:1:1: error: not valid YAML`},
@@ -127,7 +127,7 @@ func TestValidateFolders(t *testing.T) {
 
 func TestValidateStrict(t *testing.T) {
 	text := strings.Replace(good, "objectType: secret", "objectType: secret, x: y", 1)
-	if code, out, errOut := akv(t, text, "validate", "-f", "-"); code != 0 || !strings.Contains(out, `:11:48: warning: objects[0] "a": x: is no field of an object [unknown_field]`) || !strings.Contains(errOut, "0 problems, 1 warning") {
+	if code, out, errOut := akv(t, text, "validate", "-f", "-"); code != 0 || !strings.Contains(out, `:11:48: warning: objects[0] "a": x: is not a field of an object [unknown_field]`) || !strings.Contains(errOut, "0 problems, 1 warning") {
 		t.Errorf("%d %q %q", code, out, errOut)
 	}
 	if code, out, errOut := akv(t, text, "validate", "-f", "-", "--strict"); code != 1 || !strings.Contains(out, ":11:48: error: ") || !strings.Contains(errOut, "1 problem\n") {
@@ -161,7 +161,7 @@ func TestValidateJSON(t *testing.T) {
 func TestValidateGitHub(t *testing.T) {
 	write(t, map[string]string{"a,b:100%.yaml": strings.Replace(good, "contoso", "'100%'", 1)})
 	code, out, _ := akv(t, "", "validate", "-f", "a,b:100%.yaml", "-o", "github")
-	const want = `::error file=a%2Cb%3A100%25.yaml,line=9,col=19,title=InvalidParameter::keyvaultName: "100%25" is not valid; use the vault's own name, 3 to 24 letters, digits and hyphens, not its URL` + "\n"
+	const want = `::error file=a%2Cb%3A100%25.yaml,line=9,col=19,title=InvalidParameter::keyvaultName: "100%25" is not valid; use the vault's name (3-24 letters, digits, hyphens), not its URL` + "\n"
 	if code != 1 || out != want {
 		t.Errorf("%d\n%s\nwant\n%s", code, out, want)
 	}

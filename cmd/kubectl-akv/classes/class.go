@@ -243,7 +243,7 @@ func (c *Class) checkKeys(spec map[string]any) {
 		if key == nil {
 			key = c.node
 		}
-		c.add(key, "spec."+name, "no field of a SecretProviderClass", fix)
+		c.add(key, "spec."+name, "not a field of a SecretProviderClass", fix)
 	}
 	_, parameters := lookup(c.spec, "parameters")
 	for _, mapping := range []*yaml.Node{c.spec, parameters} {
@@ -254,7 +254,7 @@ func (c *Class) checkKeys(spec map[string]any) {
 		for i := 0; i+1 < len(mapping.Content); i += 2 {
 			key := mapping.Content[i]
 			if first[key.Value] != nil && key.Tag != "!!merge" {
-				c.add(key, key.Value, "there twice: only the last one is used", "remove one of the two")
+				c.add(key, key.Value, "defined twice: only the last one is used", "remove one of the two")
 			}
 			first[key.Value] = key
 		}

@@ -175,7 +175,7 @@ func TestFirstProblem(t *testing.T) {
 			parameters(s, map[string]string{"keyvaultName": "https://kv-shop.vault.azure.net"})
 		},
 			"parameters", "SecretProviderClass web is invalid: keyvaultName", "not its URL"},
-		{"unknown cloud", func(s *ct.Server) { parameters(s, map[string]string{"cloudName": "Azure"}) }, "parameters", `cloudName: "Azure" is not a cloud`, "OurCloud"},
+		{"unknown cloud", func(s *ct.Server) { parameters(s, map[string]string{"cloudName": "Azure"}) }, "parameters", `cloudName: unknown cloud "Azure"`, "OurCloud"},
 		{"the operator's cloud", func(s *ct.Server) { parameters(s, map[string]string{"cloudName": "OurCloud"}) }, "", "", ""},
 		{"invalid attributes", func(s *ct.Server) {
 			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) { p.Spec.Volumes[0].CSI.VolumeAttributes["objects"] = "- {objectName: x}" })
@@ -187,7 +187,7 @@ func TestFirstProblem(t *testing.T) {
 		}, "identity", `has the label "azure.workload.identity/client-id", which does not count`, "annotate"},
 		{"not an ID", func(s *ct.Server) {
 			s.Put(ct.AccountPath, ct.Account(map[string]string{"azure.workload.identity/client-id": "not an ID"}, nil))
-		}, "identity", `no client ID: "not an ID"`, "annotate"},
+		}, "identity", `is not a client ID: "not an ID"`, "annotate"},
 		{"no tenant", func(s *ct.Server) { parameters(s, map[string]string{"tenantID": ""}) }, "identity", "no tenant is configured", "tenantID"},
 		{"no secret", func(s *ct.Server) {
 			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) {

@@ -57,7 +57,7 @@ func (e *examination) identity() *Check {
 	case found.ClientID == "":
 		return noIdentity(fmt.Sprintf("no identity is configured: ServiceAccount %s has no annotation %s, and the class no clientID", account, kube.ClientIDAnnotation))
 	case !request.IsClientID(found.ClientID):
-		return noIdentity(fmt.Sprintf("annotation %s of ServiceAccount %s is no client ID: %q", kube.ClientIDAnnotation, account, found.ClientID))
+		return noIdentity(fmt.Sprintf("annotation %s of ServiceAccount %s is not a client ID: %q", kube.ClientIDAnnotation, account, found.ClientID))
 	case id.TenantID == "" && found.TenantID == "" && e.provider != nil && e.flag("tenant-id") == "":
 		return problem(name, "no tenant is configured: neither tenantID in the class nor annotation "+kube.TenantIDAnnotation, "set tenantID in the class")
 	}

@@ -88,7 +88,7 @@ func TestNumbers(t *testing.T) {
 func TestWrongFlags(t *testing.T) {
 	all := map[string]string{"--vault": "kv-contoso", "--object": "a", "--serviceaccount": "web", "--client-id": clientID, "--tenant-id": tenantID, "--namespace": "shop", "--name": "web"}
 	for _, test := range []struct{ flag, value, want string }{
-		{"--vault", "https://kv", "--vault: \"https://kv\" is not valid; use the vault's own name"},
+		{"--vault", "https://kv", "--vault: \"https://kv\" is not valid; use the vault's name"},
 		{"--object", "a_", "--object: \"a_\" is not valid; use 1 to 127 letters"},
 		{"--object", "keys/a", "did you mean key?"},
 		{"--object", "a,a", ""}, // two objects with one path are a warning
@@ -96,7 +96,7 @@ func TestWrongFlags(t *testing.T) {
 		{"--object", ",", "--object: "},
 		{"--serviceaccount", "Web", "--serviceaccount: a lowercase RFC 1123 subdomain"},
 		{"--client-id", "a b", "--client-id: \"a b\" is not valid"},
-		{"--tenant-id", "<tenant>", "placeholder that was not replaced"},
+		{"--tenant-id", "<tenant>", "is an unreplaced placeholder"},
 		{"--namespace", "a.b", "--namespace: "},
 		{"--name", "a/b", "--name: "},
 		{"--vault", "", "set --vault\nSee 'kubectl akv init --help'"},

@@ -100,7 +100,7 @@ func TestDifferences(t *testing.T) {
 		{"pod identity", with(fine, "usePodIdentity", "True"), nil, []string{"refused|usePodIdentity: AAD Pod Identity is retired|use workload identity"}},
 		{"no pod identity", with(fine, "usePodIdentity", "false"), nil, nil},
 		{"german cloud", with(fine, "cloudName", "azuregermancloud"), nil, []string{"refused|AzureGermanCloud was closed in 2021|one of AzurePublicCloud"}},
-		{"unknown cloud", with(fine, "cloudName", "Own"), nil, []string{`refused|cloudName: "Own" is not a cloud|one of`}},
+		{"unknown cloud", with(fine, "cloudName", "Own"), nil, []string{`refused|cloudName: unknown cloud "Own"|one of`}},
 		{"template of a cloud", with(fine, "cloudName", "{{ .Values.cloud }}"), nil, []string{"refused|cloudName: |"}},
 		{"file elsewhere", with(fine, "cloudName", "AzureStackCloud", "cloudEnvFileName", "/tmp/env.json"), nil, []string{"refused|cloudEnvFileName: \"/tmp/env.json\" is not below|--cloud-env-dirs"}},
 		{"file that leads out", with(fine, "cloudName", "azurestackcloud", "cloudEnvFileName", "/etc/akv/../passwd"), nil, []string{"refused|cloudEnvFileName|"}},

@@ -118,7 +118,7 @@ func (c *command) check(class string) error {
 	case c.asMe && c.serviceAccount != "":
 		return errors.New("--as-me and --as-serviceaccount exclude each other")
 	case !c.asMe && c.serviceAccount == "":
-		return errors.New("say who signs in: --as-serviceaccount NAME, the ServiceAccount of the pod, or --as-me")
+		return errors.New("choose an identity: --as-serviceaccount NAME, the ServiceAccount of the pod, or --as-me")
 	case c.asMe && c.secretRef != "":
 		return errors.New("--node-publish-secret goes with --as-serviceaccount: with --as-me, your own rights count")
 	case c.show != "" && *c.output != "table":

@@ -128,7 +128,7 @@ func TestErrors(t *testing.T) {
 			if test.hint == "" && r.Hint != "" || !strings.Contains(r.Hint, test.hint) {
 				t.Errorf("hint %q", r.Hint)
 			}
-			if test.reason == "FederatedCredentialMissing" && !strings.Contains(r.Error, "--issuer "+issuer+" --subject system:serviceaccount:shop:web") {
+			if test.reason == "FederatedCredentialMissing" && !strings.Contains(r.Error, fmt.Sprintf("issuer %q, subject %q", issuer, "system:serviceaccount:shop:web")) {
 				t.Error(r.Error) // the issuer is known: the cluster itself has issued the token
 			}
 			if test.reason == "TokenRequestMissing" && !strings.Contains(r.Error, `received: ["api://other"]`) {
@@ -161,11 +161,11 @@ func TestRefusals(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"":                                    "name a SecretProviderClass",
-		"web":                                 "say who signs in: --as-serviceaccount NAME",
+		"web":                                 "choose an identity: --as-serviceaccount NAME",
 		"web --as-me --as-serviceaccount web": "exclude each other",
 		"web --as-me --node-publish-secret s": "your own rights count",
 		"web --as-me --timeout=0s":            "--timeout must be more than 0",
-		"web --as-me --cloud-name=Azure":      `--cloud-name: "Azure" is not a cloud`,
+		"web --as-me --cloud-name=Azure":      `--cloud-name: unknown cloud "Azure"`,
 		"web --as-me --show=db/password":      "not a terminal; add --force",
 		"web --as-me --show=db/password -o json --force":                              "leave out -o",
 		"none --as-serviceaccount web":                                                "there is no SecretProviderClass shop/none",

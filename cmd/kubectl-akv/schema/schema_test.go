@@ -105,9 +105,9 @@ var beyondSchema = []struct {
 	why   string
 }{
 	{regexp.MustCompile(`not valid YAML|outside the first YAML document|lines and commas`), "is about the text, not its value"},
-	{regexp.MustCompile(`also the path of|lies below the file`), "compares entries"},
+	{regexp.MustCompile(`also the path of|is below the file`), "compares entries"},
 	{regexp.MustCompile(`template: line`), "a language of its own"},
-	{regexp.MustCompile(`no regular expression|states|groups|JMESPath`), "a language of its own"},
+	{regexp.MustCompile(`not a valid regular expression|states|groups|JMESPath`), "a language of its own"},
 	{regexp.MustCompile(`not a mapping of fields`), "a text is YAML of its own"},
 }
 

@@ -127,7 +127,7 @@ func unknownParameters(c *classes.Class) (found []Finding) {
 		}
 		line, column := c.NamePlace(name)
 		found = append(found, Finding{Severity: Warning, Rule: ruleParameter, File: c.File, Line: line, Column: column, Class: c.ID(), Field: name,
-			Cause: "is no parameter; it is ignored; did you mean " + near + "?"})
+			Cause: "is not a parameter and is ignored (did you mean " + near + "?)"})
 	}
 	return found
 }
