@@ -120,8 +120,8 @@ func TestWarningsOncePerStart(t *testing.T) {
 	if n := strings.Count(w.log.String(), "class accepted with warnings"); n != 2 {
 		t.Errorf("%d lines", n)
 	}
-	if _, lax := w.seen.told(); strings.Count(lax, "unknown_field") != 6 {
-		t.Errorf("counted %s", lax)
+	if _, warnings := w.seen.observed(); strings.Count(warnings, "unknown_field") != 6 {
+		t.Errorf("counted %s", warnings)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestUnchangedRotationsAreDebug(t *testing.T) {
 	var levels []string
 	mount := func() {
 		_ = w.mounted(t, req)
-		levels = append(levels, w.told(t)["level"].(string))
+		levels = append(levels, w.logLine(t)["level"].(string))
 	}
 	mount()
 	mount()
@@ -152,7 +152,7 @@ func TestFailuresHaveRequestIDs(t *testing.T) {
 	w := newWorld(t, setup{})
 	w.vault.Revoke(clientID)
 	_, err := w.mount(t, w.request(t, "one.yaml"))
-	got := w.told(t)
+	got := w.logLine(t)
 	ids, _ := got["requestIDs"].([]any)
 	if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
 		t.Errorf("the vault's: %v", got)
@@ -161,7 +161,7 @@ func TestFailuresHaveRequestIDs(t *testing.T) {
 	pod := w.pod
 	pod.Name = "web-1"
 	_, err = w.mount(t, w.requestFor(t, "one.yaml", pod, nil))
-	got = w.told(t)
+	got = w.logLine(t)
 	for _, name := range []string{"traceIDs", "correlationIDs"} {
 		ids, _ := got[name].([]any)
 		if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {

@@ -24,14 +24,14 @@ func beyondStories() []story {
 	return slices.Concat(vaultRules(), optionalRules(), searchRules(), valueRules(), certificateRules(), documentRules(), identityRules(), cloudRules())
 }
 
-// Every section on what only this provider has is in the table, and each story there has a name of its own.
+// Every section on what only this provider has is in the table, and each story there has its own name.
 func TestRulesOfSections(t *testing.T) {
 	names, sections := map[string]bool{}, map[string]int{}
 	for _, s := range beyondStories() {
 		section, _, _ := strings.Cut(s.row, "/")
 		sections[section]++
 		if name := s.row + ": " + s.name; s.name == "" || names[name] {
-			t.Errorf("no name of its own: %s", name)
+			t.Errorf("no unique name: %s", name)
 		} else {
 			names[name] = true
 		}
@@ -43,12 +43,12 @@ func TestRulesOfSections(t *testing.T) {
 	}
 }
 
-// uncached is a provider that asks the vault in every rotation.
+// uncached is a provider that reads from the vault in every rotation.
 func uncached() setup {
 	return setup{reads: func(c *keyvault.Config) { c.CacheTTL = 0 }}
 }
 
-// together answers no read of a secret before n of them are asked for.
+// together answers no read of a secret before n of them have arrived.
 func together(n int64) func(http.RoundTripper) http.RoundTripper {
 	return func(next http.RoundTripper) http.RoundTripper {
 		var asked atomic.Int64
@@ -69,7 +69,7 @@ func together(n int64) func(http.RoundTripper) http.RoundTripper {
 	}
 }
 
-// requests checks what was asked of a service.
+// requests checks the number of requests of a kind.
 func requests(kind azuretest.Kind, want int) func(*testing.T, *world, map[string]string) {
 	return func(t *testing.T, w *world, _ map[string]string) {
 		if n := w.Count(kind); n != want {
@@ -124,7 +124,7 @@ func vaultRules() []story {
 		wantAnswers(t, silent.setup.metrics, "failover", 1)
 	}
 	return []story{
-		in(story{row: "keyvaultName", name: "one sign-in for all, read in parallel, each behind its own throttle", setup: setup{tries: throttle.Config{Max: 1}, roundTripper: together(2)},
+		in(story{row: "keyvaultName", name: "one sign-in for all, read in parallel, each behind its own throttle", setup: setup{throttle: throttle.Config{Max: 1}, roundTripper: together(2)},
 			objects: "[{objectName: my-secret, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: b, keyvaultName: fabrikam}]",
 			prepare: standby(), files: map[string]string{"my-secret": "Hello!", "b": "of another vault"}, check: requests(azuretest.Token, 1)}),
 		silent,
@@ -235,10 +235,10 @@ func federated(audience string, also func(*testing.T, *world)) func(*testing.T, 
 	}
 }
 
-// apiStory is a story of the versions of the API in which the vault is asked.
+// apiStory is a story about the versions of the API in requests to the vault.
 type apiStory struct {
 	story
-	asked *[]string
+	requested *[]string
 }
 
 func versionsStory(row, name string) apiStory {
@@ -246,7 +246,7 @@ func versionsStory(row, name string) apiStory {
 	s.setup.roundTripper = func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(req *http.Request) (*http.Response, error) {
 			if strings.Contains(req.URL.Path, "/secrets/") {
-				*s.asked = append(*s.asked, req.URL.Query().Get("api-version"))
+				*s.requested = append(*s.requested, req.URL.Query().Get("api-version"))
 			}
 			return next.RoundTrip(req)
 		})
@@ -257,8 +257,8 @@ func versionsStory(row, name string) apiStory {
 // versions are those of the two mounts.
 func (s apiStory) versions(want ...string) {
 	s.then.check = func(t *testing.T, _ *world, _ map[string]string) {
-		if !slices.Equal(*s.asked, want) {
-			t.Errorf("asked in versions %v, want %v", *s.asked, want)
+		if !slices.Equal(*s.requested, want) {
+			t.Errorf("requests of versions %v, want %v", *s.requested, want)
 		}
 	}
 }

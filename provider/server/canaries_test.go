@@ -170,7 +170,7 @@ func (c *canaries) tokens(t *testing.T, w *world, pod azuretest.Pod, audience st
 	return map[string]string{audience: token}
 }
 
-// credentials are those of the row, and a mark as each setting that nobody reads.
+// credentials are those of the row, and a mark as each setting that is not read.
 func (c *canaries) credentials(row map[string]string) map[string]string {
 	secret := maps.Clone(row)
 	if secret == nil {
@@ -190,7 +190,7 @@ const tokensAttribute = "csi.storage.k8s.io/serviceAccount.tokens"
 // prepareRequest returns the row's request with marks in it.
 func (c *canaries) prepareRequest(t *testing.T, w *world, row canaryRow) *v1alpha1.MountRequest {
 	t.Helper()
-	c.add("CANARY") // the values of the table's own
+	c.add("CANARY") // the values that are in the table already
 	value := c.mark()
 	w.vault.SetSecret("my-secret", azuretest.Secret{Value: value})
 	if row.failure.prepare != nil {

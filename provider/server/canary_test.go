@@ -49,14 +49,14 @@ func (row canaryRow) run(t *testing.T) (reasons []string, marks int) {
 	return reasons, len(all)
 }
 
-// canaryRows are the tables of failures and of the reference with marks in them, and rows of their own.
+// canaryRows are the tables of failures and of the reference with marks in them, and further rows.
 func canaryRows(t *testing.T) []canaryRow {
 	t.Helper()
 	var rows []canaryRow
 	for _, f := range failures() {
 		rows = append(rows, canaryRow{failure: f})
 	}
-	stories := slices.Concat(parameterStories(), fieldStories(), laxStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories())
+	stories := slices.Concat(parameterStories(), fieldStories(), warningStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories())
 	for _, s := range stories {
 		row := canaryRow{objects: s.objects, failure: failure{name: "contract/" + s.row + ": " + s.name, setup: s.setup, pod: s.pod, secret: s.secret, tokens: s.tokens,
 			bound: s.pod["useAzureTokenProxy"] == "true"}}
@@ -71,7 +71,7 @@ func canaryRows(t *testing.T) []canaryRow {
 }
 
 // TestCanary mounts in every way that the tests know, with marks in place of tokens, client secrets,
-// private keys, values and settings that nobody reads. No mark is found in what the plugin emits.
+// private keys, values and settings that are not read. No mark is found in what the plugin emits.
 // A reason without a row fails the test.
 func TestCanary(t *testing.T) {
 	var mu sync.Mutex // guards what follows

@@ -20,7 +20,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// chain is a certificate with its key and issuers, made anew for each test.
+// chain is a certificate with its key and issuers, created for each test.
 type chain struct {
 	key                *ecdsa.PrivateKey
 	leaf, issuer, root *x509.Certificate
@@ -81,7 +81,7 @@ type writtenKey struct {
 	name, pem string
 }
 
-// writtenKeys are keys that Key Vault writes in a form of its own: RSA-HSM with a longer exponent, and
+// writtenKeys are keys that Key Vault writes in its own form: RSA-HSM with a longer exponent, and
 // P-521 with and without the byte that is zero in every second coordinate.
 func writtenKeys(t *testing.T) []writtenKey {
 	t.Helper()

@@ -16,7 +16,7 @@ import (
 	"akv-csi-provider/provider/server"
 )
 
-// slowVault does not answer for one vault until it is told.
+// slowVault does not answer for one vault until the test says so.
 type slowVault struct{ asked chan question }
 
 // question is a mount that waits for that vault.

@@ -14,7 +14,7 @@ import (
 
 // drivers are how versions of the driver differ in what they send when they rotate a volume
 // (pkg/rotation/reconciler.go of v1.3.4, v1.4.8 and v1.5.6, pkg/secrets-store/nodeserver.go of
-// v1.6.0). The older ones have a loop of their own for it: it makes the attributes from the
+// v1.6.0). The older ones have their own loop for it: it makes the attributes from the
 // class without its name and without those of the volume, requests tokens itself, and sends the
 // versions that the volume contains. v1.6 passes on kubelet's calls, which are all alike.
 var drivers = []struct {

@@ -73,7 +73,7 @@ func jsonPieces(t *testing.T, name string) request.Object {
 	return o
 }
 
-// wantCounts checks what was asked of Azure since the counts were reset.
+// wantCounts checks the requests to Azure since the counts were reset.
 func (w *world) wantCounts(t *testing.T, want map[azuretest.Kind]int) {
 	t.Helper()
 	counts := w.Counts()

@@ -29,7 +29,7 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // failure is a way to fail a mount of one.yaml and what the caller gets to see.
 type failure struct {
@@ -179,7 +179,7 @@ func annotate(name, value string) func(*world) {
 	return func(w *world) { w.api.SetServiceAccount("shop", "reader", map[string]string{name: value}) }
 }
 
-// credentialFailures are those of the other ways to sign in.
+// credentialFailures are those of the other credentials.
 func credentialFailures() []failure {
 	node := map[string]string{"useVMManagedIdentity": "true"}
 	chosen := map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": clientID}
@@ -343,7 +343,7 @@ func managed(contentType, value string) func(*world) {
 }
 
 func networkFailures() []failure {
-	// The pool tells where it dials before it fails.
+	// The pool traces its dial before it fails.
 	only := func(host string, err error) func(http.RoundTripper) http.RoundTripper {
 		return func(next http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -365,7 +365,7 @@ func networkFailures() []failure {
 		{name: "network/TLS not trusted", setup: setup{roundTripper: vaultOnly(x509.UnknownAuthorityError{})}, wantCode: codes.FailedPrecondition, wantReason: "TLSUntrusted"},
 		{name: "network/refused", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED})},
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
-		{name: "network/proxy away", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED})},
+		{name: "network/proxy unavailable", setup: setup{roundTripper: vaultOnly(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED})},
 			wantCode: codes.FailedPrecondition, wantReason: "ProxyRefused"},
 		{name: "network/authority not in DNS", setup: setup{roundTripper: entraOnly(&net.DNSError{IsNotFound: true})},
 			wantCode: codes.FailedPrecondition, wantReason: "ServiceUnavailable"},
@@ -390,7 +390,7 @@ func withFault(k azuretest.Kind, f azuretest.Fault) func(*world) {
 }
 
 // TestFailures reaches every status a user can meet over the real socket. The
-// words are kept in a golden file, so that a change of them shows in a review.
+// messages are in a golden file, so that a review shows each change of them.
 func TestFailures(t *testing.T) {
 	messages := make(map[string]string)
 	for _, f := range failures() {
@@ -416,11 +416,11 @@ func TestFailures(t *testing.T) {
 				t.Errorf("kubelet takes %v for a mount under way", got.Code())
 			}
 			checkWords(t, w, req, got.Message())
-			if reasons, _ := w.seen.told(); strings.Contains(reasons, ",") || reasons == "" {
+			if reasons, _ := w.seen.observed(); strings.Contains(reasons, ",") || reasons == "" {
 				t.Errorf("observed reasons %q, want one", reasons)
 			}
 			if !strings.Contains(w.log.String(), `"namespace":"shop"`) && f.name != "parameter/pod namespace missing" && !strings.HasPrefix(f.name, "bug/") {
-				t.Errorf("the log does not tell whose mount it was: %s", w.log)
+				t.Errorf("the log does not name the pod's namespace: %s", w.log)
 			}
 			messages[f.name] = got.Code().String() + "  " + got.Message()
 		})
@@ -451,8 +451,8 @@ func TestFailures(t *testing.T) {
 // lets the pod start with an empty one.
 var unsure = []codes.Code{codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.ResourceExhausted, codes.Aborted}
 
-// checkWords holds for every message: one line, and nothing of a credential, of a
-// secret or of a trace in it or in the log.
+// checkWords checks a message: it is one line, and neither it nor the log contains anything of a
+// credential, a secret or a trace.
 func checkWords(t *testing.T, w *world, req *v1alpha1.MountRequest, message string) {
 	t.Helper()
 	if i := strings.IndexFunc(message, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
@@ -461,14 +461,14 @@ func checkWords(t *testing.T, w *world, req *v1alpha1.MountRequest, message stri
 	for where, text := range map[string]string{"message": message, "log": w.log.String()} {
 		for _, leak := range []string{"CANARY", "Hello!", "eyJ", "Trace ID", "trace_id", "RESPONSE ", "Bearer"} {
 			if strings.Contains(text, leak) {
-				t.Errorf("the %s holds %q: %s", where, leak, text)
+				t.Errorf("the %s contains %q: %s", where, leak, text)
 			}
 		}
 	}
 	known := strings.ToLower(req.GetAttributes() + req.GetTargetPath() + clientID)
 	for _, id := range guids.FindAllString(message, -1) {
 		if !strings.Contains(known, strings.ToLower(id)) && id != "99999999-9999-9999-9999-999999999999" {
-			t.Errorf("the message holds a GUID that is no tenant or client: %s", id)
+			t.Errorf("the message contains a GUID that is no tenant or client: %s", id)
 		}
 	}
 }

@@ -38,8 +38,8 @@ func (w *world) lines(t *testing.T) []map[string]any {
 	return all
 }
 
-// told is the one line of a mount, without what differs from run to run.
-func (w *world) told(t *testing.T) map[string]any {
+// logLine returns the one line of a mount, without what differs from run to run.
+func (w *world) logLine(t *testing.T) map[string]any {
 	t.Helper()
 	all := w.lines(t)
 	if len(all) != 1 {
@@ -88,7 +88,7 @@ func TestMountIsOneLine(t *testing.T) {
 		if _, err := w.mount(t, c.req); err != nil {
 			t.Fatal(err)
 		}
-		got := w.told(t)
+		got := w.logLine(t)
 		if size, ok := got["bytes"].(float64); !ok || size < 7 {
 			t.Errorf("%s: %v bytes", c.name, got["bytes"])
 		}
@@ -105,14 +105,14 @@ func TestMountIsOneLine(t *testing.T) {
 	}
 }
 
-// A rotation is told as changed when versions differ, and as a warning when it fails:
-// the pod keeps its files, and the driver hides it.
-func TestRotationsAreTold(t *testing.T) {
+// A rotation is reported as changed when versions differ, and as a warning when it fails:
+// the pod keeps its files, and the driver hides the error.
+func TestRotationsAreReported(t *testing.T) {
 	w := newWorld(t, setup{reads: func(c *keyvault.Config) { c.CacheTTL = 0 }})
 	req := w.request(t, "one.yaml")
 	w.vault.Revoke(clientID)
 	_, _ = w.mount(t, req)
-	if got := w.told(t); got["level"] != "ERROR" || got["msg"] != "mount failed" || got["rotation"] != false || got["reason"] != "AccessDenied" ||
+	if got := w.logLine(t); got["level"] != "ERROR" || got["msg"] != "mount failed" || got["rotation"] != false || got["reason"] != "AccessDenied" ||
 		got["code"] != "PermissionDenied" || got["pod"] != "web-0" || got["requests"] != 2.0 {
 		t.Errorf("the first, failed: %v", got)
 	}
@@ -127,7 +127,7 @@ func TestRotationsAreTold(t *testing.T) {
 	}
 	w.vault.Revoke(clientID)
 	_, _ = w.mount(t, req)
-	if got := w.told(t); got["level"] != "WARN" || got["rotation"] != true || got["pod"] != "web-0" || got["namespace"] != "shop" ||
+	if got := w.logLine(t); got["level"] != "WARN" || got["rotation"] != true || got["pod"] != "web-0" || got["namespace"] != "shop" ||
 		!strings.Contains(got["error"].(string), "[AccessDenied]") {
 		t.Errorf("a rotation, failed: %v", got)
 	}
@@ -139,8 +139,8 @@ func TestRotationsAreTold(t *testing.T) {
 	}
 }
 
-// Drivers before 1.6 say what the volume holds: then a mount is a rotation also right
-// after the plugin has started.
+// Drivers before 1.6 send the versions that the volume contains, so a mount is known as a rotation
+// also right after the plugin has started.
 func TestRotationAfterAStart(t *testing.T) {
 	w := newWorld(t, setup{})
 	version := w.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello!", Version: strings.Repeat("a", 32)})
@@ -159,7 +159,7 @@ func TestRotationAfterAStart(t *testing.T) {
 	}
 }
 
-// No line of a mount holds a secret or a token, however it ends and at any level.
+// No line of a mount contains a secret or a token, however it ends and at any level.
 func TestLogHoldsNoSecrets(t *testing.T) {
 	const canary = "CANARY.do-not-log"
 	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo} {
@@ -178,13 +178,13 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 		}
 		for _, never := range []string{canary, "eyJ", "Bearer"} {
 			if strings.Contains(text, never) {
-				t.Errorf("%s: the log holds %q:\n%s", level, never, text)
+				t.Errorf("%s: the log contains %q:\n%s", level, never, text)
 			}
 		}
 	}
 }
 
-// begun tells when a read has been asked for.
+// begun reports when a read has been requested.
 type begun struct {
 	provider.Vaults
 	asked chan struct{}

@@ -15,7 +15,7 @@ type state struct {
 	trust     [modelClients][len(modelAccounts)]bool
 	blocked   [modelClients]bool // at Entra
 	annotated [len(modelAccounts)]int
-	away      [4]bool       // the targets of faults
+	down      [4]bool       // the targets of faults
 	skew      time.Duration // of Azure's and the cluster's clock to the node's
 }
 
@@ -132,11 +132,11 @@ func (h *history) identities(m *attempt, from time.Time) (all []principal) {
 // allowedAs reports why the mount may not have as this principal what it got; "" if it may.
 func (h *history) allowedAs(m *attempt, who principal) string {
 	if who.client < 0 || !h.signedIn(m, who) {
-		return "without a sign-in of its own"
+		return "without its own sign-in"
 	}
 	fresh := h.fresh(m)
 	stale := fresh
-	if m.previous.IsZero() && h.stale > 0 && (h.away(m) || m.impatient) { // to whose caller a slow vault is one that is away
+	if m.previous.IsZero() && h.stale > 0 && (h.down(m) || m.impatient) { // to such a caller, a slow vault is unavailable
 		stale = m.start.Add(-h.stale)
 	}
 	if h.unshared {
@@ -178,17 +178,17 @@ func (h *history) fresh(m *attempt) time.Time {
 	return m.previous
 }
 
-// away reports whether something was unavailable around the mount.
-func (h *history) away(m *attempt) bool {
+// down reports whether something was unavailable around the mount.
+func (h *history) down(m *attempt) bool {
 	for _, s := range h.during(m.start.Add(-slack), m.end) {
-		if s.away != [4]bool{} {
+		if s.down != [4]bool{} {
 			return true
 		}
 	}
 	return false
 }
 
-// afterRefusals is from when on what was read may still serve while the vault is away: not from before the
+// afterRefusals is since when a cached value may be served while the vault is unavailable: not from before the
 // last refusal that was known when the mount began.
 func (h *history) afterRefusals(m *attempt, who principal, name int, from time.Time) time.Time {
 	for _, r := range h.refusals {

@@ -26,7 +26,7 @@ var modelAccounts = [...]struct{ namespace, name string }{{"shop", "reader"}, {"
 // attacker is the account that the applications of the foreign tenant trust.
 const attacker = 1
 
-// mode is how a class says who signs in.
+// mode is where a class gets its identity from.
 type mode int
 
 const (
@@ -46,7 +46,7 @@ const (
 	expired
 )
 
-// spec is what a class, with what the pod overrides, asks for.
+// spec is what a class requests, with what the pod overrides.
 type spec struct {
 	mode          mode
 	client        int
@@ -138,7 +138,7 @@ func newSequence(seed uint64) sequence {
 	for range 30 + r.IntN(50) {
 		at += gap(r)
 		if r.IntN(15) == 0 {
-			s.ops = append(s.ops, refusedThenAway(r, &at)...)
+			s.ops = append(s.ops, refusedThenDown(r, &at)...)
 		}
 		o := randomOperation(r, clocks)
 		o.at = at
@@ -156,9 +156,9 @@ func newSequence(seed uint64) sequence {
 	return s
 }
 
-// refusedThenAway is what chance rarely makes: an identity loses its rights, is refused, and then the vault
-// is away while another pod of it starts.
-func refusedThenAway(r *rand.Rand, at *time.Duration) (ops []operation) {
+// refusedThenDown is what chance rarely makes: an identity loses its rights, is refused, and then the vault
+// is unavailable while another pod of it starts.
+func refusedThenDown(r *rand.Rand, at *time.Duration) (ops []operation) {
 	account := r.IntN(2)
 	for _, o := range []operation{
 		{kind: "mount", a: account, b: 0}, {kind: "revoke", a: account, b: account}, {kind: "mount", a: account, b: 0},
@@ -187,7 +187,7 @@ func gap(r *rand.Rand) time.Duration {
 	return 1 + time.Duration(r.Int64N(int64(most)))
 }
 
-// randomSpec asks, if it can, for what the pod's account may have; else for anything.
+// randomSpec requests what the pod's account may have, or anything where it may have nothing.
 func randomSpec(r *rand.Rand, pod int, innocent bool) spec {
 	account := pod % len(modelAccounts)
 	s := spec{mode: byClient, client: min(account, 1), vault: min(account, 1), names: []int{r.IntN(modelNames)}}

@@ -94,7 +94,7 @@ func simulate(t *testing.T, dir string, s sequence) *history {
 		w.note()
 	}
 	w.attempts.Wait()
-	time.Sleep(2 * time.Minute) // what nobody waits for any more
+	time.Sleep(2 * time.Minute) // until abandoned work has ended
 	if err := w.box.Close(); err != nil {
 		t.Error(err)
 	}
@@ -175,7 +175,7 @@ func (w *simulation) start() {
 	clear(w.ended)
 }
 
-// mount mounts a volume of a pod, in a goroutine of its own.
+// mount mounts a volume of a pod, in its own goroutine.
 func (w *simulation) mount(op int, p, v int, patience time.Duration) {
 	class := w.classes[p][v]
 	if class.spec.names == nil {

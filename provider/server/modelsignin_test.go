@@ -46,7 +46,7 @@ func (h *history) oldestSignIn(m *attempt) time.Time {
 	return from
 }
 
-// trusted reports whether Entra gives a token of the principal for the mount's credential.
+// trusted reports whether Entra issues a token of the principal for the mount's credential.
 func (h *history) trusted(m *attempt, who principal, s *state, at time.Time) bool {
 	if s.blocked[who.client] && !who.foreign {
 		return false
@@ -75,15 +75,15 @@ func (h *history) stillValid(m *attempt, issued time.Time) bool {
 	return issued.Add(h.lifetime).After(m.start) && (!federated || m.expires.After(m.start))
 }
 
-// mustSucceed reports whether nothing stands against a mount: all that it needs was there all
-// the time, nothing was away, and no clock was wrong.
+// mustSucceed reports whether a mount may not fail: all that it needs existed all the time,
+// nothing was unavailable, and no clock was wrong.
 func (h *history) mustSucceed(m *attempt) bool {
 	from := h.fresh(m) // the error of a read is shared like its value
 	if m.spec.mode == byAnnotation {
 		from = m.start.Add(-time.Minute - time.Second) // which the plugin caches
 	}
 	who := h.identities(m, from)
-	if m.spec.mode == byAnnotation && len(who) != 2 || m.spec.token != genuine || h.away(m) {
+	if m.spec.mode == byAnnotation && len(who) != 2 || m.spec.token != genuine || h.down(m) {
 		return false
 	}
 	for _, s := range h.during(h.moments[0].from, m.end) {

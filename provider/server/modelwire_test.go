@@ -142,7 +142,7 @@ func (wire *modelWire) observe(req *http.Request, resp *http.Response, decided t
 	wire.w.history.refusals = append(wire.w.history.refusals, r)
 }
 
-// noListener is a listener that nobody reaches.
+// noListener is a listener that cannot be reached.
 type noListener struct {
 	done chan struct{}
 	once sync.Once
@@ -204,7 +204,7 @@ func (w *simulation) apply(index int, o operation) {
 	}
 }
 
-// heal gives the innocent what they had in the beginning.
+// heal restores the rights that the innocent had in the beginning.
 func (w *simulation) heal() {
 	w.fault(0, "")
 	for _, pair := range [][2]int{{0, 0}, {0, 2}, {1, 1}} {
@@ -260,10 +260,10 @@ func (w *simulation) fault(target int, kind string) {
 		}
 		w.tenants[0].SetFault(f)
 		w.out.Store(false)
-		w.state.away = [4]bool{}
+		w.state.down = [4]bool{}
 		return
 	}
-	w.state.away[target] = true
+	w.state.down[target] = true
 	switch target {
 	case 0, 1:
 		w.vaults[target].SetFault(f)
@@ -274,14 +274,14 @@ func (w *simulation) fault(target int, kind string) {
 	}
 }
 
-// recreate gives a pod another UID and token under its name.
+// recreate replaces a pod by one of the same name with another UID and token.
 func (w *simulation) recreate(p int) {
 	w.pods[p].recreated++
 	w.pods[p].UID = fmt.Sprintf("00000000-0000-0000-%04d-%012d", p, w.pods[p].recreated)
 	w.renew(p)
 }
 
-// renew gives a pod another token, as kubelet does.
+// renew replaces a pod's token, as kubelet does.
 func (w *simulation) renew(p int) {
 	pod := &w.pods[p]
 	pod.tokens[previous], pod.tokens[genuine] = pod.tokens[genuine], w.token(pod.Pod, genuine)

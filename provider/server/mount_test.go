@@ -34,13 +34,13 @@ func TestOneSecret(t *testing.T) {
 	if !proto.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if reasons, _ := w.seen.told(); reasons != "" {
+	if reasons, _ := w.seen.observed(); reasons != "" {
 		t.Errorf("observed reasons %q, want one success", reasons)
 	}
 }
 
 // What mounts cost: no challenge, no discovery of the instance or of endpoints that are
-// published; a sign-in for each pod, and a read for each mount at the most.
+// published; a sign-in for each pod, and at most a read for each mount.
 func TestRequestsOfAMount(t *testing.T) {
 	w := newWorld(t, setup{})
 	first := w.request(t, "one.yaml")
@@ -112,7 +112,7 @@ func TestTenSecrets(t *testing.T) {
 	}
 }
 
-// Every form of objects that classes have or may have gives the same files.
+// Every form of objects that classes have or may have results in the same files.
 func TestFormsOfObjects(t *testing.T) {
 	w := newWorld(t, setup{})
 	for name, objects := range map[string]string{
@@ -133,17 +133,17 @@ func TestFormsOfObjects(t *testing.T) {
 	}
 }
 
-// What the replaced provider lets pass is served, with a word in log and metric,
-// and refused on request.
-func TestLaxObjects(t *testing.T) {
+// Mistakes that the replaced provider accepts are accepted with a warning in log and metric,
+// and refused in the strict mode.
+func TestObjectsWithWarnings(t *testing.T) {
 	objects := "[{objectName: my-secret, objectType: secret, objectFromat: pem}, {objectName: other, objectType: secret, objectAlias: my-secret}]"
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprintf("strict=%t", strict), func(t *testing.T) {
 			w := newWorld(t, setup{mounter: func(m *provider.Mounter) { m.StrictObjects = strict }})
 			w.vault.SetSecret("other", azuretest.Secret{Value: "last"})
 			got, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects}), nil))
-			if _, lax := w.seen.told(); lax != "unknown_field,duplicate_path" {
-				t.Errorf("observed %q", lax)
+			if _, warnings := w.seen.observed(); warnings != "unknown_field,duplicate_path" {
+				t.Errorf("observed %q", warnings)
 			}
 			if !strings.Contains(w.log.String(), "did you mean objectFormat?") {
 				t.Errorf("the log names no near field: %s", w.log)
@@ -228,7 +228,7 @@ func TestForgedToken(t *testing.T) {
 	}
 }
 
-// The SDK's own policy would keep the tenant of a challenge for good.
+// The SDK's own policy would cache the tenant of a challenge forever.
 func TestWrongTenantLeavesTheVaultUsable(t *testing.T) {
 	w := newWorld(t, setup{})
 	foreign := w.Tenant("99999999-2222-3333-4444-555555555555")
@@ -321,8 +321,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// A class of thousands of objects that all fail for a cause of their own does not
-// make a message of any length.
+// The length of a message is bounded also if thousands of objects each fail for another cause.
 func TestManyFailures(t *testing.T) {
 	w := newWorld(t, setup{})
 	var objects strings.Builder

@@ -8,7 +8,7 @@ import (
 )
 
 // The plugin is ready while the driver can call it: not before it serves, not while its
-// socket is gone, and not once it stops.
+// socket is removed, and not once it stops.
 func TestReady(t *testing.T) {
 	cfg := config(t, newHeld())
 	idle, err := server.New(cfg)
@@ -28,11 +28,11 @@ func TestReady(t *testing.T) {
 	if srv.Ready(t.Context()) == nil {
 		t.Error("ready without a socket")
 	}
-	if err := healthy(t, srv); err != nil { // which makes it anew
+	if err := healthy(t, srv); err != nil { // which creates it again
 		t.Fatal(err)
 	}
 	if err := srv.Ready(t.Context()); err != nil {
-		t.Errorf("serving anew: %v", err)
+		t.Errorf("serving again: %v", err)
 	}
 	stop()
 	if srv.Ready(t.Context()) == nil {

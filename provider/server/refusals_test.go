@@ -166,7 +166,7 @@ func TestAPIVersions(t *testing.T) {
 	}
 }
 
-// Azure Stack Hub is asked in a version that it has from the beginning.
+// Azure Stack Hub gets requests in a version that it has from the beginning.
 func TestAPIVersionOfStackHub(t *testing.T) {
 	w := newWorld(t, stackFile())
 	stackHub(tenantID)(t, w)

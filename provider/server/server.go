@@ -72,7 +72,7 @@ type Server struct {
 	cfg       Config
 	grpc      *grpc.Server
 	health    *healthServer
-	failed    chan error                         // a listener that stopped by itself
+	failed    chan error                         // a listener that stopped unexpectedly
 	volumes   *lru.Cache[volumeID, mounted]      // the last successful mounts
 	warned    *lru.Cache[warnedKey, struct{}]    // whose warnings are in the log
 	refused   *lru.Cache[volumeID, fault.Reason] // the failures that the audit log has, by volume
@@ -188,7 +188,7 @@ func (s *Server) serve(l net.Listener) {
 }
 
 // stop removes the socket and waits at most the grace period for running calls. Before it
-// ends them, it ends their mounts, so that each has an answer of its own: gRPC would send
+// ends them, it ends their mounts, so that each returns its own error: gRPC would send
 // Unavailable, one of the codes that must not be sent; see final.
 func (s *Server) stop(grace time.Duration) {
 	s.mu.Lock()

@@ -54,7 +54,7 @@ func TestSameNamesInAnotherNamespace(t *testing.T) {
 
 // Neither an unsigned token with the victim's claims, nor one signed by somebody else,
 // nor the victim's with another signature gets what the victim's got, though token and
-// value are kept.
+// value are cached.
 func TestForgedTokens(t *testing.T) {
 	w := newWorld(t, setup{})
 	claims, err := w.cluster.Claims(w.pod, entra.Audience, time.Hour)
@@ -95,22 +95,22 @@ func TestForgedTokens(t *testing.T) {
 	}
 }
 
-// A service account that is made anew under its name proves itself anew, and one whose
-// trust has ended gets nothing by a new token.
+// A recreated service account must prove its identity again, and one whose trust has ended gets
+// nothing by a new token.
 func TestRecreatedServiceAccount(t *testing.T) {
 	w := newWorld(t, setup{})
 	_ = w.mounted(t, w.request(t, "one.yaml"))
-	anew := w.pod
-	anew.ServiceAccountUID, anew.UID = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+	recreated := w.pod
+	recreated.ServiceAccountUID, recreated.UID = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 	w.ResetCounts()
-	if got := w.mounted(t, w.requestFor(t, "one.yaml", anew, nil)); got != "Hello!" || w.Count(azuretest.Token) != 1 {
+	if got := w.mounted(t, w.requestFor(t, "one.yaml", recreated, nil)); got != "Hello!" || w.Count(azuretest.Token) != 1 {
 		t.Errorf("got %q with %v", got, w.Counts())
 	}
 	w.app.Unfederate()
-	w.refused(t, w.requestFor(t, "one.yaml", anew, nil), "FederatedCredentialMissing")
+	w.refused(t, w.requestFor(t, "one.yaml", recreated, nil), "FederatedCredentialMissing")
 }
 
-// An assertion that has expired is never answered from what is kept.
+// An expired assertion is never answered from the cache.
 func TestExpiredAssertion(t *testing.T) {
 	w := newWorld(t, setup{})
 	_ = w.mounted(t, w.request(t, "one.yaml"))
@@ -147,8 +147,8 @@ func TestNewPodsSeeTheNewestSecret(t *testing.T) {
 	}
 }
 
-// No file goes back to an older version, whoever reads meanwhile and as whom: this pod's
-// class moves to an identity for which an older answer is kept.
+// No file goes back to an older version, whatever other pods read meanwhile: this pod's class
+// moves to an identity for which an older answer is cached.
 func TestNoFileGoesBack(t *testing.T) {
 	w := newWorld(t, setup{})
 	const second = "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
@@ -159,7 +159,7 @@ func TestNoFileGoesBack(t *testing.T) {
 		return w.requestFor(t, "one.yaml", pod, nil)
 	}
 	neighbour := podOf("shop", "web-1", "reader")
-	_ = w.mounted(t, as(neighbour, second)) // which keeps Hello! for the second identity
+	_ = w.mounted(t, as(neighbour, second)) // which caches Hello! for the second identity
 	w.vault.SetSecret("my-secret", azuretest.Secret{Value: "newer"})
 	if got := w.mounted(t, as(w.pod, clientID)); got != "newer" {
 		t.Fatalf("got %q", got)
@@ -231,8 +231,7 @@ func TestUnsharedReads(t *testing.T) {
 	}
 }
 
-// A token that the vault does not take any more is exchanged once more, and then it is
-// an error.
+// A token that the vault rejects is exchanged once more; a second rejection is an error.
 func TestRejectedTokenIsExchangedOnceMore(t *testing.T) {
 	w := newWorld(t, setup{})
 	req := w.request(t, "one.yaml")

@@ -26,7 +26,7 @@ import (
 // webIdentity is the ARM resource ID of a managed identity.
 const webIdentity = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/shop/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web"
 
-// clientCertificate is a certificate with which an application signs in.
+// clientCertificate is the certificate of an application.
 type clientCertificate struct {
 	*x509.Certificate
 	certificate, pem, pfx string
@@ -67,7 +67,7 @@ func TestRefusalsThatPassFailNoMount(t *testing.T) {
 	for _, refusal := range []azuretest.Fault{
 		{Status: 401, InnerCode: "700213"}, {Status: 400, InnerCode: "50166"}, {Status: 400, Body: `{"error":"temporarily_unavailable"}`},
 	} {
-		w := newWorld(t, setup{tries: throttle.Config{Max: 80, Retries: 3}})
+		w := newWorld(t, setup{throttle: throttle.Config{Max: 80, Retries: 3}})
 		refusal.Every = 45
 		w.SetFault(azuretest.Token, refusal)
 		var mounts sync.WaitGroup
@@ -126,7 +126,7 @@ func TestMoreIdentities(t *testing.T) {
 	}
 }
 
-// Where the CSIDriver requests no tokens, a pod can bring one of an issuer of its own: no message
+// Where the CSIDriver requests no tokens, a pod can bring one of another issuer: no message
 // names that issuer, or a command that would trust it.
 func TestForeignIssuerIsNotNamed(t *testing.T) {
 	w := newWorld(t, setup{})

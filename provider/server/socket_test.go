@@ -55,7 +55,7 @@ func TestSocketIsPrivate(t *testing.T) {
 	}
 }
 
-// leaveStale makes a socket that nobody serves, as a killed process leaves it.
+// leaveStale makes a socket without a server, as a killed process leaves it.
 func leaveStale(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -187,7 +187,7 @@ func TestForeignLock(t *testing.T) {
 }
 
 // At a switch-over the old process may unlink our socket when it ends.
-func TestRemovedSocketIsMadeAnew(t *testing.T) {
+func TestRemovedSocketIsRecreated(t *testing.T) {
 	t.Run("by the health check", func(t *testing.T) {
 		cfg := config(t, failing{})
 		srv, _ := start(t, cfg)
@@ -286,7 +286,7 @@ func TestShutdownWaitsForMounts(t *testing.T) {
 	stopped.Wait()
 }
 
-// A mount that takes longer than the grace period has an answer of its own: kubelet would take
+// A mount that takes longer than the grace period ends with its own error: kubelet would take
 // gRPC's Unavailable for a mount that may still be under way.
 func TestShutdownEndsWhatTakesTooLong(t *testing.T) {
 	h := newHeld()

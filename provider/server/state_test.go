@@ -27,7 +27,7 @@ func TestState(t *testing.T) {
 		failing, expiries := false, []time.Time(nil)
 		cfg.Mounter = scripted(func(context.Context) (*provider.Volume, error) {
 			if failing {
-				return nil, errors.New("away")
+				return nil, errors.New("unavailable")
 			}
 			return &provider.Volume{Versions: []provider.Version{{ID: "secret/x", Version: "1"}}, Expiries: expiries}, nil
 		})

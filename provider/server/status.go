@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// final is the code of failures that may pass by themselves: Azure is unavailable, throttles
-// or takes too long. gRPC has codes for these, Unavailable, ResourceExhausted and
+// final is the code of failures that may be transient: Azure is unavailable, throttles or
+// takes too long. gRPC has codes for these, Unavailable, ResourceExhausted and
 // DeadlineExceeded, but we must never send them, nor Canceled and Aborted. After those,
 // kubelet assumes that the mount may still be in progress and leaves the volume's directory
 // (pkg/volume/csi/csi_client.go, isFinalError). With rotation on, the driver assumes that a

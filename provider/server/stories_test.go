@@ -124,24 +124,24 @@ func fieldStories() []story {
 
 func strict(m *provider.Mounter) { m.StrictObjects = true }
 
-// laxStories go twice: let pass, and refused.
-func laxStories() []story {
+// warningStories are run twice: accepted with a warning, and refused.
+func warningStories() []story {
 	var all []story
 	public := certificateStory("", "", "[{objectName: my-key, objectType: key, objectFormat: PFX}]", func(t *testing.T, w *world, c chain, files map[string]string) {
 		w.vault.SetKey("my-key", azuretest.Key{Public: &c.key.PublicKey})
 		files["my-key"] = c.publicPEM(t)
 	})
-	public.row, public.lax, public.says = "ignored_format", "ignored_format", []string{`"PFX" is ignored`}
+	public.row, public.warnings, public.says = "ignored_format", "ignored_format", []string{`"PFX" is ignored`}
 	for _, s := range []story{
 		public,
-		{row: "unknown_field", objects: with("objectAliases: x, filePermissions: 0400"), files: hello, lax: "unknown_field,unknown_field", says: []string{"objectAlias?", "filePermission?"}},
-		{row: "unknown_field", name: "key beside array", objects: "Array: [x]\narray:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, lax: "unknown_field", says: []string{"objects: Array", "did you mean array?"}},
-		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, lax: "ignored_text,ignored_text", says: []string{`"objectAlias: x" in line 4, column 3`, `"- b" in line 6, column 1`}},
-		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, lax: "placeholder", says: []string{"objectVersion", `"#{version}#" is an unreplaced placeholder`, "comment"}},
-		{row: "duplicate_path", objects: "[{objectName: my-secret, objectType: secret}, {objectName: second, objectType: secret, objectAlias: my-secret}]", lax: "duplicate_path",
+		{row: "unknown_field", objects: with("objectAliases: x, filePermissions: 0400"), files: hello, warnings: "unknown_field,unknown_field", says: []string{"objectAlias?", "filePermission?"}},
+		{row: "unknown_field", name: "key beside array", objects: "Array: [x]\narray:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, warnings: "unknown_field", says: []string{"objects: Array", "did you mean array?"}},
+		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, warnings: "ignored_text,ignored_text", says: []string{`"objectAlias: x" in line 4, column 3`, `"- b" in line 6, column 1`}},
+		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, warnings: "placeholder", says: []string{"objectVersion", `"#{version}#" is an unreplaced placeholder`, "comment"}},
+		{row: "duplicate_path", objects: "[{objectName: my-secret, objectType: secret}, {objectName: second, objectType: secret, objectAlias: my-secret}]", warnings: "duplicate_path",
 			files: map[string]string{"my-secret": "last"}, ids: []string{"secret/my-secret", "secret/second"}, says: []string{"objects[0]"},
 			prepare: func(_ *testing.T, w *world) { w.vault.SetSecret("second", azuretest.Secret{Value: "last"}) }},
-		{row: "empty_history", objects: "[{objectName: my-secret, objectType: secret}, {objectName: none, objectType: secret, objectVersionHistory: 2}]", lax: "empty_history",
+		{row: "empty_history", objects: "[{objectName: my-secret, objectType: secret}, {objectName: none, objectType: secret, objectVersionHistory: 2}]", warnings: "empty_history",
 			files: hello, ids: []string{"secret/my-secret"}, says: []string{"no enabled version"},
 			prepare: func(_ *testing.T, w *world) { w.vault.Grant(clientID, azuretest.SecretsList) }},
 	} {
@@ -249,9 +249,9 @@ func contentStories() []story {
 		all = append(all, s)
 	}
 	for name, objects := range map[string]string{
-		"below a file of its own": "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key/x}]",
-		"beside a folder":         "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.crt, objectVersionHistory: 2}]",
-		"too long":                "[{objectName: tls, objectType: secret, objectAlias: " + strings.Repeat("x", 255) + "}]",
+		"below the entry's other file": "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key/x}]",
+		"beside a folder":              "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.crt, objectVersionHistory: 2}]",
+		"too long":                     "[{objectName: tls, objectType: secret, objectAlias: " + strings.Repeat("x", 255) + "}]",
 	} {
 		s := certificateStory(split, name, objects, func(t *testing.T, w *world, c chain, _ map[string]string) {
 			w.vault.Grant(clientID, azuretest.SecretsList)
@@ -266,7 +266,7 @@ func contentStories() []story {
 			files["tls.crt"], files["tls.key"] = certificatesPEM(c.leaf, c.issuer, c.root), "Hello!"
 			files["tls"] = c.keyPEM(t) + files["tls.crt"]
 		})
-	taken.setup, taken.lax = separate, "duplicate_path"
+	taken.setup, taken.warnings = separate, "duplicate_path"
 	strictly := taken
 	strictly.name, strictly.files, strictly.code, strictly.says = "a path that is taken, strictly", nil, codes.InvalidArgument, []string{"--strict-objects"}
 	strictly.setup = setup{mounter: func(m *provider.Mounter) { m.Render.SeparateFiles, m.StrictObjects = true, true }}

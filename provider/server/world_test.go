@@ -61,7 +61,7 @@ type setup struct {
 	roundTripper func(http.RoundTripper) http.RoundTripper
 	mounter      func(*provider.Mounter)
 	config       func(*server.Config)
-	tries        throttle.Config
+	throttle     throttle.Config
 	reads        func(*keyvault.Config)
 	issuer       string           // of the cluster; "" for the usual one
 	plainCluster bool             // not of AKS: it has no token proxy
@@ -103,7 +103,7 @@ func newWorld(t *testing.T, s setup) *world {
 	box.IMDS()
 
 	cfg := plugin.Config{
-		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: s.tries, Cluster: w.credentials(t),
+		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: s.throttle, Cluster: w.credentials(t),
 		Mounter: provider.Mounter{RotationTTL: 30 * time.Second, Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
 		Reads:   keyvault.Config{Timeout: 50 * time.Second, CacheTTL: 30 * time.Second, CacheBytes: 16 << 20},
 	}
@@ -149,7 +149,7 @@ func (w *world) credentials(t *testing.T) plugin.Cluster {
 	return plugin.Cluster{APIServer: "https://" + w.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")}
 }
 
-// config is a complete configuration with a socket of its own.
+// config is a complete configuration with its own socket.
 func config(t *testing.T, m server.Mounter) server.Config {
 	t.Helper()
 	// A unix socket's path holds at most 107 bytes; the test's own folder may be longer.
@@ -274,12 +274,12 @@ func files(resp *v1alpha1.MountResponse) map[string]string {
 	return out
 }
 
-// observer remembers what it was told.
+// observer records what the server reports.
 type observer struct {
 	mu         sync.Mutex // guards what follows
 	reasons    []string
 	operations []string
-	lax        []string
+	warnings   []string
 	rotated    []string
 }
 
@@ -293,7 +293,7 @@ func (o *observer) Mounted(operation, reason string, _ time.Duration) {
 func (o *observer) ClassWarning(kind string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lax = append(o.lax, kind)
+	o.warnings = append(o.warnings, kind)
 }
 
 func (o *observer) Rotated(result string) {
@@ -302,17 +302,17 @@ func (o *observer) Rotated(result string) {
 	o.rotated = append(o.rotated, result)
 }
 
-// rotations are the results that were told, in order.
+// rotations are the reported results, in order.
 func (o *observer) rotations() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return strings.Join(o.rotated, ",")
 }
 
-func (o *observer) told() (reasons, lax string) {
+func (o *observer) observed() (reasons, warnings string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return strings.Join(o.reasons, ","), strings.Join(o.lax, ",")
+	return strings.Join(o.reasons, ","), strings.Join(o.warnings, ",")
 }
 
 // buffer is a log that may be read while it is written.
