@@ -155,19 +155,19 @@ func TestAPIVersionOfAVault(t *testing.T) {
 	}
 }
 
-// A vault whose answer to the second version says nothing of versions is asked again, with the newest.
+// Where the answer to the second version says nothing of versions, the newest is sent again.
 func TestAPIVersionDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
-		away := true
+		down := true
 		r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 			version := req.URL.Query().Get("api-version")
 			sent = append(sent, version)
 			switch {
 			case version != "7.1":
 				return refuse(req, latest("7.1"))
-			case away:
-				away = false
+			case down:
+				down = false
 				return answer(http.StatusServiceUnavailable, "")
 			}
 			return secret(req, "v")

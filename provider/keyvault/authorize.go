@@ -81,7 +81,7 @@ func (*unauthorized) Error() string { return "401 Unauthorized" }
 // use it for a 401; see classify.
 func (*unauthorized) NonRetriable() {}
 
-// bug is an error of our own code, which no response of a vault can cause.
+// bug is an error in our code, which no response of a vault can cause.
 type bug struct{ error }
 
 // NonRetriable implements azcore's mark: the error shows nothing about the service.
@@ -99,7 +99,7 @@ var (
 	errElsewhere  = foreign{errors.New("the next page of a list is not at the vault")}
 	errTooMany    = foreign{errors.New("a list without an end")}
 	errNotIssued  = errors.New("a certificate that is not issued")
-	errCredential = bug{errors.New("the SDK asked for a token of its own")}
+	errCredential = bug{errors.New("the SDK requested its own token")}
 )
 
 // refuseToSignIn is the credential of the shared clients, which must not be called.

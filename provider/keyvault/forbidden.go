@@ -80,7 +80,7 @@ func (q question) accessDenied(body errorBody) error {
 	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", who, q.Host)
 	switch q.access {
 	case finding:
-		role, scope, others = lister, "", "" // what is found has rights of its own
+		role, scope, others = lister, "", "" // on the vault; each found object is authorized separately
 		permissions = "get list"
 		cause = fmt.Sprintf("%s may not list the %ss of %s, which find requires", who, typeWords[q.Type], q.Host)
 	case listing:
@@ -102,7 +102,7 @@ func (q question) accessDenied(body errorBody) error {
 	case byPolicy.MatchString(text):
 		fix = set
 	}
-	q.Version = "" // which has no rights of its own
+	q.Version = "" // rights are on objects, not on versions
 	e := q.fault(fault.AccessDenied, cause, fix)
 	e.Name = q.Name
 	return e

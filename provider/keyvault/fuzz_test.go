@@ -24,7 +24,7 @@ var reasons = []fault.Reason{
 }
 
 // FuzzAnswer answers with anything: what comes of it is a value with a version, or
-// an error of one short line with a known reason that holds nothing of the answer but
+// an error of one short line with a known reason that contains nothing of the answer but
 // codes, addresses and IDs.
 func FuzzAnswer(f *testing.F) {
 	const canary = "CANARY"
@@ -84,7 +84,7 @@ func FuzzAnswer(f *testing.F) {
 				t.Errorf("not one short line: %q", text)
 			}
 			if typed.Reason != fault.VaultRefused && strings.Contains(text, canary) {
-				t.Errorf("holds a piece of the answer: %q", text)
+				t.Errorf("contains a piece of the answer: %q", text)
 			}
 			if _, err := reader().Versions(t.Context(), caller("a"), object(kind, "x"), 2, fresh())(); err != nil && !errors.As(err, &typed) {
 				t.Fatalf("%T %v", err, err)

@@ -104,8 +104,8 @@ func TestFirstMountOfAnOlderList(t *testing.T) {
 	})
 }
 
-// The same while a later page waits for its next try.
-func TestFirstMountBetweenTriesOfAPage(t *testing.T) {
+// The same while a later page waits for its next attempt.
+func TestFirstMountBetweenAttemptsOfAPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := configured(t, pages(), func(c *keyvault.Config) { c.CacheTTL = ttl })
 		go func() {
@@ -136,14 +136,14 @@ func TestFatPages(t *testing.T) {
 	}
 }
 
-func throttled(rest string) (*http.Response, error) {
+func throttled(retryAfter string) (*http.Response, error) {
 	resp, err := answer(http.StatusTooManyRequests, `{"error":{"code":"Throttled"}}`)
-	resp.Header.Set("Retry-After", rest)
+	resp.Header.Set("Retry-After", retryAfter)
 	return resp, err
 }
 
-// Classes that name many vaults do not make the node forget that another asked for rest.
-func TestRestIsNotForgotten(t *testing.T) {
+// Classes that name many vaults do not evict the Retry-After of another vault.
+func TestRetryAfterIsNotEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		victim := 0
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
@@ -161,53 +161,53 @@ func TestRestIsNotForgotten(t *testing.T) {
 		ask(host)
 		ask(host)
 		if victim != 1 {
-			t.Fatal("the gate is not closed", victim)
+			t.Fatal("the circuit is not open", victim)
 		}
 		for i := range 256 {
 			ask(fmt.Sprintf("v%d.vault.azure.net", i))
 		}
 		ask(host)
 		if victim != 1 {
-			t.Errorf("the vault was asked within its rest")
+			t.Errorf("a request was sent before Retry-After ended")
 		}
 		time.Sleep(time.Hour)
 	})
 }
 
-// However long a rest is asked for, it is kept for the longest that the plugin keeps any.
+// A Retry-After that is too long is shortened to the longest that the plugin honors.
 func TestLongRetryAfter(t *testing.T) {
-	for _, rest := range []string{"60", "70000", "31536000"} {
+	for _, retryAfter := range []string{"60", "70000", "31536000"} {
 		synctest.Test(t, func(t *testing.T) {
-			var closed time.Duration
-			r := configured(t, func(*http.Request) (*http.Response, error) { return throttled(rest) },
+			var open time.Duration
+			r := configured(t, func(*http.Request) (*http.Response, error) { return throttled(retryAfter) },
 				func(c *keyvault.Config) {
-					c.Throttle = throttle.Config{Max: 1, OnOpen: func(d time.Duration) { closed = d }}
+					c.Throttle = throttle.Config{Max: 1, OnOpen: func(d time.Duration) { open = d }}
 				})
 			_, _ = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
-			if closed < time.Minute {
-				t.Errorf("Retry-After %s: closed for %v", rest, closed)
+			if open < time.Minute {
+				t.Errorf("Retry-After %s: open for %v", retryAfter, open)
 			}
 			time.Sleep(time.Hour)
 		})
 	}
 }
 
-// A list that is throttled once is asked for again, and keeps nobody else from the vault
-// once that is well.
+// A list that is throttled once is retried, and blocks no other request once the vault is
+// available again.
 func TestListIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lists, gets, closed atomic.Int32
+		var lists, gets, opened atomic.Int32
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(req.URL.Path, "/versions") {
 				if lists.Add(1) == 1 {
-					return throttled("1") // once; the vault is well from then on
+					return throttled("1") // once; the vault is available from then on
 				}
 				return answer(http.StatusOK, `{"value":[`+listed("secret", "b", 2, "")+`]}`)
 			}
 			gets.Add(1)
 			return secret(req, "v")
 		}, func(c *keyvault.Config) {
-			c.Throttle = throttle.Config{Max: 32, Retries: 3, OnOpen: func(time.Duration) { closed.Add(1) }}
+			c.Throttle = throttle.Config{Max: 32, Retries: 3, OnOpen: func(time.Duration) { opened.Add(1) }}
 		})
 		go func() {
 			_, _ = r.Versions(t.Context(), caller("evil"), object(request.TypeSecret, "x"), 9, fresh())()
@@ -215,8 +215,8 @@ func TestListIsTriedAgain(t *testing.T) {
 		synctest.Wait()
 		begin := time.Now()
 		_, err := r.Get(t.Context(), caller("victim"), object(request.TypeSecret, "s"), fresh())()
-		if err != nil || time.Since(begin) > 2*time.Second || closed.Load() > 1 {
-			t.Errorf("another's first mount: %v after %v; the gate closed %d times for one 429; %d gets sent", err, time.Since(begin), closed.Load(), gets.Load())
+		if err != nil || time.Since(begin) > 2*time.Second || opened.Load() > 1 {
+			t.Errorf("another's first mount: %v after %v; the circuit opened %d times for one 429; %d gets sent", err, time.Since(begin), opened.Load(), gets.Load())
 		}
 		time.Sleep(time.Hour)
 		if lists.Load() < 2 {
@@ -225,7 +225,7 @@ func TestListIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A page that fails is tried again, and each is listed once.
+// A page that fails is read again, and each version is listed once.
 func TestListGoesOn(t *testing.T) {
 	for _, kind := range []request.Type{request.TypeSecret, request.TypeKey, request.TypeCert} {
 		synctest.Test(t, func(t *testing.T) {
@@ -252,8 +252,8 @@ func TestListGoesOn(t *testing.T) {
 	}
 }
 
-// A vault that knows nobody's signing key is unavailable: the circuit opens, and who waits for it
-// gets the cause, with the name of its own object.
+// A vault that knows no signing key at all is unavailable: the circuit opens, and each caller that
+// waits for it gets the cause, with the name of its object.
 func TestSigningKeyNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var opened, requests atomic.Int32

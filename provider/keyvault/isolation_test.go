@@ -20,7 +20,7 @@ import (
 )
 
 // moody is a vault that fails at random. Its values name the token and the path of their
-// request, and so do its refusals, in texts that nobody may see.
+// request, and so do its refusals, in texts that must not be shown.
 type moody struct {
 	mu     sync.Mutex // guards random
 	random *rand.Rand

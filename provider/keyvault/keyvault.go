@@ -53,7 +53,7 @@ type Source string
 
 // The sources of answers.
 const (
-	Read   Source = "read"   // by a request of the caller's own
+	Read   Source = "read"   // by the caller's own request
 	Shared Source = "shared" // by a request of another caller that was under way
 	Cached Source = "cached" // by one that ended before
 	Stale  Source = "stale"  // by one that ended before, since the vault is unavailable
@@ -99,8 +99,8 @@ type Reader struct {
 	throttles *lru.Cache[string, *throttle.Throttle]
 }
 
-// key is what callers must have in common to share an answer: each of them has proved by a
-// sign-in of its own that it is the principal.
+// key is what callers must have in common to share an answer: each of them has proved by its
+// own sign-in that it is the principal.
 type key struct {
 	Principal
 	Object

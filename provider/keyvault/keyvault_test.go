@@ -116,7 +116,7 @@ func TestForeignAnswer(t *testing.T) {
 	}
 }
 
-// Tokens never mix, and the SDK never asks for one of its own, whatever 401s
+// Tokens never mix, and the SDK never requests another one, whatever 401s
 // other callers of the vault get.
 func TestTokensDoNotMix(t *testing.T) {
 	r := reader(t, 8, func(req *http.Request) (*http.Response, error) {
@@ -146,7 +146,7 @@ func TestTokensDoNotMix(t *testing.T) {
 	group.Wait()
 }
 
-// inBubble runs a test under a clock of its own (package synctest).
+// inBubble runs a test under its own clock (package synctest).
 func inBubble(t *testing.T, name string, test func(*testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
@@ -162,7 +162,7 @@ func TestNoRequestWithoutAToken(t *testing.T) {
 	}
 }
 
-func TestTries(t *testing.T) {
+func TestAttempts(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
 		body   string
@@ -177,10 +177,10 @@ func TestTries(t *testing.T) {
 		"claims challenge (CAE)": {401, `{"error":{"code":"Unauthorized"}}`, 1},
 	} {
 		inBubble(t, name, func(t *testing.T) {
-			var tries atomic.Int32
+			var attempts atomic.Int32
 			r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 				if strings.HasPrefix(req.URL.Path, "/secrets/") { // others look for the name under another type
-					tries.Add(1)
+					attempts.Add(1)
 				}
 				resp, err := answer(c.status, c.body)
 				if strings.Contains(name, "CAE") {
@@ -189,8 +189,8 @@ func TestTries(t *testing.T) {
 				return resp, err
 			})
 			_, err := r.Get(t.Context(), caller("a"), keyvault.Object{Host: host, Type: request.TypeSecret, Name: "my-secret", Version: ""}, fresh())()
-			if err == nil || tries.Load() != c.want {
-				t.Errorf("%d tries, want %d; %v", tries.Load(), c.want, err)
+			if err == nil || attempts.Load() != c.want {
+				t.Errorf("%d attempts, want %d; %v", attempts.Load(), c.want, err)
 			}
 		})
 	}
@@ -236,25 +236,25 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	}
 }
 
-// A single try may not take the whole time there is.
-func TestTriesAreBounded(t *testing.T) {
+// A single attempt may not take all of the time.
+func TestAttemptsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var tries atomic.Int32
+		var attempts atomic.Int32
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
-			if tries.Add(1) == 1 {
+			if attempts.Add(1) == 1 {
 				<-req.Context().Done() // a stall
 				return nil, req.Context().Err()
 			}
 			return secret(req, "v")
 		}, func(c *keyvault.Config) { c.Throttle.Retries = 1 })
-		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); err != nil || got.Text != "v" || tries.Load() != 2 {
-			t.Errorf("got %v after %d tries, %v", got, tries.Load(), err)
+		if got, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "my-secret"), fresh())(); err != nil || got.Text != "v" || attempts.Load() != 2 {
+			t.Errorf("got %v after %d attempts, %v", got, attempts.Load(), err)
 		}
 	})
 }
 
-// A vault that never answers is a time-out also to a caller whose time ends after a try's.
-func TestEveryTryStalls(t *testing.T) {
+// A vault that never answers is a time-out also to a caller whose time ends after an attempt's.
+func TestEveryAttemptStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := configured(t, func(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done()

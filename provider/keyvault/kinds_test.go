@@ -256,21 +256,21 @@ func TestResource(t *testing.T) {
 					t.Errorf("got %q, %v, want %q", got, err, want)
 				}
 			}
-			// What the vault did not say is not kept.
+			// What the vault did not say is not cached.
 			if once := want != fallback; once && asked != 1 || !once && asked != 2 {
-				t.Errorf("asked %d times", asked)
+				t.Errorf("%d requests", asked)
 			}
 		})
 	}
 }
 
-// A vault that is away does not decide for what tokens are made from then on.
-func TestResourceOfAVaultThatIsAway(t *testing.T) {
+// A vault that is unavailable does not decide the audience of tokens from then on.
+func TestResourceOfAnUnavailableVault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const stackHost, fallback, own = "kv.vault.stack.example", "https://from.the.file.example", "https://vault.stack.example"
-		away := true
+		down := true
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
-			if away {
+			if down {
 				return answer(http.StatusServiceUnavailable, "")
 			}
 			resp, err := answer(http.StatusUnauthorized, `{}`)
@@ -282,7 +282,7 @@ func TestResourceOfAVaultThatIsAway(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "503") || strings.Contains(err.Error(), "{") {
 			t.Errorf("got %v", err)
 		}
-		away = false
+		down = false
 		if got, err := r.Resource(t.Context(), stackHost, fallback); err != nil || got != own {
 			t.Errorf("got %q, %v", got, err)
 		}

@@ -62,7 +62,7 @@ func (s *store) answer(req *http.Request) (*http.Response, error) {
 
 const ttl = 30 * time.Second
 
-// shares runs a test in a bubble with a reader that shares and keeps.
+// shares runs a test in a bubble with a reader that shares and caches.
 func shares(t *testing.T, test func(t *testing.T, s *store, r *keyvault.Reader), change ...func(*keyvault.Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -90,7 +90,7 @@ func read(t *testing.T, r *keyvault.Reader, who string, need keyvault.Freshness)
 	return v.Text
 }
 
-func TestRotationsShareWhatIsKept(t *testing.T) {
+func TestRotationsShareTheCache(t *testing.T) {
 	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
 		_ = read(t, r, "a", fresh())
 		s.set("two")
@@ -220,8 +220,8 @@ func TestNothingOutlivesItsToken(t *testing.T) {
 	})
 }
 
-// A refusal is no answer to anybody later, and ends what was read before.
-func TestRefusalsAreNotKept(t *testing.T) {
+// A refusal is not cached, and ends what was read before.
+func TestRefusalsAreNotCached(t *testing.T) {
 	for _, status := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusUnauthorized} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
@@ -300,9 +300,9 @@ func TestPanicInASharedRead(t *testing.T) {
 	}
 }
 
-// What is kept stays within its bound, whoever asks.
-func TestKeptIsBounded(t *testing.T) {
-	const room = 1 << 20
+// The cache stays within its bound, however many callers there are.
+func TestCacheIsBounded(t *testing.T) {
+	const budget = 1 << 20
 	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
 		s.set(strings.Repeat("x", 1000))
 		s.delay = time.Microsecond
@@ -311,18 +311,18 @@ func TestKeptIsBounded(t *testing.T) {
 			group.Go(func() { _ = read(t, r, fmt.Sprint("client ", i), fresh()) })
 		}
 		group.Wait()
-		asked, kept := s.count(), 0
+		sent, cached := s.count(), 0
 		for i := range 4_000 {
 			before := s.count()
 			_ = read(t, r, fmt.Sprint("client ", i), later())
 			if s.count() == before {
-				kept++
+				cached++
 			}
 		}
-		if asked != 4_000 || kept*1000 > room {
-			t.Errorf("%d of %d answers were kept", kept, asked)
+		if sent != 4_000 || cached*1000 > budget {
+			t.Errorf("%d of %d answers were cached", cached, sent)
 		}
-	}, func(c *keyvault.Config) { c.CacheBytes = room })
+	}, func(c *keyvault.Config) { c.CacheBytes = budget })
 }
 
 func TestStaleIfError(t *testing.T) {
@@ -373,9 +373,9 @@ func TestStaleIfError(t *testing.T) {
 	})
 }
 
-// While the vault is away, the callers of a minute cost it a request a second at most,
-// and each gets the error of its own object before its time is up.
-func TestVaultAway(t *testing.T) {
+// While the vault is unavailable, the callers of a minute cause at most one request per second,
+// and each gets the error of its object before its time is up.
+func TestVaultUnavailable(t *testing.T) {
 	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
 		_ = read(t, r, "a", fresh())
 		s.fail(http.StatusServiceUnavailable)
@@ -399,8 +399,8 @@ func TestVaultAway(t *testing.T) {
 		}
 		group.Wait()
 		seconds := int(time.Since(start) / time.Second)
-		if tries := s.count() - before; tries > seconds {
-			t.Errorf("%d tries in %d s", tries, seconds)
+		if attempts := s.count() - before; attempts > seconds {
+			t.Errorf("%d attempts in %d s", attempts, seconds)
 		}
 		s.fail(0)
 		s.set("back")
