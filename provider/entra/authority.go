@@ -138,7 +138,7 @@ func knownMetadata(u *url.URL, known func(authority string) bool) *document {
 	return &document{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
 }
 
-// response makes a response with a body of its own.
+// response makes a response with its own body.
 func (d *document) response(req *http.Request) *http.Response {
 	return &http.Response{
 		Status: status(d.status), StatusCode: d.status,

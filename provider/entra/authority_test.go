@@ -81,7 +81,7 @@ func TestMetadataIsCached(t *testing.T) {
 		if err != nil || resp.StatusCode != 200 || body != `{"n":1}` || resp.Header.Get("X-N") != "1" || resp.ContentLength != int64(len(body)) {
 			t.Fatalf("got %+v, %s, %v", resp, body, err)
 		}
-		resp.Header.Set("X-N", "changed") // a response of its own
+		resp.Header.Set("X-N", "changed") // its own response
 		if resp == first {
 			t.Error("callers share a response")
 		}

@@ -49,8 +49,8 @@ const (
 //
 // A token is cached until it or the service-account token it was exchanged for expires,
 // whichever is first, or it was not used for ten minutes. Toward its end it is
-// renewed while callers go on with the old one, so that an Entra that is unavailable for some
-// minutes fails nobody. Cache is safe for concurrent use.
+// renewed while callers continue with the old one, so that a short outage of Entra fails no
+// caller. Cache is safe for concurrent use.
 type Cache struct {
 	next   Exchanger
 	cfg    CacheConfig

@@ -198,7 +198,7 @@ func TestErrorsAreNotCached(t *testing.T) {
 	})
 }
 
-// Ten thousand pods take no more room than the bound allows.
+// Ten thousand pods take no more memory than the bound allows.
 func TestCacheIsBounded(t *testing.T) {
 	const pods, size = 10000, 2000
 	heap := func() uint64 {

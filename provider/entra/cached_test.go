@@ -66,7 +66,7 @@ func (w *world) wantRequests(t testing.TB, tokens, metadata int) {
 }
 
 // Pods with service accounts of the same name, in two namespaces or one after the
-// other, each have an exchange of their own, which costs one request.
+// other, each have their own exchange, which costs one request.
 func TestServiceAccountsOfOneName(t *testing.T) {
 	w, c := cached(t, &clock{now: time.Now()})
 	pods := []azuretest.Pod{
@@ -86,7 +86,7 @@ func TestServiceAccountsOfOneName(t *testing.T) {
 	if len(seen) != len(pods) {
 		t.Errorf("%d tokens for %d pods", len(seen), len(pods))
 	}
-	// The account is gone, and with it the trust: another of its name gets nothing.
+	// The account was deleted, and with it the trust: another of its name gets nothing.
 	w.app.Unfederate()
 	id := w.identity(entra.WorkloadIdentity)
 	assertion, err := w.cluster.Token(azuretest.Pod{Namespace: "shop", Name: "web-0", ServiceAccount: "reader", ServiceAccountUID: uuid()}, entra.Audience, time.Hour)
@@ -142,7 +142,7 @@ func TestForgedTokens(t *testing.T) {
 				}
 			}
 			if n := w.Count(azuretest.Token) - before; n != 2 {
-				t.Errorf("%s: Entra was asked %d times", name, n)
+				t.Errorf("%s: %d requests to Entra", name, n)
 			}
 		}
 	}
@@ -181,7 +181,7 @@ func TestExpiredAssertion(t *testing.T) {
 	signIn(t, c, w.trusted(t, azuretest.Pod{Namespace: "shop", Name: "web-0"}, 20*time.Minute)) // as kubelet sends with the next mount
 }
 
-// An outage fails nobody whose token is good, until it has ended.
+// An outage fails no caller whose token is valid, until that expires.
 func TestOutage(t *testing.T) {
 	hand := &clock{now: time.Now()}
 	w, c := cached(t, hand)
@@ -198,7 +198,7 @@ func TestOutage(t *testing.T) {
 			signIn(t, c, id)
 		}
 	}
-	hand.add(2 * time.Minute) // MSAL has a clock of its own
+	hand.add(2 * time.Minute) // MSAL has its own clock
 	_, err := c.Token(t.Context(), ids[0], scope)
 	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com")
 	w.SetOutage(false)
@@ -226,7 +226,7 @@ func TestDiscoveryOnce(t *testing.T) {
 	}
 	pods.Wait()
 	w.wantRequests(t, 40, 2)
-	// A tenant that does not exist is asked for every time, and reported.
+	// The sign-in in a tenant that does not exist is sent every time, and reported.
 	for range 2 {
 		id := w.servicePrincipal("right")
 		id.TenantID = uuid()

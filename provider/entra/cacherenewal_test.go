@@ -47,7 +47,7 @@ func TestNothingOutlivesItsToken(t *testing.T) {
 	}
 }
 
-// A token for which no caller has asked for a while leaves the memory by itself.
+// An idle token is removed from memory.
 func TestIdleTokensGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cacheOf(t, new(signer), CacheConfig{})
@@ -65,12 +65,12 @@ func TestIdleTokensGo(t *testing.T) {
 		}
 		time.Sleep(maxIdle + 2*time.Minute)
 		if c.has(used) {
-			t.Error("a token that nobody uses any more is cached")
+			t.Error("an idle token is cached")
 		}
 	})
 }
 
-// However many ask for a token that ends soon, it is renewed once, and nobody waits.
+// However many callers request a token that ends soon, it is renewed once, and no caller waits.
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

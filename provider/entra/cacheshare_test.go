@@ -54,7 +54,7 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// Concurrent callers share an exchange; one that leaves, or has less time, fails nobody else.
+// Concurrent callers share an exchange; one that leaves, or has less time, fails no other.
 func TestSharedExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &signer{hook: func(ctx context.Context, _ int64) error {
@@ -166,8 +166,8 @@ func checkNetwork(t testing.TB, err error, reason fault.Reason) {
 	}
 }
 
-// An exchange that no caller waits for any more is given up, and the next caller has another.
-func TestExchangeThatNobodyWaitsFor(t *testing.T) {
+// An exchange for which no caller waits any more is canceled, and the next caller starts another.
+func TestAbandonedExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan time.Time, 1)
 		s := &signer{hook: func(ctx context.Context, n int64) error {

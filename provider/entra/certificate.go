@@ -27,7 +27,7 @@ const (
 )
 
 // certificateCredential presents the certificate of the volume's nodePublishSecretRef: a JWT that
-// its key has signed (RFC 7523, section 2.2). The chain goes with it, for applications that
+// its key has signed (RFC 7523, section 2.2). The chain is sent too, for applications that
 // trust a subject name and its issuer.
 func (x *Exchange) certificateCredential(ctx context.Context, s signIn, o azcore.ClientOptions) (azcore.TokenCredential, error) {
 	certificates, key, err := x.parseInTurn(ctx, s.ClientCertificate)

@@ -3,8 +3,8 @@ package entra
 // description is what a number means for a mount, in short, and what to do.
 type description struct{ text, fix string }
 
-// descriptions are those of numbers that a mount can meet and that need no reason of their
-// own. Their sources are those of refusals. Entra's own text is never shown: it contains trace
+// descriptions are those of numbers that a mount can meet and that need no separate reason.
+// Their sources are those of refusals. Entra's own text is never shown: it contains trace
 // IDs and times, and changes.
 var descriptions = map[int]description{
 	50027:   {"the service-account token is not a valid JWT", useKubelets},

@@ -56,7 +56,7 @@ func jwt(t *testing.T, claims map[string]any) string {
 
 const scope = "https://vault.azure.net/.default"
 
-// Many callers with one client ID get each the token of their own assertion.
+// Many callers with one client ID each get the token of their assertion.
 func TestEachCallerHasItsOwnToken(t *testing.T) {
 	x := exchange(t, func(form string) (int, string) {
 		_, assertion, _ := strings.Cut(form, "client_assertion=")
@@ -131,8 +131,8 @@ func TestOAuthError(t *testing.T) {
 	}
 }
 
-// The message has the claims of the pod's own token, quoted and on one line, as those of the
-// credential to create, and never those of a token that is not the pod's.
+// The message has the claims of the pod's token, quoted and on one line, as those of the
+// credential to create, and never those of another token.
 func TestClaimsInTheAdvice(t *testing.T) {
 	const account = "system:serviceaccount:shop:reader"
 	var cluster string // a token that the cluster issued

@@ -17,8 +17,8 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// Whatever an authority or the metadata service answers, the error is one of ours, and
-// its text one bounded line that depends on no more of the answer than the status,
+// Whatever an authority or the metadata service answers, the error is a *fault.Error,
+// and its text one bounded line that depends on no more of the answer than the status,
 // the numbers (those of the description, if there is no list) and the OAuth word.
 func FuzzRefusal(f *testing.F) {
 	for _, body := range []string{

@@ -109,7 +109,7 @@ func TestManagedIdentityRefusals(t *testing.T) {
 	}
 }
 
-// What has passed by the next attempt fails nobody.
+// A failure that is over by the next attempt fails no mount.
 func TestMetadataServiceBeingUpdated(t *testing.T) {
 	w := newWorld(t)
 	id := uuid()

@@ -37,8 +37,8 @@ func passing() map[string]func() (*http.Response, error) {
 	return all
 }
 
-// Any one answer that would pass fails no sign-in, whenever it comes.
-func TestOnePassingAnswerFailsNobody(t *testing.T) {
+// No single transient answer fails a sign-in, whenever it comes.
+func TestOneTransientAnswerFailsNoSignIn(t *testing.T) {
 	for name, once := range passing() {
 		t.Run(name, func(t *testing.T) {
 			for bad := 1; bad <= 8; bad++ {
@@ -109,8 +109,8 @@ func TestCallerThatCannotWaitForARetry(t *testing.T) {
 	})
 }
 
-// The message of a refusal that may pass says so, and no other.
-func TestMessageOfAPassingRefusal(t *testing.T) {
+// Only the message of a refusal that may be transient says so.
+func TestMessageOfATransientRefusal(t *testing.T) {
 	passes := []int{70021, 700211, 700212, 700213, 7002137, 70025, 50166, 501661, 90061, 900612}
 	for code := range assertionRefusals {
 		err := person(WorkloadIdentity).refused(answer(401, fmt.Sprintf(`{"error":"x","error_codes":[%d]}`, code)))

@@ -21,7 +21,7 @@ var entraModes = []Mode{WorkloadIdentity, ServicePrincipal}
 
 func TestThrottledSignIn(t *testing.T) {
 	const throttling, missing = `{"error":"invalid_request","error_codes":[90055]}`, `{"error":"invalid_client","error_codes":[700213]}`
-	const away = `{"error":"temporarily_unavailable"}`
+	const unavailable = `{"error":"temporarily_unavailable"}`
 	for name, c := range map[string]struct {
 		modes    []Mode
 		first    int
@@ -44,8 +44,8 @@ func TestThrottledSignIn(t *testing.T) {
 		"missing credential":    {entraModes[:1], always, 401, "", missing, 3, 2 * time.Second, 2600 * time.Millisecond, fault.FederatedCredentialMissing},
 		"... that came":         {entraModes[:1], 2, 401, "", missing, 3, 2 * time.Second, 2600 * time.Millisecond, ""},
 		"... of another mode":   {entraModes[1:], always, 401, "", missing, 1, 0, 50 * time.Millisecond, fault.SignInFailed},
-		"unavailable":           {entraModes, always, 400, "", away, 3, 2 * time.Second, 2600 * time.Millisecond, fault.ServiceUnavailable},
-		"node, unavailable":     {[]Mode{ManagedIdentity}, 2, 400, "", away, 3, 2 * time.Second, 2600 * time.Millisecond, ""},
+		"unavailable":           {entraModes, always, 400, "", unavailable, 3, 2 * time.Second, 2600 * time.Millisecond, fault.ServiceUnavailable},
+		"node, unavailable":     {[]Mode{ManagedIdentity}, 2, 400, "", unavailable, 3, 2 * time.Second, 2600 * time.Millisecond, ""},
 		"node, passed on":       {[]Mode{ManagedIdentity}, always, 400, "", `{"error":"x","error_description":"AADSTS90024: x"}`, 3, 2 * time.Second, 2600 * time.Millisecond, fault.ServiceUnavailable},
 		"node, throttled":       {[]Mode{ManagedIdentity}, 1, 400, "", `{"error":"x","error_description":"AADSTS90033: x"}`, 2, 100 * time.Millisecond, 200 * time.Millisecond, ""},
 		"refusal":               {entraModes, always, 401, "", `{"error_codes":[700016]}`, 1, 0, 50 * time.Millisecond, fault.ApplicationNotFound},
@@ -140,7 +140,7 @@ func TestThrottleOfATenant(t *testing.T) {
 	}
 }
 
-// A 429 for one client delays nobody else, and only its own callers read of it.
+// A 429 for one client delays no other, and only its own callers get the error.
 func TestThrottleOfAClient(t *testing.T) {
 	for _, mode := range entraModes {
 		synctest.Test(t, func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestThrottleOfAClient(t *testing.T) {
 	}
 }
 
-// Nor do several of them: only a number of the tenant's own says that it is limited. Otherwise a
+// Nor do several of them: only an error number for the tenant says that it is limited. Otherwise a
 // pod with some clients could keep all others of its tenant from signing in.
 func TestThrottleOfSeveralClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
