@@ -67,7 +67,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// What fails, or panics, gives its place back.
+// A request that fails, or panics, releases its place.
 func TestFailuresLeave(t *testing.T) {
 	var panics bool
 	client := reader(roundTripper(func(*http.Request) (*http.Response, error) {

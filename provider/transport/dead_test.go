@@ -44,7 +44,7 @@ func TestDeadConnectionIsFound(t *testing.T) {
 	roots.AddCert(srv.Certificate())
 	pool := dialling(t, srv.Listener.Addr().String(), roots)
 	if pool.HTTP2.SendPingTimeout <= 0 || pool.HTTP2.SendPingTimeout+pool.HTTP2.PingTimeout > 15*time.Second {
-		t.Fatalf("pings %+v: a try may take 15 s", pool.HTTP2)
+		t.Fatalf("pings %+v: an attempt may take 15 s", pool.HTTP2)
 	}
 	pool.HTTP2.SendPingTimeout, pool.HTTP2.PingTimeout = 20*time.Millisecond, 20*time.Millisecond
 	var dials atomic.Int32
@@ -66,7 +66,7 @@ func TestDeadConnectionIsFound(t *testing.T) {
 	defer cancel()
 	first := get(ctx, client, address)
 	if ctx.Err() != nil {
-		t.Fatalf("nobody noticed: %v", first)
+		t.Fatalf("not noticed: %v", first)
 	}
 	if err := get(ctx, client, address); err != nil || dials.Load() != 2 {
 		t.Errorf("after it: %v, %d connections", err, dials.Load())

@@ -123,7 +123,7 @@ func TestReasons(t *testing.T) {
 			}
 			checkText(t, first, c.says...)
 			if second := get(t.Context(), reader(c.pool(t)), secretURL); second.Error() != first.Error() {
-				t.Errorf("two tries read differently:\n%s\n%s", first, second)
+				t.Errorf("two attempts read differently:\n%s\n%s", first, second)
 			}
 		})
 	}
@@ -131,8 +131,8 @@ func TestReasons(t *testing.T) {
 
 var addressText = regexp.MustCompile(`\d+\.\d+\.\d+\.\d+|\[::|:\d{4,5}\b`)
 
-// checkText checks what holds for every message: one line, with the host and a
-// fix, without addresses but a proxy's own.
+// checkText checks a message: it is one line, with the host and a fix, without
+// addresses but a proxy's.
 func checkText(t *testing.T, err error, says ...string) {
 	t.Helper()
 	text := err.Error()
@@ -223,7 +223,7 @@ func TestProxyRefuses(t *testing.T) {
 	}
 }
 
-// A name that does not exist is told apart in every phase, and not tried again.
+// A name that does not exist is recognized in every phase, and not retried.
 func TestHostNotFound(t *testing.T) {
 	box, _ := newBox(t, azuretest.Options{})
 	pool := box.Transport()
@@ -316,8 +316,8 @@ func checkTimeout(t *testing.T, err error, phase transport.Phase) {
 	checkText(t, err, "timed out "+doing[phase]+" "+host)
 }
 
-// A kept connection that turns out dead is replaced for the same request. What
-// happens then happens while connecting.
+// An idle connection that turns out dead is replaced for the same request. A failure
+// after that is one while connecting.
 func TestTimeoutWhileReplacingConnection(t *testing.T) {
 	requests := 0 // on one connection: one at a time
 	pool := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -340,7 +340,7 @@ func TestTimeoutWhileReplacingConnection(t *testing.T) {
 	checkTimeout(t, get(ctx, client, secretURL), transport.PhaseConnect)
 }
 
-// A caller that goes away gets its own error, whatever it gives as the cause.
+// A caller that cancels gets its own error, whatever it sets as the cause.
 func TestCallerGivesUp(t *testing.T) {
 	for _, cause := range []error{nil, errors.New("another object of the mount failed")} {
 		for _, http2 := range []bool{false, true} {

@@ -86,8 +86,8 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
-// Silent peers keep the others of their tenant waiting only for a moment each, and nobody waits
-// for longer than he may, or leaves a place taken when he gives up.
+// Silent peers delay the others of their tenant only for a moment each. A caller does not wait
+// after its deadline, and one that gives up releases its place.
 func TestHandshakesOfSilentPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var silent atomic.Bool

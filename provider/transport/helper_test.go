@@ -154,13 +154,13 @@ func newBox(t testing.TB, o azuretest.Options) (*azuretest.Box, *x509.CertPool) 
 	box.Vault("contoso", box.Tenant("11111111-2222-3333-4444-555555555555"))
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(box.CACert()) {
-		t.Fatal("the box has no CA certificate")
+		t.Fatal("the fake Azure has no CA certificate")
 	}
 	return box, roots
 }
 
-// closedPort is an address of loopback at which nobody listens, and nobody will
-// before the test ends: it is the near end of a connection.
+// closedPort is an address of loopback that refuses connections until the test ends: it
+// is the near end of a connection.
 func closedPort(t testing.TB) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", accepting(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))

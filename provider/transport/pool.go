@@ -14,7 +14,7 @@ import (
 //
 // It lets a few requests to a host dial, and the others wait until one of them has
 // its connection. Where the host speaks HTTP/2, that one serves all; without it, all that
-// come at once dial, and all but one of the connections are thrown away. From then on nobody
+// come at once dial, and all but one of the connections are thrown away. From then on no request
 // waits: dials a few at a time would save processor time, but where handshakes are mostly
 // round trips they would be slow, and slower still where they fail.
 //

@@ -66,8 +66,8 @@ func TestFewDialFirst(t *testing.T) {
 	}
 }
 
-// The others wait for the first one's connection only, not for its answer; they go when
-// it fails, and who gives up does not wait.
+// The others wait for the first one's connection only, not for its answer; they continue
+// when it fails, and a caller that gives up does not wait.
 func TestFewDialFirstWaits(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

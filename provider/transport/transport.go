@@ -25,8 +25,8 @@ const (
 	// The largest response that the API server may send is an object of etcd.
 	maxResponseBody   = 1 << 20
 	maxResponseHeader = 64 << 10
-	// attemptTimeout bounds an exchange, so that one that got lost does not take the whole
-	// time of a mount.
+	// attemptTimeout bounds an exchange, so that a lost one does not use up the time of a
+	// mount.
 	attemptTimeout = 15 * time.Second
 )
 
@@ -43,8 +43,8 @@ type Client struct {
 	requests     *fair.Semaphore // that may be under way; nil does not bound them
 }
 
-// New makes a Client over a pool such as [Base]. The user agent goes before the
-// SDK's own.
+// New makes a Client over a pool such as [Base]. The user agent is put in
+// front of the SDK's.
 func New(pool http.RoundTripper, userAgent string) *Client {
 	return &Client{roundTripper: pool, userAgent: userAgent, maxBody: maxResponseBody}
 }
@@ -67,7 +67,7 @@ func (c *Client) For(p Phase) *Client {
 
 // Do implements the Azure SDK's policy.Transporter. Its error is a
 // *fault.Error, or the context's own when the caller gave up. Redirects are not followed: Key
-// Vault and Entra send none, and following one could carry a credential away.
+// Vault and Entra send none, and following one could leak a credential.
 //
 // A request that may not be under way yet waits for as long as its caller does. What is
 // bounded by attemptTimeout begins after that, and ends with the response's body.

@@ -30,7 +30,7 @@ import (
 
 const bound = 1 << 20
 
-// The bound holds for what is unpacked, and to the byte.
+// The bound is on the uncompressed size, and exact to the byte.
 func TestResponseBound(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		pool := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -196,16 +196,16 @@ func TestUserAgent(t *testing.T) {
 	}
 }
 
-// azcore asks again for what may pass and leaves alone what will not.
+// azcore retries transient failures, and no others.
 func TestRetries(t *testing.T) {
 	box, roots := newBox(t, azuretest.Options{})
 	dns := &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	servfail := &net.DNSError{Err: "server misbehaving", Name: host, IsTemporary: true}
 	for _, c := range []struct {
-		name  string
-		pool  http.RoundTripper
-		set   func()
-		tries int32
+		name     string
+		pool     http.RoundTripper
+		set      func()
+		attempts int32
 	}{
 		{"untrusted", proxied(t, box.ProxyURL(), newAuthority(t).roots()), nil, 1},
 		{"proxy refuses", proxied(t, box.ProxyURL(), roots), func() { box.RefuseProxy(403) }, 1},
@@ -226,9 +226,9 @@ func TestRetries(t *testing.T) {
 			if c.set != nil {
 				c.set()
 			}
-			var tries atomic.Int32
+			var attempts atomic.Int32
 			client := reader(roundTripper(func(r *http.Request) (*http.Response, error) {
-				tries.Add(1)
+				attempts.Add(1)
 				return c.pool.RoundTrip(r)
 			}))
 			pipeline := runtime.NewPipeline("test", "v1", runtime.PipelineOptions{}, &policy.ClientOptions{
@@ -242,8 +242,8 @@ func TestRetries(t *testing.T) {
 			if _, err := pipeline.Do(req); err != nil {
 				failure(t, err)
 			}
-			if got := tries.Load(); got != c.tries {
-				t.Errorf("got %d tries, want %d", got, c.tries)
+			if got := attempts.Load(); got != c.attempts {
+				t.Errorf("got %d attempts, want %d", got, c.attempts)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func TestConcurrentCallers(t *testing.T) {
 	}
 }
 
-// The pool is bounded and heeds the environment.
+// The pool is bounded and honors the proxy of the environment.
 func TestBase(t *testing.T) {
 	pool := transport.Base(7)
 	if pool.MaxConnsPerHost != 7 || pool.MaxIdleConnsPerHost != 7 || pool.MaxIdleConns != 14 {
@@ -319,7 +319,7 @@ func TestBase(t *testing.T) {
 		t.Error("a bound or the proxy is missing")
 	}
 	if pool.TLSClientConfig.InsecureSkipVerify || pool.TLSClientConfig.MinVersion != tls.VersionTLS12 {
-		t.Error("TLS is too lax")
+		t.Error("TLS is not strict enough")
 	}
 }
 
