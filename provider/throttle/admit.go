@@ -146,7 +146,7 @@ func (t *Throttle) next(probe bool) int {
 			next, urgent, held = i, u, has
 		}
 		if urgent && held == 0 {
-			break // none goes before it
+			break // none has a higher priority
 		}
 	}
 	return next

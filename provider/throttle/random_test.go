@@ -78,7 +78,7 @@ func (m *moody) Do(req *http.Request) (*http.Response, error) {
 	case 3:
 		return reply{status: 429, retryAfter: fmt.Sprint(m.number(100))}.response(req), nil
 	case 4:
-		return reply{status: 503, body: away}.response(req), nil
+		return reply{status: 503, body: unavailable}.response(req), nil
 	case 5:
 		return reply{status: 404}.response(req), nil
 	}

@@ -118,7 +118,7 @@ func (a *answer) to(req *policy.Request) (*http.Response, error) {
 	return a.response(req.Raw()), nil
 }
 
-// response makes a response of a copy, with a body of its own.
+// response makes a response of a copy, with its own body.
 func (a *answer) response(req *http.Request) *http.Response {
 	resp := *a.resp
 	resp.Header = resp.Header.Clone()

@@ -18,9 +18,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-// Requests that fail with another's probe have responses of their own: with the body, which
-// they may read at the same time, and with their own request, in which nothing of the other
-// caller stands. The race detector watches.
+// Requests that fail with another's probe each get a copy of the response: with the body, which
+// they may read at the same time, and with their own request, which contains nothing of the
+// other caller. The race detector watches.
 func TestFailedProbeFailsAllThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const body = `{"error":{"code":"Throttled"}}`

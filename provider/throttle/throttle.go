@@ -77,7 +77,7 @@ func New(cfg Config) *Throttle {
 // good, or the retries are used up, and returns the last response or error.
 //
 // While the circuit is open, one request probes the service for all. Its failure counts as an
-// attempt of each request that waits, so Do may return it without an attempt of its own. If the
+// attempt of each request that waits, so Do may return without having sent the request. If the
 // circuit stays open until after the request's deadline, or for more than some seconds, Do
 // returns the failure that opened it.
 func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {

@@ -116,8 +116,8 @@ func TestMax(t *testing.T) {
 	})
 }
 
-// Requests that the start of a pod waits for go before those that came earlier, also those
-// that became urgent while they wait.
+// Requests that the start of a pod waits for take precedence over those that came earlier,
+// also if they became urgent while they waited.
 func TestUrgentRequestsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{})
@@ -146,8 +146,8 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 	})
 }
 
-// A caller that leaves while it waits, while it is served or while it backs off costs
-// nobody a place.
+// A caller that leaves while it waits, while it is served or while it backs off gives its
+// place back.
 func TestCallersThatLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := throttle.New(throttle.Config{Max: 1, Retries: 3})

@@ -20,7 +20,7 @@ type Trace interface {
 
 type traceKey struct{}
 
-// explained is a trace that gets the errors of its own package.
+// explained is a trace that gets the errors of its package.
 type explained struct {
 	Trace
 	explain func(error) error

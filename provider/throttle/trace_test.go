@@ -18,7 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 )
 
-// diary is a Trace that writes down what it hears, as one line each.
+// diary is a Trace that records its calls, one line each.
 type diary struct {
 	mu    sync.Mutex // guards what follows
 	lines []string
@@ -47,10 +47,10 @@ func (d *diary) Retrying(failed error) {
 	d.write(fmt.Sprintf("retrying: %s: %d %s %s", path.Base(refused.RawResponse.Request.URL.Path), refused.StatusCode, refused.ErrorCode, body))
 }
 
-const away = `{"error":{"code":"Away"}}`
+const unavailable = `{"error":{"code":"Unavailable"}}`
 
 func TestTrace(t *testing.T) {
-	failed := reply{status: 500, body: away}
+	failed := reply{status: 500, body: unavailable}
 	for _, c := range []struct {
 		name    string
 		replies []reply
@@ -60,11 +60,11 @@ func TestTrace(t *testing.T) {
 		{"refusal", []reply{{status: 404}}, []string{"sent", "answered"}},
 		{"permanent error", []reply{{err: errPermanent}}, []string{"sent"}},
 		{"retry", []reply{failed, {err: errReset}, {}},
-			[]string{"sent", "retrying: x: 500 Away " + away, "sent", "retrying: connection reset", "sent", "answered"}},
+			[]string{"sent", "retrying: x: 500 Unavailable " + unavailable, "sent", "retrying: connection reset", "sent", "answered"}},
 		{"failure", []reply{failed, failed, failed},
-			[]string{"sent", "retrying: x: 500 Away " + away, "sent", "retrying: x: 500 Away " + away, "sent"}},
-		{"throttled", []reply{{status: 429, body: away}, {}},
-			[]string{"sent", "retrying: x: 429 Away " + away, "retrying: x: 429 Away " + away, "sent", "answered"}},
+			[]string{"sent", "retrying: x: 500 Unavailable " + unavailable, "sent", "retrying: x: 500 Unavailable " + unavailable, "sent"}},
+		{"throttled", []reply{{status: 429, body: unavailable}, {}},
+			[]string{"sent", "retrying: x: 429 Unavailable " + unavailable, "retrying: x: 429 Unavailable " + unavailable, "sent", "answered"}},
 		{"again", []reply{{status: 401}, {}}, []string{"sent", "retrying: x: 401  ", "sent", "answered"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -103,10 +103,11 @@ func TestClassify(t *testing.T) {
 	})
 }
 
-// A request that waits while the circuit is open hears why, as of a request of its own.
+// The trace of a request that waits while the circuit is open gets the cause, with the request's
+// own path.
 func TestTraceOfARequestThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newService(reply{status: 429, body: away})
+		s := newService(reply{status: 429, body: unavailable})
 		c := newClient(throttle.New(throttle.Config{Max: 1, Retries: 1}), s)
 		var other, own diary
 		var group sync.WaitGroup
@@ -114,7 +115,7 @@ func TestTraceOfARequestThatWaits(t *testing.T) {
 		time.Sleep(2 * latency)
 		group.Go(func() { _, _ = c.get(throttle.WithTrace(t.Context(), &own, nil), "own") })
 		group.Wait()
-		if want := []string{"retrying: own: 429 Away " + away, "retrying: own: 429 Away " + away, "sent"}; !slices.Equal(own.lines, want) {
+		if want := []string{"retrying: own: 429 Unavailable " + unavailable, "retrying: own: 429 Unavailable " + unavailable, "sent"}; !slices.Equal(own.lines, want) {
 			t.Errorf("got  %q\nwant %q", own.lines, want)
 		}
 	})
