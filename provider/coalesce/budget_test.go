@@ -11,7 +11,7 @@ import (
 	"akv-csi-provider/provider/coalesce"
 )
 
-// Groups that share a budget make room for each other, in the order in which their answers
+// Groups that share a budget evict for each other, in the order in which their answers
 // were used.
 func TestBudgetIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

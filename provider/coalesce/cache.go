@@ -39,8 +39,8 @@ type entry[V any] struct {
 // longestSweep bounds how long an answer that has ended stays in memory.
 const longestSweep = time.Minute
 
-// Cached returns the cached answer if its request left at or after that moment. It does not
-// count as a use of the answer; see Config.Idle.
+// Cached returns the cached answer if its request left at or after that moment. This is not a
+// use of the answer; see Config.Idle.
 func (g *Group[K, V]) Cached(key K, notBefore time.Time) (value V, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -81,7 +81,7 @@ func TestAnswersThatMayNotBeCached(t *testing.T) {
 	}
 }
 
-// An answer never takes the place of one whose request left later, whatever the clock does:
+// An answer never replaces one whose request left later, whatever the clock does:
 // a volume must not go back to an older version.
 func TestOlderAnswersReplaceNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

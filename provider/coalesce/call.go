@@ -64,8 +64,8 @@ func (c *Call) SentAt() time.Time {
 	return c.sent
 }
 
-// serves reports whether the answer will be fresh enough. A call that nobody waits for was
-// given up. The lock is held.
+// serves reports whether the answer will be fresh enough. A call without waiting
+// callers was canceled. The lock is held.
 func (c *Call) serves(want Freshness) bool {
 	return c.waiting > 0 && (!c.underWay || !c.sent.Before(want.NotBefore))
 }

@@ -128,7 +128,7 @@ type Pending[K comparable, V any] struct {
 // Start answers from the cache, by a call that another caller has started, or by a call of
 // do. It returns at once.
 //
-// do runs in a goroutine of its own. Its context has the values of the caller that caused
+// do runs in its own goroutine. Its context has the values of the caller that caused
 // it, for traces and statistics, but not its deadline: a caller that gives up does not fail
 // the others. It ends after the group's timeout, or when no caller waits any more. A panic in
 // do is repeated in Wait, for each caller. If ctx has already ended, no call starts.

@@ -142,7 +142,7 @@ func TestLastCallerEndsTheCall(t *testing.T) {
 	})
 }
 
-// A call that waits for its start does not start if nobody waits for it any more.
+// A call that waits for its start does not start if no caller waits for it any more.
 func TestQueuedCallIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := &vault{value: "one"}
@@ -247,7 +247,7 @@ func TestPanics(t *testing.T) {
 	})
 }
 
-// Errors are those of all that wait, and of nobody later.
+// Errors are those of all that wait, and of no later caller.
 func TestErrorsAreSharedAndNotCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := errors.New("refused")

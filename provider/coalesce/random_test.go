@@ -181,7 +181,7 @@ func (m *model) judge(ctx context.Context, key string, want coalesce.Freshness, 
 }
 
 // Whatever calls and callers do: an answer left when the caller said or later, of a key at
-// most one call runs, answers do not get older, and in the end nothing is left.
+// most one call runs, answers do not get older, and finally nothing is left.
 func TestRandomCallers(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestRandomCallers(t *testing.T) {
 					}()
 				}
 				if err != nil || got.key != "key 0" {
-					t.Errorf("in the end: got %+v (%s), %v", got, source, err)
+					t.Errorf("finally: got %+v (%s), %v", got, source, err)
 				}
 				time.Sleep(time.Hour)
 			})

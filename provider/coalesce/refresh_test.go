@@ -47,7 +47,7 @@ func newTokens() *group {
 	})
 }
 
-// However many callers want a token that ends soon, it is refreshed once, and nobody waits.
+// However many callers want a token that ends soon, it is refreshed once, and no caller waits.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		done := make(chan struct{})
@@ -149,7 +149,7 @@ func TestRefreshEvicts(t *testing.T) {
 	})
 }
 
-// A panic of a refresh is that of callers that have come to wait for it, and of nobody else.
+// A panic of a refresh is that of callers that have come to wait for it, and of no other.
 func TestPanicInARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &authority{later: func(context.Context, *coalesce.Call) error { time.Sleep(time.Second); panic("a bug") }}
