@@ -112,7 +112,7 @@ func (r *fieldReader) text(outer *document, node *yaml.Node) bool {
 		return false
 	}
 	r.entry = place{d, d.root}
-	r.unread(r.lax && preferred, d, r.where)
+	r.unread(r.lenient && preferred, d, r.where)
 	return true
 }
 

@@ -20,7 +20,7 @@ const (
 
 const entryOfObjects = "an object"
 
-// fieldKinds are the fields of an entry with the kinds that they go with.
+// fieldKinds are the fields of an entry with the kinds that they are valid for.
 var fieldKinds = []struct {
 	field string
 	kinds []kind
@@ -67,7 +67,7 @@ func (r *fieldReader) has(field string) bool {
 	return !single || text != "" || field == string(ofTemplate)
 }
 
-// kind finds out what the entry is, and reports the fields that do not go with it.
+// kind finds out what the entry is, and reports the fields that are not valid for it.
 func (r *fieldReader) kind() kind {
 	var found []kind
 	for _, has := range []func(string) bool{r.has, func(field string) bool { _, ok := r.nodes[field]; return ok }} {
@@ -103,7 +103,7 @@ func joined(kinds []kind) string {
 	return text
 }
 
-// object returns what the entry asks for.
+// object returns the object that the entry requests.
 func (r *fieldReader) object() Object {
 	f := r.values
 	if f["objectName"] != "" {

@@ -52,7 +52,7 @@ func beyond(t *testing.T) []request.Object {
 		with(secret("signing"), func(o *request.Object) { o.Type, o.Format, o.FormatSet = request.TypeKey, request.FormatJWK, true }),
 		with(secret(""), func(o *request.Object) { o.Type, o.Path, o.Document = "", "app/config.ini", doc }),
 	}
-	for i := 1; i < len(all); i++ { // the first has a vault of its own
+	for i := 1; i < len(all); i++ { // the first has its own vault
 		all[i].Failover = "contoso-west"
 	}
 	return all

@@ -127,7 +127,7 @@ type objectsReader struct {
 
 	// The replaced provider mounts what it understands and ignores the rest, if the list is
 	// one of texts below array. Otherwise it mounts nothing.
-	lax bool
+	lenient bool
 }
 
 // parseObjects reads the objects parameter in all its forms: "array:" of YAML
@@ -193,8 +193,8 @@ func (r *objectsReader) list(text string) (*document, *yaml.Node) {
 		r.problem(place{d, list}, "objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("use at most %d objects", maxObjects))
 	default:
 		text := func(n *yaml.Node) bool { return resolve(n).Kind == yaml.ScalarNode }
-		r.lax = preferred && d.root.Kind == yaml.MappingNode && !slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return !text(n) })
-		r.unread(r.lax, d, "objects")
+		r.lenient = preferred && d.root.Kind == yaml.MappingNode && !slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return !text(n) })
+		r.unread(r.lenient, d, "objects")
 		r.otherKeys(d, list)
 		return d, list
 	}

@@ -9,7 +9,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// TestObjectForms holds every odd form that the replaced provider (v1.8.2) reads,
+// TestObjectForms has every odd form that the replaced provider (v1.8.2) reads,
 // and the new ones. They stay accepted with the same meaning.
 func TestObjectForms(t *testing.T) {
 	base := newAttributes(t)
@@ -223,7 +223,7 @@ func TestObjectListsRefused(t *testing.T) {
 		{"number as entry", "array: [17]", "objects[0]", []string{"not a mapping"}},
 		{"empty text as entry", "array: ['']", "objects[0]", []string{"not a mapping"}},
 		{"list as entry", "array: [[]]", "objects[0]", []string{"not a mapping"}},
-		{"list that holds itself", "array: &a [*a]", "objects", []string{"aliases"}},
+		{"list that contains itself", "array: &a [*a]", "objects", []string{"aliases"}},
 		{"mapping that merges itself", "array: [&a {<<: *a, objectName: a}]", "objects", []string{"aliases"}},
 		{"bad binary", "array: [!!binary '?']", "objects[0]", []string{"not valid YAML", "base64"}},
 	} {

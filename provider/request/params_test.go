@@ -32,7 +32,7 @@ func TestParametersAccepted(t *testing.T) {
 		{"boolean False", change{"usePodIdentity": "False", "useVMManagedIdentity": "F", "useAzureTokenProxy": "0"}, func(m *request.Mount) (any, any) {
 			return m.Identity.UseVMManagedIdentity || m.Identity.UseAzureTokenProxy, false
 		}},
-		// What a mode does not use, the replaced provider does not look at.
+		// What a mode does not use, the replaced provider does not check.
 		{"placeholders beside a managed identity", change{"useVMManagedIdentity": "true", "clientID": "<client>", "tenantID": "<tenant>"},
 			func(m *request.Mount) (any, any) { return m.Identity.UseVMManagedIdentity, true }},
 		{"resource ID without managed identity", change{"userAssignedIdentityID": "/subscriptions/1/x"},

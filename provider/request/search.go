@@ -19,7 +19,7 @@ const (
 	maxTag         = 256 // characters of its name and its value, likewise
 	maxPattern     = 256 // bytes
 	// maxPatternSize bounds the states of a pattern, repetitions counted as often as they
-	// repeat: a search tries all of them at each of the 127 characters of thousands of names.
+	// repeat: a search matches all of them at each of the 127 characters of thousands of names.
 	maxPatternSize = 128
 )
 
@@ -101,7 +101,7 @@ func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause string) {
 }
 
 // patternSize is about the number of states, of which a literal has fewer than it has characters:
-// most of the time only few of them are tried.
+// most of the time only few of them are matched.
 func patternSize(p *syntax.Regexp) int {
 	size := 1
 	switch p.Op {

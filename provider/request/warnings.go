@@ -58,8 +58,8 @@ func (r *objectsReader) warn(at place, kind WarningKind, field, cause string) {
 
 // ignored reports what the replaced provider ignores: a warning where it mounts the rest, and
 // a problem where it mounts nothing.
-func (r *objectsReader) ignored(lax bool, at place, kind WarningKind, field, cause, fix string) {
-	if lax {
+func (r *objectsReader) ignored(lenient bool, at place, kind WarningKind, field, cause, fix string) {
+	if lenient {
 		r.warn(at, kind, field, cause+"; it is ignored")
 	} else {
 		r.problem(at, field, cause, fix)
@@ -67,12 +67,12 @@ func (r *objectsReader) ignored(lax bool, at place, kind WarningKind, field, cau
 }
 
 // unread reports what follows the first document.
-func (r *objectsReader) unread(lax bool, d *document, field string) {
+func (r *objectsReader) unread(lenient bool, d *document, field string) {
 	if d.rest == (position{}) {
 		return
 	}
 	at := d.locate(d.rest)
-	r.ignored(lax, place{d, &yaml.Node{Line: d.rest.line, Column: d.rest.column}}, WarnIgnoredText, field,
+	r.ignored(lenient, place{d, &yaml.Node{Line: d.rest.line, Column: d.rest.column}}, WarnIgnoredText, field,
 		fmt.Sprintf("%s in line %d, column %d is outside the first YAML document", quote(strings.TrimSpace(d.source(d.rest))), at.line, at.column),
 		"use one list in one document, with equally indented entries")
 }
@@ -124,7 +124,7 @@ func (r *objectsReader) otherKeys(d *document, list *yaml.Node) {
 			cause += " (did you mean array?)"
 		}
 		if objects {
-			r.ignored(r.lax, place{d, key}, WarnUnknownField, field, cause, "move its objects to the list below array")
+			r.ignored(r.lenient, place{d, key}, WarnUnknownField, field, cause, "move its objects to the list below array")
 		} else {
 			r.warn(place{d, key}, WarnUnknownField, field, cause)
 		}
