@@ -164,15 +164,15 @@ func (g *graph) climb(at int) (longest []int) {
 		if len(path) > len(longest) {
 			longest = slices.Clone(path)
 		}
-		var tried [][]int // a renewed certificate leads where the old one does
+		var seen [][]int // a renewed certificate leads where the old one does
 		for _, issuer := range g.issuers(at) {
 			next := g.issuers(issuer)
 			if g.steps -= 1 + len(next); g.steps < 0 {
 				return
 			}
-			if !used[issuer] && !slices.ContainsFunc(tried, func(t []int) bool { return slices.Equal(t, next) }) {
+			if !used[issuer] && !slices.ContainsFunc(seen, func(t []int) bool { return slices.Equal(t, next) }) {
 				walk(issuer)
-				tried = append(tried, next)
+				seen = append(seen, next)
 			}
 		}
 	}

@@ -48,7 +48,7 @@ type entity struct {
 	key  crypto.Signer
 }
 
-// issue makes a certificate signed by the parent, or by itself without one.
+// issue makes a certificate signed by the parent, or self-signed without one.
 func issue(name string, parent *entity, key crypto.Signer, edit ...func(*x509.Certificate)) *entity {
 	if key == nil {
 		key = newKey(elliptic.P256())

@@ -33,8 +33,8 @@ var ofCertificate = regexp.MustCompile(`\bCERT(?:IFICATE)?S?$`)
 var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // readPEM reads the blocks of a PEM text as OpenSSL does, and also where lines are indented or
-// follow a byte order mark. A block that is not a certificate goes with the keys, because the
-// parameters of a key are in a block of their own.
+// follow a byte order mark. A block that is not a certificate belongs to the keys, because the
+// parameters of a key are in a separate block.
 func readPEM(text []byte) pemText {
 	out := pemText{begins: len(beginning.FindAllIndex(text, -1)), allKeys: true}
 	lines := strings.Split(lineBreaks.Replace(string(text)), "\n")

@@ -224,7 +224,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 		}
 		chain := file[:chainOf(file)]
 		// A certificate that an authority has issued to itself for another key is self-signed to
-		// OpenSSL, which does not look at the signature.
+		// OpenSSL, which does not verify the signature.
 		if len(chain) < 2 || slices.ContainsFunc(chain[:len(chain)-1], func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }) {
 			continue
 		}

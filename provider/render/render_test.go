@@ -104,7 +104,7 @@ func TestSecretRefused(t *testing.T) {
 func refused(t *testing.T, o request.Object, files []render.File, err error) {
 	t.Helper()
 	if err == nil {
-		t.Fatalf("gives %q", files)
+		t.Fatalf("got %q", files)
 	}
 	if files != nil {
 		t.Errorf("files came with the error: %q", files)

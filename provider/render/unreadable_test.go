@@ -47,7 +47,7 @@ func bitString(b []byte) []byte {
 }
 
 // curveKey is a private key on a curve that crypto/x509 does not support; the numbers are of
-// another one, which nobody looks at.
+// another one, and are not read.
 func curveKey(algorithm []byte, public []byte) []byte {
 	parts := [][]byte{integer(1), octets(bytes.Repeat([]byte{1}, 32))}
 	if public != nil {
