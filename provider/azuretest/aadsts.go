@@ -108,8 +108,8 @@ func (b *Box) entraBody(x *exchange, status int, oauth string, number int, text 
 	})
 }
 
-// expand fills in the names of a text: the refusal's own first, then the request's. A name that
-// nobody knows, as a subject when a test forces the number on a client secret, is left empty.
+// expand fills in the names of a text: the refusal's own first, then the request's. An unknown
+// name, as a subject when a test forces the number on a client secret, is left empty.
 func (b *Box) expand(x *exchange, text string, names []string) string {
 	text = strings.NewReplacer(aadstsCommon[:2]...).Replace(text)
 	claims := peek(x.form.Get("client_assertion"))
@@ -130,7 +130,7 @@ func firstResource(scope string) string {
 	return strings.TrimSuffix(first, "/.default")
 }
 
-// entraFault is Entra's answer to a fault of a test's choosing. Without a number of its own, a
+// entraFault is Entra's answer to a fault of a test's choosing. Without its own number, a
 // throttled or failing Entra names the transient conditions it documents. Names are those of [refuse].
 func (b *Box) entraFault(x *exchange, f Fault, names ...string) reply {
 	number, err := strconv.Atoi(f.InnerCode)

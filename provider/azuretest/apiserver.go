@@ -19,8 +19,8 @@ const (
 	pluginAccount   = "akv-csi-provider"
 )
 
-// APIServer is a cluster's Kubernetes API server as far as the plugin sees it: it tells the metadata
-// of service accounts, and on AKS it carries the [TokenProxy] on the same address.
+// APIServer is a cluster's Kubernetes API server as far as the plugin sees it: it returns the
+// metadata of service accounts, and on AKS it serves the [TokenProxy] on the same address.
 type APIServer struct {
 	cluster *Cluster
 	ca      *authority
@@ -46,7 +46,7 @@ type serviceAccount struct {
 }
 
 // APIServer returns the cluster's API server, the same one each time. It is started on first use,
-// with TLS on loopback under a CA of the cluster's own, and closed with the box. It is not a part of
+// with TLS on loopback under the cluster's own CA, and closed with the fake. It is not a part of
 // Azure: [Box.SetOutage] leaves it alone.
 func (c *Cluster) APIServer() (*APIServer, error) {
 	c.mu.Lock()
@@ -155,7 +155,7 @@ func (s *APIServer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return s.ca.mint(names...)
 }
 
-// ServeHTTP tells the API server and the token proxy apart by the name that TLS was asked for.
+// ServeHTTP distinguishes the API server from the token proxy by the server name (SNI).
 func (s *APIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.RLock()
 	proxy := s.proxy

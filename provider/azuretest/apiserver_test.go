@@ -29,7 +29,7 @@ func (w *world) apiServer(t testing.TB) (s *azuretest.APIServer, credentials str
 	return s, dir
 }
 
-// partial is what the API server answers who asks for metadata only, or its Status.
+// partial is the API server's answer to a request for metadata only, or its Status.
 type partial struct {
 	Kind     string
 	Message  string
@@ -209,7 +209,7 @@ func TestClusterCredentials(t *testing.T) {
 	}
 	if response, err := transport(t, w.Box).RoundTrip(get(t, "https://"+s.Addr()+"/version")); err == nil {
 		_ = response.Body.Close()
-		t.Error("the box's CA signed for the API server")
+		t.Error("the fake's CA signed for the API server")
 	}
 	if err := s.WriteCredentials(filepath.Join(dir, "missing")); err == nil {
 		t.Error("credentials written to nowhere")

@@ -44,7 +44,7 @@ func dateText(d *jwt.NumericDate, layout string) string {
 type keySource func(ctx context.Context, issuer, kid string) (*rsa.PublicKey, error)
 
 // checkAssertion decides whether a client assertion signs in to an application with these
-// credentials. The credentials come first: an issuer that none of them names is not asked for keys.
+// credentials. The credentials come first: no keys are fetched of an issuer that none of them names.
 func (b *Box) checkAssertion(ctx context.Context, form url.Values, credentials []federatedCredential, keys keySource) *aadsts {
 	if form.Get("client_assertion_type") != jwtBearer {
 		return refuse(900144, "{parameter}", "client_assertion_type")
@@ -77,7 +77,7 @@ func (b *Box) checkSigned(assertion string, key *rsa.PublicKey) *aadsts {
 		return refuse(50013, "{reason}", "The provided signature value did not match the expected signature value.")
 	}
 	now := b.clock()
-	// Entra lets clocks differ by five minutes. The box does so at the beginning only: a test of an
+	// Entra lets clocks differ by five minutes. The fake does so at the beginning only: a test of an
 	// expired token should not have to wait.
 	early := claims.NotBefore != nil && now.Add(5*time.Minute).Before(claims.NotBefore.Time)
 	if claims.ExpiresAt == nil || !now.Before(claims.ExpiresAt.Time) || early {

@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// Options of a box. The zero value is useful.
+// Options of a fake. The zero value is useful.
 type Options struct {
-	// Clock is what the box believes the time is: for tokens and for what is created. Default time.Now.
+	// Clock is the fake's time, of tokens and of what is created. Default time.Now.
 	// It does not govern TLS certificates.
 	Clock func() time.Time
 	// DisableHTTP2 offers HTTP/1.1 only.
 	DisableHTTP2 bool
-	// Address is the IP address that all services listen on. Default 127.0.0.1. Whoever reaches it can
-	// use the box.
+	// Address is the IP address that all services listen on. Default 127.0.0.1. Every client that
+	// reaches it can use the fake.
 	Address string
 	// Listen makes the listeners of all services. Default [net.Listen]. A test within a bubble of
-	// testing/synctest has no network: it gives listeners that nobody reaches, and calls the handlers.
+	// testing/synctest has no network: it returns listeners that cannot be reached, and calls the handlers.
 	Listen func(network, address string) (net.Listener, error)
 	// IssuerClient fetches the discovery document and the keys of OIDC issuers that are not clusters
-	// of this box. Default: none, so a foreign issuer is unreachable and nothing leaves the machine.
+	// of this fake. Default: none, so a foreign issuer is unreachable and nothing leaves the machine.
 	IssuerClient *http.Client
 }
 
-// Box is a running Azure. Make one with [New].
+// Box is a running fake Azure. Make one with [New].
 type Box struct {
 	clock        func() time.Time
 	disableHTTP2 bool
@@ -69,7 +69,7 @@ type Box struct {
 	imds   *IMDS      // nil: the machine is no node of Azure
 }
 
-// New starts a box: its TLS listener and its CONNECT proxy.
+// New starts a fake: its TLS listener and its CONNECT proxy.
 func New(o Options) (*Box, error) {
 	ca, err := newAuthority("azuretest CA")
 	if err != nil {
@@ -109,7 +109,7 @@ func New(o Options) (*Box, error) {
 	return b, nil
 }
 
-// enter counts a request in, unless the box is closing.
+// enter counts a request in, unless the fake is closing.
 func (b *Box) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,16 +125,16 @@ func (b *Box) enter() bool {
 func (b *Box) Handshakes() int { return int(b.handshakes.Load()) }
 
 // SetOutage cuts every connection and resets each new one, until called with false: an Azure that is
-// gone, the node's metadata service included. Names still resolve, and the API servers of clusters
-// stay; what asks for Entra at their token proxies is reset.
+// down, the node's metadata service included. Names still resolve, and the API servers of clusters
+// stay; requests for Entra at their token proxies are reset.
 func (b *Box) SetOutage(on bool) { b.conns.setOutage(on) }
 
-// CACert returns the certificate of the box's CA as PEM.
+// CACert returns the certificate of the fake's CA as PEM.
 func (b *Box) CACert() []byte { return append([]byte(nil), b.ca.pem...) }
 
 // Environ writes the CA certificate into dir and returns the environment for a process that reaches
-// the box and nothing else: this process's own, with HTTPS_PROXY and SSL_CERT_FILE in place of all
-// that says where to go and whom to trust. If the box has an [IMDS], the environment names its URL in
+// the fake and nothing else: this process's own, with HTTPS_PROXY and SSL_CERT_FILE in place of all
+// that says where to go and whom to trust. If the fake has an [IMDS], the environment names its URL in
 // AZURE_POD_IDENTITY_AUTHORITY_HOST; azidentity itself does not read that variable.
 func (b *Box) Environ(dir string) ([]string, error) {
 	path, err := filepath.Abs(filepath.Join(dir, "azuretest-ca.pem"))

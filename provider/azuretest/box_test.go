@@ -20,7 +20,7 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// Close ends all that the box started: idle connections, tunnels, requests that were never answered.
+// Close ends all that the fake started: idle connections, tunnels, requests that were never answered.
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	direct, proxy := transport(t, w.Box), proxied(t, w.Box, true)
@@ -110,8 +110,8 @@ func TestAClientThatDoesNotWaitForTheProxy(t *testing.T) {
 	}
 }
 
-// The journal never holds a token, a secret or what was asked in a query.
-func TestTheJournalHoldsNoSecrets(t *testing.T) {
+// The journal never contains a token, a secret or a query.
+func TestJournalContainsNoSecrets(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	assertion, err := w.cluster.Token(w.pod, azuretest.TokenExchangeAudience, time.Hour)
 	if err != nil {
@@ -160,7 +160,7 @@ func TestADFS(t *testing.T) {
 	}
 }
 
-// A mistake in a test is told at once.
+// A mistake in a test is reported at once.
 func TestMistakesPanic(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	for name, mistake := range map[string]func(){

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// authority is a certificate authority: the box's or a cluster's. All its leaf certificates share one
+// authority is a certificate authority: the fake's or a cluster's. All its leaf certificates share one
 // key pair: they differ only in the names, and minting one must stay cheap.
 type authority struct {
 	cert *x509.Certificate

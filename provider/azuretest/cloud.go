@@ -23,7 +23,7 @@ const (
 	chinaIssuer  = "https://sts.chinacloudapi.cn/"
 )
 
-// instance is a cloud with what only the box needs to know about it.
+// instance is a cloud with what only the fake needs to know about it.
 type instance struct {
 	Cloud
 	aliases       []string // hosts of the same Entra, the preferred one first
@@ -56,7 +56,7 @@ func builtinClouds() []*instance {
 	}}
 }
 
-// registry is all that was configured into a box.
+// registry is all that was configured into a fake.
 type registry struct {
 	mu          sync.RWMutex // guards everything below
 	clouds      []*instance
@@ -85,7 +85,7 @@ func (r *registry) add(c *instance) {
 	}
 }
 
-// AddCloud makes the box serve one more cloud, as Azure Stack Hub is one. Entra's instance discovery
+// AddCloud makes the fake serve one more cloud, as Azure Stack Hub is one. Entra's instance discovery
 // does not know it, so clients must have theirs off.
 func (b *Box) AddCloud(c Cloud) {
 	if c.AuthorityHost == "" || c.VaultSuffix == "" || c.Resource == "" {
@@ -97,7 +97,7 @@ func (b *Box) AddCloud(c Cloud) {
 	b.registry.add(&instance{Cloud: c, aliases: []string{c.AuthorityHost}, issuer: publicIssuer})
 }
 
-// serves tells whether the name resolves to the box.
+// serves reports whether the name resolves to the fake.
 func (b *Box) serves(host string) bool {
 	host = hostName(host)
 	b.registry.mu.RLock()

@@ -27,7 +27,7 @@ type Cluster struct {
 	api *APIServer
 }
 
-// Pod is what kubelet tells the CSI driver about a pod and its volume. Empty UIDs and an empty
+// Pod is what kubelet sends to the CSI driver about a pod and its volume. Empty UIDs and an empty
 // service account are filled in: derived from the names, and "default".
 type Pod struct {
 	Namespace, Name, UID              string
@@ -63,8 +63,8 @@ func (p Pod) Subject() string {
 	return "system:serviceaccount:" + p.Namespace + ":" + account
 }
 
-// Cluster returns the cluster with that issuer URL, which the box serves from then on: its discovery
-// document and its keys. The URL is used as it stands; AKS ends it with a slash.
+// Cluster returns the cluster with that issuer URL, which the fake serves from then on: its discovery
+// document and its keys. The URL is used verbatim; AKS ends it with a slash.
 func (b *Box) Cluster(issuerURL string) (*Cluster, error) {
 	u, err := url.Parse(issuerURL)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// conns keeps every TCP connection of some listeners, so that an outage can cut them all and Close leaves
+// conns has every TCP connection of some listeners, so that an outage can cut them all and Close leaves
 // none behind, hijacked ones included.
 type conns struct {
 	mu     sync.Mutex // guards what follows
@@ -130,7 +130,7 @@ func (l *listener) pump() {
 	for {
 		c, err := l.Listener.Accept()
 		if err != nil {
-			// Out of file descriptors, say: a crowd of clients must not end the box for good.
+			// Out of file descriptors, say: a crowd of clients must not end the fake.
 			select {
 			case <-time.After(5 * time.Millisecond):
 				continue
@@ -144,7 +144,7 @@ func (l *listener) pump() {
 	}
 }
 
-// push gives the server one more connection, or closes it when the server has ended.
+// push passes one more connection to the server, or closes it when the server has ended.
 func (l *listener) push(c net.Conn) {
 	select {
 	case l.in <- c:

@@ -30,7 +30,7 @@ func tenantSegment(path string) string {
 	return segment
 }
 
-// instanceDiscovery tells clients which authority hosts belong together. Entra knows the clouds that
+// instanceDiscovery lists which authority hosts belong together. Entra knows the clouds that
 // Microsoft runs and calls any other instance invalid.
 func (b *Box) instanceDiscovery(x *exchange) reply {
 	endpoint, err := url.Parse(x.URL.Query().Get("authorization_endpoint"))

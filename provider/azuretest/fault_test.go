@@ -141,7 +141,7 @@ func last(all []azuretest.Request, k azuretest.Kind) (found azuretest.Request) {
 	return found
 }
 
-// arrived waits until n requests of the kind are in the box.
+// arrived waits until n requests of the kind are in the fake.
 func (w *world) arrived(t testing.TB, k azuretest.Kind, n int) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -156,7 +156,7 @@ func (w *world) arrived(t testing.TB, k azuretest.Kind, n int) {
 	}
 }
 
-// A request that is never answered ends with its client, or with the box.
+// A request that is never answered ends with its client, or with the fake.
 func TestStall(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	client := w.reader(t, through(transport(t, w.Box)))

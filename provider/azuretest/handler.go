@@ -21,7 +21,7 @@ type reply struct {
 	clientID string // whom a verified access token names
 }
 
-// exchange is a request on its way through the box.
+// exchange is a request on its way through the fake.
 type exchange struct {
 	*http.Request
 	place place
@@ -29,7 +29,7 @@ type exchange struct {
 	form  url.Values // of the token endpoint
 }
 
-// ServeHTTP answers for every service of the box that is told by its host name.
+// ServeHTTP answers for every service of the fake that is identified by its host name.
 func (b *Box) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.handle(w, r, b.locate(r.Host, r.URL.Path))
 }
@@ -46,7 +46,7 @@ func (b *Box) handle(w http.ResponseWriter, r *http.Request, p place) {
 	b.journal.open(entry)
 	fault, err := x.hinder(r.Context(), b)
 	if err != nil {
-		panic(http.ErrAbortHandler) // nobody is waiting any more
+		panic(http.ErrAbortHandler) // the client has gone
 	}
 	if fault.Reset || p.proxy != nil && b.conns.out() {
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {

@@ -87,7 +87,7 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// through are SDK options that reach the box by the transport and try once.
+// through are SDK options that reach the fake by the transport, without retries.
 func through(rt http.RoundTripper) azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Transport: &http.Client{Transport: rt},

@@ -20,7 +20,7 @@ const (
 
 var nodeIP = &net.TCPAddr{IP: net.IPv4(169, 254, 169, 254), Port: 80}
 
-// IMDS is the Azure Instance Metadata Service of the one node that the box has, as far as it issues
+// IMDS is the Azure Instance Metadata Service of the one node that the fake has, as far as it issues
 // the tokens of the node's managed identities.
 type IMDS struct {
 	box     *Box
@@ -33,8 +33,8 @@ type IMDS struct {
 }
 
 // IMDS returns the node's metadata service, the same one each time. It is started on first use, over
-// plain HTTP on loopback, and closed with the box. Until then there is none, as on a machine outside
-// Azure. It panics if it cannot listen, or if the box is closed and had none.
+// plain HTTP on loopback, and closed with the fake. Until then there is none, as on a machine outside
+// Azure. It panics if it cannot listen, or if the fake is closed and had none.
 func (b *Box) IMDS() *IMDS {
 	b.nodeMu.Lock()
 	defer b.nodeMu.Unlock()
@@ -65,7 +65,7 @@ func (b *Box) node() *IMDS {
 // has to say.
 func (i *IMDS) URL() string { return "http://" + i.address }
 
-// Assign gives the node a user-assigned identity.
+// Assign assigns to the node a user-assigned identity.
 func (i *IMDS) Assign(app *Application) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -74,7 +74,7 @@ func (i *IMDS) Assign(app *Application) {
 	}
 }
 
-// AssignResource gives the node a user-assigned identity that is also known by its ARM resource ID.
+// AssignResource assigns to the node a user-assigned identity that is also known by its ARM resource ID.
 func (i *IMDS) AssignResource(id string, app *Application) {
 	i.Assign(app)
 	i.mu.Lock()
@@ -85,7 +85,7 @@ func (i *IMDS) AssignResource(id string, app *Application) {
 	i.resource[strings.ToLower(id)] = app
 }
 
-// AssignSystem gives the node its system-assigned identity in place of any before; nil takes it away.
+// AssignSystem assigns to the node its system-assigned identity in place of any before; nil removes it.
 func (i *IMDS) AssignSystem(app *Application) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

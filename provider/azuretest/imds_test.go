@@ -220,7 +220,7 @@ func TestIMDSRefusals(t *testing.T) {
 	})
 }
 
-// The SDK tells a refusal of IMDS from an absent one.
+// The SDK distinguishes a refusal of IMDS from an absent IMDS.
 func TestIMDSRefusesTheSDK(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	scope := policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}}

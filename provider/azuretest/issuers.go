@@ -23,9 +23,9 @@ var (
 	errBadKeys = errors.New("issuer's keys cannot be read")
 )
 
-// issuers are the OIDC issuers whose keys the box's Entra has fetched, as the real one caches them.
+// issuers are the OIDC issuers whose keys the fake's Entra has fetched, as the real one caches them.
 type issuers struct {
-	client *http.Client // nil: only the box's own clusters can be reached
+	client *http.Client // nil: only the fake's own clusters can be reached
 
 	mu    sync.Mutex // guards known
 	known map[string]*issuerKeys
@@ -33,7 +33,7 @@ type issuers struct {
 
 // issuerKeys are the keys of one issuer.
 type issuerKeys struct {
-	fetching chan struct{}             // holds one token: whoever takes it may fetch and write keys
+	fetching chan struct{}             // a semaphore of one: its owner may fetch and write keys
 	mu       sync.RWMutex              // guards keys
 	keys     map[string]*rsa.PublicKey // by key ID; nil before the first fetch
 }
@@ -42,7 +42,7 @@ func newIssuers(client *http.Client) *issuers {
 	return &issuers{client: client, known: map[string]*issuerKeys{}}
 }
 
-// ForgetIssuers empties Entra's cache of issuers' keys, so that the next sign-in fetches them anew:
+// ForgetIssuers empties Entra's cache of issuers' keys, so that the next sign-in fetches them again:
 // an issuer that was reached once can then be found unreachable.
 func (b *Box) ForgetIssuers() {
 	b.issuers.mu.Lock()
@@ -75,7 +75,7 @@ func (s *issuers) key(ctx context.Context, b *Box, issuer, kid string) (*rsa.Pub
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if key := entry.get(kid); key != nil { // whoever fetched before us found it
+	if key := entry.get(kid); key != nil { // fetched by another request meanwhile
 		return key, nil
 	}
 	keys, err := s.fetch(ctx, b, issuer)
@@ -122,8 +122,8 @@ func (s *issuers) fetch(ctx context.Context, b *Box, issuer string) (map[string]
 	return keys, nil
 }
 
-// get fetches one document: a cluster's of this box without the network but under the latency and
-// the faults of Issuer, any other with the client the box was given.
+// get fetches one document: a cluster's of this fake without the network but under the latency and
+// the faults of Issuer, any other with the client the fake was given.
 func (s *issuers) get(ctx context.Context, b *Box, url string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

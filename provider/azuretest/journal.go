@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Kind says what a request asks for. The set is closed.
+// Kind says what a request is for. The set is closed.
 type Kind string
 
 // The kinds of requests.
@@ -28,7 +28,7 @@ const (
 // journalSize is how many requests are remembered one by one.
 const journalSize = 10000
 
-// Request is one request that reached the box. Status is 0 while no answer has been given: also for
+// Request is one request that reached the fake. Status is 0 while no answer has been given: also for
 // one that was reset, or given up by its client.
 type Request struct {
 	Time      time.Time

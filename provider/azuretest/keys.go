@@ -12,15 +12,15 @@ import (
 	"sync"
 )
 
-// The keys of the process: making an RSA key takes longer than most tests, so boxes share them.
-// Key 0 is the forger's, the n-th cluster of a box signs with key 1+n.
+// The keys of the process: making an RSA key takes longer than most tests, so fakes share them.
+// Key 0 is the forger's, the n-th cluster of a fake signs with key 1+n.
 const (
 	forgerKey = iota
 	firstClusterKey
 )
 
-// entraSigner signs Entra's access tokens. It is no RSA key as Entra's are: nobody but the box looks
-// into these tokens, and signing must not take the processor from what a benchmark measures.
+// entraSigner signs Entra's access tokens. It is no RSA key as Entra's are: only the fake reads
+// these tokens, and signing must not take the processor from what a benchmark measures.
 var entraSigner = sync.OnceValue(func() *ecdsa.PrivateKey {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

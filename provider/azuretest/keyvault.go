@@ -158,7 +158,7 @@ func (v *Vault) verify(token string) (*caller, string) {
 	return who, ""
 }
 
-// readTokens are access tokens whose signature has been verified, as caches of services keep them.
+// readTokens are access tokens whose signature has been verified, as services cache them.
 type readTokens struct {
 	mu    sync.Mutex // guards known
 	known map[string]*caller

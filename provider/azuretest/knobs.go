@@ -21,12 +21,12 @@ type Fault struct {
 	// Reset cuts the TCP connection, and with it all other requests on an HTTP/2 connection. A Go
 	// client quietly repeats a GET once when the connection was not new.
 	Reset bool
-	// Stall never answers: until the client goes or the box is closed.
+	// Stall never answers: until the client goes or the fake is closed.
 	Stall bool
 	// HTML sends a proxy's page instead of JSON, with Status or 200.
 	HTML bool
-	// Body is sent instead of the service's own with Status, and nothing but Header as headers: what
-	// another server would answer, or the service in a way of its own.
+	// Body is sent instead of the service's with Status, and nothing but Header as headers: what
+	// another server would answer, or the service in its own way.
 	Body   string
 	Header http.Header
 	// Times is how often the fault strikes; 0 until it is cleared.
@@ -37,7 +37,7 @@ type Fault struct {
 
 func (f Fault) none() bool { return f.Status == 0 && !f.Reset && !f.Stall && !f.HTML }
 
-// knobs are the latencies, faults and quotas set on a box, by kind, or on one vault or tenant, where
+// knobs are the latencies, faults and quotas set on a fake, by kind, or on one vault or tenant, where
 // one stands for all kinds: [every].
 type knobs struct {
 	mu      sync.Mutex // guards what follows; never held while waiting
@@ -63,10 +63,10 @@ type quota struct {
 // every is the kind of the knobs of one vault or tenant.
 const every Kind = ""
 
-// SetLatency delays every request of the kind, before it is looked at; 0 turns it off.
+// SetLatency delays every request of the kind, before it is handled; 0 turns it off.
 func (b *Box) SetLatency(k Kind, d time.Duration) { b.knobs.setLatency(k, d) }
 
-// SetLatency delays every request to the vault, besides the box's latency; 0 turns it off.
+// SetLatency delays every request to the vault, besides the fake's latency; 0 turns it off.
 func (v *Vault) SetLatency(d time.Duration) { v.knobs.setLatency(every, d) }
 
 func (n *knobs) setLatency(k Kind, d time.Duration) {
@@ -82,10 +82,10 @@ func (n *knobs) setLatency(k Kind, d time.Duration) {
 func (b *Box) SetFault(k Kind, f Fault) { b.knobs.setFault(k, f) }
 
 // SetFault makes all requests to the vault fail, in place of any fault of it set before. A fault of
-// the box strikes first.
+// the fake strikes first.
 func (v *Vault) SetFault(f Fault) { v.knobs.setFault(every, f) }
 
-// SetFault makes what is asked of Entra for the tenant fail, as [Vault.SetFault] does of a vault.
+// SetFault makes requests to Entra for the tenant fail, as [Vault.SetFault] does for a vault.
 func (t *Tenant) SetFault(f Fault) { t.knobs.setFault(every, f) }
 
 func (n *knobs) setFault(k Kind, f Fault) {
@@ -101,7 +101,7 @@ func (n *knobs) setFault(k Kind, f Fault) {
 	n.faults[k] = &activeFault{Fault: f}
 }
 
-// ClearFaults ends the box's faults of all kinds, but not latencies and quotas, nor what was set on a
+// ClearFaults ends the fake's faults of all kinds, but not latencies and quotas, nor what was set on a
 // vault or tenant; stalled requests stay stalled.
 func (b *Box) ClearFaults() {
 	b.knobs.mu.Lock()
@@ -110,8 +110,8 @@ func (b *Box) ClearFaults() {
 }
 
 // SetQuota makes the service answer at most n requests of the kind in any stretch of that length, by the
-// box's clock, and throttle those beyond as a [Fault] with Status 429 does; they use up nothing. It
-// replaces any quota set before; n = 0 ends it. A request that a fault strikes does not count.
+// fake's clock, and throttle those beyond as a [Fault] with Status 429 does; they use up nothing. It
+// replaces any quota set before; n = 0 ends it. A request that a fault strikes uses up nothing.
 func (b *Box) SetQuota(k Kind, n int, per time.Duration) {
 	b.knobs.mu.Lock()
 	defer b.knobs.mu.Unlock()
@@ -180,7 +180,7 @@ func (n *knobs) strike(k Kind) Fault {
 	return Fault{}
 }
 
-// strikes counts a request and tells whether the fault strikes it.
+// strikes counts a request and reports whether the fault strikes it.
 func (f *activeFault) strikes() bool {
 	f.seen++
 	if f.Every > 1 && f.seen%f.Every != 0 || f.Times > 0 && f.struck >= f.Times {
@@ -190,7 +190,7 @@ func (f *activeFault) strikes() bool {
 	return true
 }
 
-// grant tells whether one more request may be answered now, and counts it if so.
+// grant reports whether one more request may be answered now, and counts it if so.
 func (q *quota) grant() bool {
 	now := q.clock()
 	if len(q.granted) < q.n {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Inner codes of a 403, which tell its cause.
+// Inner codes of a 403, which say its cause.
 const (
 	forbiddenByRbac       = "ForbiddenByRbac"
 	forbiddenByPolicy     = "ForbiddenByPolicy"
@@ -120,7 +120,7 @@ func codeNoun(c collection) string {
 	return strings.ToUpper(one[:1]) + one[1:]
 }
 
-// forbidden is a 403 in the words that go with its inner code. Key Vault separates the facts by CRLF.
+// forbidden is a 403 in the words of its inner code. Key Vault separates the facts by CRLF.
 func (v *Vault) forbidden(x *exchange, who *caller, inner string) reply {
 	p := parseObjectPath(x.URL.Path)
 	caller := "appid=" + who.AppID + ";oid=" + who.ObjectID + ";iss=" + who.Issuer
@@ -185,8 +185,8 @@ func (v *Vault) resourceID(p objectPath) string {
 	return id
 }
 
-// fault is Key Vault's answer to a fault of a test's choosing. It is given before the token is
-// looked at, so the caller it names is nobody's.
+// fault is Key Vault's answer to a fault of a test's choosing. It is sent before the token is
+// checked, so it names a caller that does not exist.
 func (v *Vault) fault(x *exchange, f Fault) reply {
 	nobody := &caller{AppID: derivedUUID("nobody"), ObjectID: derivedUUID("nobody's object")}
 	nobody.Issuer = v.cloud.issuer + v.tenant.id + "/"

@@ -12,12 +12,12 @@ import (
 	"akv-csi-provider/provider/throttle"
 )
 
-// pipe sends requests to the box.
+// pipe sends requests to the fake.
 type pipe struct{ http.RoundTripper }
 
 func (p pipe) Do(req *http.Request) (*http.Response, error) { return p.RoundTrip(req) }
 
-// The box lists as Key Vault does: 25 on a page, with tags, and with what is behind a certificate.
+// The fake lists as Key Vault does: 25 on a page, with tags, and with what is behind a certificate.
 func TestListOfObjects(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	w.vault.Revoke(clientID)

@@ -59,7 +59,7 @@ func (c *Cluster) MountRequest(class []byte, p Pod, tokens map[string]string, ta
 	}
 	secrets := p.NodePublishSecret
 	if len(secrets) == 0 {
-		secrets = nil // gRPC does not tell an empty map from none
+		secrets = nil // gRPC does not distinguish an empty map from none
 	}
 	return &v1alpha1.MountRequest{
 		Attributes: string(mustJSON(parameters)),

@@ -165,7 +165,7 @@ func TestClusterToken(t *testing.T) {
 	}
 }
 
-// Two clusters of a box have keys of their own, and the same issuer is the same cluster.
+// Two clusters of a fake have different keys, and the same issuer is the same cluster.
 func TestClusters(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	other, err := w.Box.Cluster("https://other.example/")

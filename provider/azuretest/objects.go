@@ -20,7 +20,7 @@ import (
 )
 
 // Secret is a version of a secret. A Version that exists is replaced; "" makes a new one. A zero
-// Created is the box's clock.
+// Created is the fake's clock.
 type Secret struct {
 	Value       string
 	ContentType string // "" sends none, as for a secret without one
@@ -189,7 +189,7 @@ func curveName(c elliptic.Curve) azkeys.CurveName {
 }
 
 // SetCertificate adds a version of a certificate and returns its ID. Key Vault keeps the key and the
-// secret of a certificate under the same name and version, and so does the box.
+// secret of a certificate under the same name and version, and so does the fake.
 func (v *Vault) SetCertificate(name string, c Certificate) (version string) {
 	id, without := v.identify(certificates, name, &c.Version, &c.Created)
 	if c.ContentType == "" {

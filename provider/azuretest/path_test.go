@@ -75,7 +75,7 @@ func readSecret(t *testing.T, w *world, rt http.RoundTripper, discovery bool) {
 	}
 }
 
-// A process with no option of its own reaches the box by its environment. The process is this test.
+// A process without any options reaches the fake by its environment. The process is this test.
 func TestAnUnchangedProcessReadsASecret(t *testing.T) {
 	const token, vault = "AZURETEST_ASSERTION", "AZURETEST_VAULT"
 	if assertion := os.Getenv(token); assertion != "" {
@@ -112,7 +112,7 @@ func TestAnUnchangedProcessReadsASecret(t *testing.T) {
 	}
 }
 
-func TestNamesTheBoxDoesNotServe(t *testing.T) {
+func TestUnservedNames(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	_, err := transport(t, w.Box).RoundTrip(get(t, "https://nobody.vault.azure.net/"))
 	var dns *net.DNSError

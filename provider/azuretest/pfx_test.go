@@ -14,7 +14,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// What the box writes is read by another's decoder, and has the parameters of Key Vault.
+// What the fake writes is read by another's decoder, and has the parameters of Key Vault.
 func TestPFX(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// ProxyURL is the address of the CONNECT proxy. It opens tunnels to port 443 of the names the box
+// ProxyURL is the address of the CONNECT proxy. It opens tunnels to port 443 of the names the fake
 // serves and answers 502 for any other, as a corporate proxy does for a name that does not resolve.
 func (b *Box) ProxyURL() string { return "http://" + b.proxy.Addr().String() }
 
@@ -59,10 +59,10 @@ func (b *Box) connect(w http.ResponseWriter, r *http.Request) {
 	b.tls.push(c)
 }
 
-// Transport returns a new transport that dials the box for every name it serves, without a proxy,
-// and trusts its CA. A name the box does not serve fails as a name that does not exist does in DNS.
-// The address of IMDS on a node leads to the box's [IMDS], or nowhere if it has none; the addresses
-// of the box's own listeners lead to themselves.
+// Transport returns a new transport that dials the fake for every name it serves, without a proxy,
+// and trusts its CA. A name the fake does not serve fails as a name that does not exist does in DNS.
+// The address of IMDS on a node leads to the fake's [IMDS], or nowhere if it has none; the addresses
+// of the fake's listeners lead to themselves.
 func (b *Box) Transport() *http.Transport {
 	roots := x509.NewCertPool()
 	roots.AddCert(b.ca.cert)

@@ -9,7 +9,7 @@ import (
 )
 
 // A quota holds in every stretch of its length, wherever that begins, and a
-// request that was turned away does not put off the next.
+// request that was throttled does not delay the next.
 func TestQuota(t *testing.T) {
 	now := &clock{now: time.Now()}
 	w := newWorld(t, azuretest.Options{Clock: now.Now})

@@ -22,7 +22,7 @@ func newUUID() string {
 	return formatUUID(b)
 }
 
-// derivedUUID gives the same names the same UUID, so that an object ID survives a restart of the box.
+// derivedUUID gives the same names the same UUID, so that an object ID survives a restart of the fake.
 func derivedUUID(names ...string) string {
 	sum := sha256.Sum256(mustJSON(names))
 	return formatUUID([16]byte(sum[:16]))

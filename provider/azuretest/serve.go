@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-var errClosed = errors.New("azuretest: the box is closed")
+var errClosed = errors.New("azuretest: the fake is closed")
 
-// service is one HTTP server of the box with its listener.
+// service is one HTTP server of the fake with its listener.
 type service struct {
 	listener *listener
 	server   *http.Server
 }
 
-// start serves h on a new listener until the box is closed: over TLS if there is a config,
+// start serves h on a new listener until the fake is closed: over TLS if there is a config,
 // which start completes.
 func (b *Box) start(s *conns, h http.Handler, config *tls.Config) (*listener, error) {
 	l, err := b.newListener(s)
@@ -55,7 +55,7 @@ func (b *Box) start(s *conns, h http.Handler, config *tls.Config) (*listener, er
 	return l, nil
 }
 
-// listens tells whether the address is that of one of the box's listeners.
+// listens reports whether the address is that of one of the fake's listeners.
 func (b *Box) listens(address string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,7 +92,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// Close stops the box, cuts every connection and waits for its goroutines. It may be called twice.
+// Close stops the fake, cuts every connection and waits for its goroutines. It may be called twice.
 func (b *Box) Close() error {
 	b.mu.Lock()
 	services := b.services

@@ -18,7 +18,7 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// Every refusal the box finds by itself, as the SDK gets it.
+// Every refusal that needs no fault of a test's choosing, as the SDK gets it.
 func TestSignInRefusals(t *testing.T) {
 	const exchange = azuretest.TokenExchangeAudience
 	own := func(w *world, change func(claims map[string]any)) func() (string, error) {
@@ -119,7 +119,7 @@ func TestSignInRefusals(t *testing.T) {
 	}
 }
 
-// elsewhere is a second box: its tenants have IDs the first does not know.
+// elsewhere is a second fake: its tenants have IDs the first does not know.
 func elsewhere(t *testing.T) *azuretest.Box {
 	t.Helper()
 	b, err := azuretest.New(azuretest.Options{})
@@ -155,7 +155,7 @@ func checkRefusal(t *testing.T, response *http.Response, status int, oauth strin
 	}
 }
 
-// Numbers no test can bring about are had by force, known to the box or not.
+// A test can force any number, known to the fake or not.
 func TestForcedRefusals(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	for number, status := range map[int]int{
@@ -288,8 +288,8 @@ func TestAccessTokens(t *testing.T) {
 	}
 }
 
-// Entra keeps an issuer's keys: one fetch serves all, and an issuer that goes away is missed only
-// when its keys are forgotten.
+// Entra caches an issuer's keys: one fetch serves all, and an issuer that becomes unavailable is
+// noticed only when its keys are forgotten.
 func TestIssuerKeysAreCached(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	for range 3 {
@@ -309,8 +309,8 @@ func TestIssuerKeysAreCached(t *testing.T) {
 	checkRefusal(t, refused(t, err), 400, "invalid_request", 50166, "External OIDC endpoint")
 }
 
-// An issuer that is no cluster of the box is fetched with the client the box is given: here one that
-// reaches a second box.
+// An issuer that is no cluster of the fake is fetched with the client the fake is given: here one that
+// reaches a second fake.
 func TestForeignIssuer(t *testing.T) {
 	other := newWorld(t, azuretest.Options{})
 	foreign, err := other.Box.Cluster("https://kind.example/issuer")

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Tenant is one directory of Entra. Every authority host of the box serves every tenant.
+// Tenant is one directory of Entra. Every authority host of the fake serves every tenant.
 type Tenant struct {
 	box   *Box
 	id    string
@@ -118,7 +118,7 @@ func (a *Application) certificates() []*x509.Certificate {
 	return slices.Clone(a.certs)
 }
 
-// FailWith makes every sign-in of the application fail with that AADSTS number, known to the box or
+// FailWith makes every sign-in of the application fail with that AADSTS number, known to the fake or
 // not; 0 turns it off.
 func (a *Application) FailWith(aadsts int) {
 	a.mu.Lock()
@@ -137,5 +137,5 @@ func (a *Application) credentials() ([]federatedCredential, []clientSecret, int)
 // negative one issues tokens that have expired.
 func (b *Box) SetTokenLifetime(d time.Duration) { b.lifetime.Store(int64(d)) }
 
-// SetTokenRefresh makes token responses tell clients to refresh after d (refresh_in); 0 leaves it out.
+// SetTokenRefresh makes token responses ask clients to refresh after d (refresh_in); 0 leaves it out.
 func (b *Box) SetTokenRefresh(d time.Duration) { b.refresh.Store(int64(d)) }

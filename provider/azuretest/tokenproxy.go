@@ -15,7 +15,7 @@ import (
 const BindingAudience = "api://AKSIdentityBinding"
 
 // TokenProxy is the token proxy of AKS identity bindings: a part of Entra's token endpoint, reached at
-// the API server's address under a name of its own. It checks service accounts' tokens itself, with
+// the API server's address under its own name. It checks service accounts' tokens itself, with
 // the cluster's keys, so that no federated credential per service account is needed.
 type TokenProxy struct {
 	server    *APIServer

@@ -196,7 +196,7 @@ func TestTokenProxyServesLittle(t *testing.T) {
 }
 
 // Clients find the cluster's ID in the certificate, once the proxy is on.
-func TestTokenProxyIsToldByTheCertificate(t *testing.T) {
+func TestCertificateNamesTheTokenProxy(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	s, dir := w.apiServer(t)
 	names := func(serverName string) string {

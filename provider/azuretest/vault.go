@@ -126,7 +126,7 @@ func (v *Vault) SetForbidden(innerCode, message string) {
 	}
 }
 
-// APIVersions are the versions of Key Vault's API that a box knows, oldest first.
+// APIVersions are the versions of Key Vault's API that a fake knows, oldest first.
 var APIVersions = []string{"2015-06-01", "2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"}
 
 // SetLatestAPIVersion makes the vault refuse all newer versions, as in clouds that are behind.

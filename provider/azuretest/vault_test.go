@@ -63,7 +63,7 @@ func TestVaultRefusals(t *testing.T) {
 		{name: "outside the perimeter", status: 403, code: "Forbidden", inner: "ForbiddenByNetworkSecurityPerimeter",
 			says:  []string{"network security perimeter"},
 			setup: func(w *world) { w.vault.SetFirewall("ForbiddenByNetworkSecurityPerimeter") }},
-		{name: "words of its own", status: 403, code: "Forbidden", says: []string{"vault subscription is disabled"},
+		{name: "a specific message", status: 403, code: "Forbidden", says: []string{"vault subscription is disabled"},
 			setup: func(w *world) {
 				w.vault.SetForbidden("", "Access denied because vault subscription is disabled or deleted.")
 			}},
@@ -139,7 +139,7 @@ func checkVaultError(t *testing.T, err error, status int, code, inner string, sa
 	return failed.RawResponse
 }
 
-// What is wrong with a token is told apart by the AKV number, and every 401 carries the challenge.
+// The AKV number says what is wrong with a token, and every 401 has the challenge.
 func TestVaultRefusesTokens(t *testing.T) {
 	now := &clock{now: time.Now()}
 	w := newWorld(t, azuretest.Options{Clock: now.Now})
