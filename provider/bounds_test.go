@@ -16,8 +16,8 @@ import (
 	"akv-csi-provider/provider/keyvault"
 )
 
-// Volumes are read as far as there is memory for them; a mount of another namespace goes
-// before further ones of the first, and what a failed mount reserved is given back.
+// Volumes are read as far as there is memory for them; a mount of another namespace takes
+// precedence over further ones of the first, and a failed mount releases what it reserved.
 func TestVolumesWaitForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -53,7 +53,7 @@ func TestVolumesWaitForMemory(t *testing.T) {
 			t.Errorf("the other namespace waits: %d volumes are read", n)
 		}
 		close(release)
-		for sent := 0; sent < 21; { // each gives back its memory when it was sent
+		for sent := 0; sent < 21; { // each releases its memory when it was sent
 			synctest.Wait()
 			mu.Lock()
 			for ; sent < len(volumes); sent++ {
@@ -89,7 +89,7 @@ func TestEqualObjectsShareContent(t *testing.T) {
 		}
 	}
 	if hex := volume.Files[100]; string(hex.Content) != "AB" {
-		t.Errorf("another encoding gives %q", hex.Content)
+		t.Errorf("another encoding results in %q", hex.Content)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestCallerThatLeftCostsNothing(t *testing.T) {
 	}
 }
 
-// cached answers without looking at the context.
+// cached answers without checking the context.
 type cached struct {
 	*vaults
 	after func() // called with the second read

@@ -98,7 +98,7 @@ func TestEqualPiecesShareContent(t *testing.T) {
 	}
 	for i, f := range volume.Files[2:] {
 		if &f.Content[0] != &volume.Files[i%2].Content[0] {
-			t.Fatalf("%s is of content of its own", f.Path)
+			t.Fatalf("%s has other content", f.Path)
 		}
 	}
 }

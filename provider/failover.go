@@ -18,7 +18,7 @@ const failoverAfter = 4 * time.Second
 // failover is what a mount knows of the vaults for which others stand by.
 type failover struct {
 	first context.Context // of reads from these vaults
-	away  map[string]bool // the hosts of those that were unavailable; they are not asked again
+	down  map[string]bool // the hosts of those that were unavailable; no further reads are sent there
 }
 
 // withFailover prepares for vaults for which others stand by, if there are any. That is for pods
@@ -26,7 +26,7 @@ type failover struct {
 func (s *session) withFailover(ctx context.Context, objects []request.Object) (cancel context.CancelFunc) {
 	for i := range objects {
 		if s.fresh.Urgent && objects[i].Failover != "" {
-			f := &failover{away: make(map[string]bool)}
+			f := &failover{down: make(map[string]bool)}
 			f.first, cancel = context.WithTimeout(ctx, failoverAfter)
 			s.failover = f
 			return cancel
@@ -71,7 +71,7 @@ func readEach[T any](ctx context.Context, s session, n, window int, object func(
 		switch {
 		case o.Failover == "":
 			return start(ctx, i, host, caller)
-		case s.failover.away[host]:
+		case s.failover.down[host]:
 			atStandby[i] = true
 			return standby(i)
 		}
@@ -79,7 +79,7 @@ func readEach[T any](ctx context.Context, s session, n, window int, object func(
 		return start(s.failover.first, i, host, caller)
 	}, func(i int, value T, err error) error {
 		if o := object(i); o.Failover != "" && !atStandby[i] && unavailable(ctx, err) {
-			s.failover.away[s.hostOf(o.Vault)] = true
+			s.failover.down[s.hostOf(o.Vault)] = true
 			again, causes = append(again, i), append(causes, err)
 			return nil
 		}

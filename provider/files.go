@@ -12,7 +12,7 @@ import (
 )
 
 // checkFiles finds files that cannot exist beside each other, or at all, now that all are
-// known: those of histories and searches, certificates and keys in files of their own, and keys of
+// known: those of histories and searches, certificates and keys in separate files, and keys of
 // values. What the class alone shows was reported when it was parsed. Equal paths are accepted
 // only where the replaced provider accepts them.
 func (s session) checkFiles(ctx context.Context, items []item, parts []part) ([]request.Warning, error) {

@@ -134,7 +134,7 @@ func TestHistoriesThatJustFit(t *testing.T) {
 }
 
 // A volume of thousands of versions whose path is thousands of directories deep is no burden:
-// looking at each directory of each file took 18 s for a thousand.
+// checking each directory of each file took 18 s for a thousand.
 func TestDeepPaths(t *testing.T) {
 	list := make([]string, 4000)
 	for i := range list {
@@ -167,7 +167,7 @@ func TestCustomCloud(t *testing.T) {
 	if _, err := m.Mount(t.Context(), parse(t, secrets("a"), stack), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	if s.ids[0].Authority != "https://adfs.stack.example" || s.ids[0].TenantID != "adfs" || s.scopes[0] != "https://vault.stack.example/asked/.default" || !v.hosts["contoso.vault.stack.example"] {
+	if s.ids[0].Authority != "https://adfs.stack.example" || s.ids[0].TenantID != "adfs" || s.scopes[0] != "https://vault.stack.example/own/.default" || !v.hosts["contoso.vault.stack.example"] {
 		t.Errorf("signed in at %s for %s, read from %v", s.ids[0].Authority, s.scopes[0], v.hosts)
 	}
 
@@ -177,7 +177,7 @@ func TestCustomCloud(t *testing.T) {
 		t.Errorf("got %v, %v; signed in %d times", volume, err, len(s.ids))
 	}
 
-	// The vault that stands by is asked while the first one is away.
+	// The failover vault is used while the first one is unavailable.
 	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return &fault.Error{Reason: fault.ServiceUnavailable} }
 	req := *parse(t, secrets("a"), stack)
 	req.Objects = standingBy(one("a"))

@@ -31,7 +31,7 @@ func (a *accounts) Lookup(_ context.Context, namespace, name string) (kube.Annot
 	return a.known[namespace+"/"+name], a.err
 }
 
-// TestIdentity goes through the order in which it is decided who signs in.
+// TestIdentity goes through the order in which the identity is chosen.
 func TestIdentity(t *testing.T) {
 	type change = map[string]string
 	const (
@@ -98,7 +98,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// The caller of a vault is the principal that signed in, whoever the pod is.
+// The caller of a vault is the principal that signed in, whichever the pod is.
 func TestNodePrincipal(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A"}}
 	_, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a"), map[string]string{"useVMManagedIdentity": "true"}), time.Time{})

@@ -21,7 +21,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// identityPEM is a private key with a certificate of its own.
+// identityPEM is a private key with its own certificate.
 func identityPEM(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -37,7 +37,7 @@ const (
 
 var tokenEnd = time.Unix(4_000_000_000, 0)
 
-// signIn gives every caller a token that names its assertion.
+// signIn returns to every caller a token that names its assertion.
 type signIn struct {
 	err  error
 	wait chan struct{} // if not nil, answers once it is closed
@@ -71,7 +71,7 @@ func (s *signIn) Forget(id entra.Identity, _ string, token entra.Token) {
 	s.forgotten++
 }
 
-// vaults holds secrets by name, of which each version is "v-" and the name.
+// vaults has secrets by name, of which each version is "v-" and the name.
 type vaults struct {
 	values map[string]string
 	lists  map[string][]string                    // versions by name, newest first
@@ -92,7 +92,7 @@ func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	return begun(func() (keyvault.Value, error) { return v.get(ctx, caller, o, fresh) })
 }
 
-// begun runs the work in a goroutine of its own, and its panic where it is waited for.
+// begun runs the work in its own goroutine, and its panic where it is waited for.
 func begun[T any](work func() (T, error)) func() (T, error) {
 	var value T
 	var err error
@@ -164,12 +164,12 @@ func (v *vaults) List(ctx context.Context, _ keyvault.Caller, host string, kind 
 	})
 }
 
-// Resource is the one of the file with "/asked" after it.
+// Resource is the one of the file with "/own" after it.
 func (v *vaults) Resource(_ context.Context, host, fallback string) (string, error) {
 	if fail, ok := v.fails[host]; ok {
 		return "", fail(context.Background())
 	}
-	return fallback + "/asked", nil
+	return fallback + "/own", nil
 }
 
 // refusal is the error of a real reader when the vault answers so.
@@ -322,11 +322,11 @@ func TestClouds(t *testing.T) {
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		names, values := numbered(30)
-		gates := map[string]chan struct{}{}
+		release := map[string]chan struct{}{}
 		for _, name := range names {
-			gates[name] = make(chan struct{})
+			release[name] = make(chan struct{})
 		}
-		m := newMounter(&signIn{}, &vaults{values: values, hook: func(name string) { <-gates[name] }})
+		m := newMounter(&signIn{}, &vaults{values: values, hook: func(name string) { <-release[name] }})
 		m.MaxConcurrency = len(names)
 		var volume *provider.Volume
 		var err error
@@ -338,7 +338,7 @@ func TestOrder(t *testing.T) {
 		}()
 		for _, name := range slices.Backward(names) {
 			synctest.Wait()
-			close(gates[name])
+			close(release[name])
 		}
 		<-done
 		if err != nil {
@@ -397,14 +397,14 @@ func TestAllMissingObjectsAreNamedInOne(t *testing.T) {
 		t.Errorf("%T %v is not one error of the three in their order", err, err)
 	}
 	if text := err.Error(); strings.Contains(text, `"here"`) || strings.Contains(text, `"there"`) || strings.Count(text, "contoso.vault.azure.net") != 1 {
-		t.Errorf("not told as one: %s", text)
+		t.Errorf("not reported as one: %s", text)
 	}
 	if len(v.reads) != 5 {
 		t.Errorf("%d objects were read", len(v.reads))
 	}
 }
 
-func TestDifferentFailuresAreToldApart(t *testing.T) {
+func TestDifferentFailuresAreDistinguished(t *testing.T) {
 	v := &vaults{values: map[string]string{"text": "p@ssw0rd-of-nobody"}, fails: map[string]func(context.Context) error{
 		"off": func(ctx context.Context) error {
 			return refusal(ctx, "contoso.vault.azure.net", keyvault.Caller{Token: "t"}, "off", "", http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"SecretDisabled"}}}`)
@@ -427,7 +427,7 @@ func TestDifferentFailuresAreToldApart(t *testing.T) {
 	}
 }
 
-// Of equal paths the last wins, as in the driver; the versions of both are told,
+// Of equal paths the last wins, as in the driver; the versions of both are reported,
 // so that a rotation of either is seen.
 func TestEqualPaths(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A", "b": "B", "c": "C"}}
@@ -483,26 +483,26 @@ func TestNothingIsReadBeforeSignIn(t *testing.T) {
 
 // A panic is this mount's error. The process, and the other reads, go on.
 func TestPanicInARead(t *testing.T) {
-	const told = "the value of a panic may hold anything"
+	const value = "the value of a panic may contain anything"
 	v := &vaults{values: map[string]string{"a": "A", "c": "C"}, fails: map[string]func(context.Context) error{
-		"b": func(context.Context) error { panic(told) },
+		"b": func(context.Context) error { panic(value) },
 	}}
 	volume, err := newMounter(&signIn{}, v).Mount(t.Context(), parse(t, secrets("a", "b", "c"), nil), time.Time{})
 	refused(t, volume, err)
 	var panicked *fault.Panic
-	if !errors.As(err, &panicked) || panicked.Value != told || !strings.Contains(string(panicked.Stack), "TestPanicInARead") {
+	if !errors.As(err, &panicked) || panicked.Value != value || !strings.Contains(string(panicked.Stack), "TestPanicInARead") {
 		t.Errorf("%T %v is no *PanicError with value and stack", err, err)
 	}
-	if strings.Contains(err.Error(), told) {
-		t.Errorf("tells the value: %v", err)
+	if strings.Contains(err.Error(), value) {
+		t.Errorf("shows the value: %v", err)
 	}
 	if len(v.reads) != 3 {
 		t.Errorf("%d objects were read", len(v.reads))
 	}
 }
 
-// A caller that went away gets one error, not one for each object.
-func TestCallerGone(t *testing.T) {
+// A caller that canceled gets one error, not one for each object.
+func TestCallerCanceled(t *testing.T) {
 	gone := func(ctx context.Context) error { return ctx.Err() }
 	v := &vaults{fails: map[string]func(context.Context) error{"a": gone, "b": gone, "c": gone}}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -535,7 +535,7 @@ func TestTenant(t *testing.T) {
 	}
 }
 
-// TestRefusedBeforeSignIn holds what is refused without asking anybody.
+// TestRefusedBeforeSignIn has what is refused without a request.
 func TestRefusedBeforeSignIn(t *testing.T) {
 	const one = "- {objectName: a, objectType: secret}\n"
 	type change = map[string]string
@@ -577,7 +577,7 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 			refused(t, volume, err, c.says...)
 			wantReason(t, err, c.reason)
 			if len(s.ids) > 0 || len(v.reads) > 0 {
-				t.Error("somebody was asked")
+				t.Error("a request was sent")
 			}
 			if strings.Contains(err.Error(), "t-1") || strings.Contains(err.Error(), "t-2") {
 				t.Errorf("shows a token: %v", err)
@@ -591,7 +591,7 @@ func modes(only ...entra.Mode) func(*provider.Mounter) {
 }
 
 // Without the strict mode the same class is mounted.
-func TestLaxIsServed(t *testing.T) {
+func TestMistakesAreAccepted(t *testing.T) {
 	volume, err := newMounter(&signIn{}, &vaults{values: map[string]string{"a": "A"}}).Mount(t.Context(),
 		parse(t, "- {objectName: a, objectType: secret, objectAliases: b}\n- {objectName: a, objectType: secret}\n", nil), time.Time{})
 	if err != nil {

@@ -121,7 +121,7 @@ func convertible(ctx context.Context, s session, o *request.Object, value keyvau
 		return files, reason
 	}
 	host := s.hostOf(o.Vault)
-	if s.failover != nil && s.failover.away[host] {
+	if s.failover != nil && s.failover.down[host] {
 		host = s.hostOf(o.Failover)
 	}
 	object := keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: value.Version, AsPEM: true}

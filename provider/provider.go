@@ -108,7 +108,7 @@ type Volume struct {
 	Expiries []time.Time
 	// Absent names for the log what the vaults do not have and is optional.
 	Absent []string
-	// Release, if not nil, gives back the memory that the mount has reserved; call it once,
+	// Release, if not nil, releases the memory that the mount has reserved; call it once,
 	// when the volume was sent.
 	Release func()
 }
@@ -176,8 +176,8 @@ func (m *Mounter) strict(warnings []request.Warning) error {
 }
 
 // scope returns the OAuth scope of the token, which is one for all vaults of the class. Only in a
-// custom cloud a vault is asked for it: that of the first object or, while it is unavailable and a
-// pod starts, the one that stands by for it.
+// custom cloud it comes from a vault: that of the first object or, while it is unavailable and a
+// pod starts, its failover vault.
 func (s session) scope(ctx context.Context, first *request.Object) (string, error) {
 	fallback := s.cloud.Resource
 	if !s.cloud.Custom {

@@ -81,8 +81,8 @@ func (s session) reserve(ctx context.Context, size int) (release func(), err err
 	return s.Memory.Acquire(ctx, fair.Tenant(ctx), int64(size))
 }
 
-// turn waits for a turn of the processors: what takes them for long waits, so that the mounts of
-// one namespace do not take them from all others.
+// turn waits for a turn of the processors: long computations wait, so that the mounts of one
+// namespace do not block those of all others.
 func (s session) turn(ctx context.Context) (release func(), err error) {
 	if s.Processors == nil {
 		return func() {}, nil

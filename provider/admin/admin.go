@@ -30,7 +30,7 @@ type Config struct {
 	HealthPath    string // such as "/healthz"; required with HealthPort
 	HealthTimeout time.Duration
 	Healthy       func(context.Context) error
-	// Ready is asked at [ReadyPath] of the same port, unless the health check is there;
+	// Ready is served at [ReadyPath] of the same port, unless the health check is there;
 	// required with HealthPort. It must not block.
 	Ready func(context.Context) error
 
@@ -40,7 +40,7 @@ type Config struct {
 	PprofPort int // on loopback only: profiles show memory
 }
 
-// ReadyPath is where readiness is asked for.
+// ReadyPath is the path of readiness.
 const ReadyPath = "/readyz"
 
 // check refuses a part without what it needs. A mux panics at a path that no
@@ -153,8 +153,8 @@ func (l *Listener) Run(ctx context.Context) error {
 
 func healthMux(cfg Config) *http.ServeMux {
 	mux := http.NewServeMux()
-	// Whoever asks while a check is under way gets its result: checks make calls to
-	// the socket, and anybody who can reach the port may ask.
+	// Requests that arrive while a check is under way get its result: checks make calls to
+	// the socket, and every client that reaches the port may send requests.
 	var checks singleflight.Group
 	mux.HandleFunc("GET "+cfg.HealthPath, func(w http.ResponseWriter, r *http.Request) {
 		check := checks.DoChan("", func() (any, error) {

@@ -18,7 +18,7 @@ import (
 	"akv-csi-provider/provider/admin"
 )
 
-// freePorts finds different ports below those that the kernel gives to outgoing
+// freePorts finds different ports below those that the kernel uses for outgoing
 // connections.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
@@ -29,7 +29,7 @@ func freePorts(t testing.TB, n int) []int {
 		if err != nil {
 			continue
 		}
-		defer func() { _ = l.Close() }() // held until all are found
+		defer func() { _ = l.Close() }() // open until all are found
 		if ports = append(ports, port); len(ports) == n {
 			return ports
 		}
@@ -115,8 +115,8 @@ func TestHealth(t *testing.T) {
 	if status, body := send(t, http.MethodHead, at+"/healthz"); status != 200 || body != "" {
 		t.Errorf("HEAD: got %d %q", status, body)
 	}
-	err = errors.New("the socket is gone")
-	if status, body := send(t, http.MethodGet, at+"/healthz"); status != 503 || strings.TrimSpace(body) != "the socket is gone" {
+	err = errors.New("the socket is missing")
+	if status, body := send(t, http.MethodGet, at+"/healthz"); status != 503 || strings.TrimSpace(body) != "the socket is missing" {
 		t.Errorf("unhealthy: got %d %q", status, body)
 	}
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -131,7 +131,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// Readiness has a path of its own, which the health check may take instead.
+// Readiness has its own path, which the health check may take instead.
 func TestReady(t *testing.T) {
 	notYet := errors.New("the socket is not served yet")
 	err := notYet // what is found; set between requests
@@ -170,8 +170,8 @@ func TestHealthTimeout(t *testing.T) {
 	}
 }
 
-// A check serves all who ask while it is under way, and goes on without the one
-// that asked first.
+// A check answers all requests that arrive while it is under way, and continues without
+// the first of them.
 func TestHealthChecksAreShared(t *testing.T) {
 	var checks atomic.Int32
 	asked, release := make(chan struct{}), make(chan struct{})

@@ -14,7 +14,7 @@ import (
 // connections, and each costs memory of the process that mounts volumes.
 const (
 	maxConnections = 100
-	// headerGrace is how long a connection may take to send its request while there is no room
+	// headerGrace is how long a connection may take to send its request while there is no place
 	// for another. Clients send it together with the connection, so they need far less, also
 	// while a flood keeps the processors busy.
 	headerGrace = 50 * time.Millisecond
@@ -82,8 +82,8 @@ func (c *connections) update(conn net.Conn, change func(i int)) {
 	}
 }
 
-// add adds a connection and returns 0 or, if there is no room, how long to wait for it. It
-// makes room in batches: one wait for each connection would be slower than a flood.
+// add adds a connection and returns 0 or, if all places are taken, how long to wait. It
+// frees places in batches: one wait for each connection would be slower than a flood.
 func (c *connections) add(conn net.Conn) (wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

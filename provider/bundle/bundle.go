@@ -37,7 +37,7 @@ var (
 )
 
 // Write writes the entries, sorted by name. A value is a text or another part of a tree; JSON and
-// YAML keep its structure, and the other formats write it as a file of its own has it.
+// YAML keep its structure, and the other formats write it as it would be in a separate file.
 func Write(format Format, entries []tree.Member) ([]byte, error) {
 	entries = slices.Clone(entries)
 	slices.SortFunc(entries, func(a, b tree.Member) int { return strings.Compare(a.Key, b.Key) })

@@ -1,4 +1,4 @@
-// Package cloud knows the Azure clouds: where Entra signs in, for which audience it takes the
+// Package cloud knows the Azure clouds: the authority of Entra, for which audience it accepts the
 // tokens of pods, under which DNS suffix vaults live, and which audience their tokens carry.
 package cloud
 

@@ -123,7 +123,7 @@ func TestCustomRefuses(t *testing.T) {
 		})
 	}
 	if len(texts) != 1 {
-		t.Errorf("failures can be told apart: %q", texts)
+		t.Errorf("failures can be distinguished: %q", texts)
 	}
 	for name, path := range map[string]string{
 		"outside":        secret,

@@ -27,7 +27,7 @@ type checker struct {
 
 // scope is where a node stands.
 type scope struct {
-	dot    bool // a range or with gives . a value
+	dot    bool // a range or with sets .
 	nested int
 }
 

@@ -1,7 +1,7 @@
 // Package fair divides what is bounded between tenants, which are the namespaces of pods: a
 // weighted semaphore of which no tenant alone can take all, and whose waiters are served
 // tenant by tenant. golang.org/x/sync/semaphore serves them in the order in which they came,
-// so that one tenant with many waiters keeps all others waiting.
+// so that one tenant with many waiters blocks all others.
 package fair
 
 import (
@@ -42,15 +42,15 @@ func New(size int64, most Share) *Semaphore {
 	return &Semaphore{size: size, share: most, held: make(map[string]int64), waiting: make(map[string][]*waiter)}
 }
 
-// Fits reports whether a tenant that holds so much gets more. The first always fits where
-// there is room. After it, a tenant gets no more than its share of what the others left, so
+// Fits reports whether a tenant that uses so much gets more. The first always fits where
+// so much is free. After it, a tenant gets no more than its share of what the others left, so
 // that newcomers find the rest.
 func (s Share) Fits(size, used, held, weight int64) bool {
 	free := size - used - weight
 	return free >= 0 && (held == 0 || held+weight <= int64(s)*free)
 }
 
-// Acquire waits until the weight fits, or ctx ends, and returns what gives it back; call it
+// Acquire waits until the weight fits, or ctx ends, and returns what releases it; call it
 // once. A weight above the size counts as the size. The error is ctx's own.
 func (s *Semaphore) Acquire(ctx context.Context, tenant string, weight int64) (release func(), _ error) {
 	weight = min(max(weight, 1), s.size)
@@ -114,7 +114,7 @@ func (s *Semaphore) leave(tenant string, w *waiter) bool {
 	for i, other := range s.waiting[tenant] {
 		if other == w {
 			s.dequeue(tenant, i)
-			s.admit() // it may have kept others of its tenant waiting
+			s.admit() // it may have blocked others of its tenant
 			return true
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Semaphore) dequeue(tenant string, i int) {
 	}
 }
 
-// admit serves the tenants that wait in turn, each the first of its waiters, until nobody
+// admit serves the tenants that wait in turn, each the first of its waiters, until none
 // fits. The lock is held.
 func (s *Semaphore) admit() {
 	for i := 0; i < len(s.turns); {

@@ -22,7 +22,7 @@ func (e Errors) Error() string {
 // Unwrap lets errors.Is and errors.As check each.
 func (e Errors) Unwrap() []error { return e }
 
-// Join returns nil if all errors are nil, a lone error as it is, and Errors otherwise.
+// Join returns nil if all errors are nil, a single error as is, and Errors otherwise.
 // Failures that differ only in their objects become one that names all of these. Errors
 // among the errors count as what they consist of.
 func Join(errs []error) error {

@@ -65,7 +65,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// A lone error is returned as it is, with what wraps it, however many objects it has.
+// A single error is returned as is, with what wraps it, however many objects it has.
 func TestJoinLeavesALoneErrorAsItIs(t *testing.T) {
 	for _, e := range []*fault.Error{of(fault.AccessDenied, "denied", "a"), of(fault.AccessDenied, "denied", "a", "b"), {Cause: "c"}} {
 		for _, err := range []error{e, fmt.Errorf("read: %w", e)} {

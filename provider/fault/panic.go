@@ -2,7 +2,7 @@ package fault
 
 import "runtime/debug"
 
-// Panic is a panic of one mount as that mount's error: one that nobody recovers would end
+// Panic is a panic of one mount as that mount's error: one that is not recovered would end
 // the process, and with it every mount of the node.
 type Panic struct {
 	Value any

@@ -83,7 +83,7 @@ var Reasons = []struct {
 	{TLSUntrusted, "The TLS certificate of the service is not trusted."},
 	{ProxyRefused, "The HTTP proxy refused the connection or cannot be reached."},
 	{Timeout, "The service did not answer in time."},
-	{ServiceUnavailable, "The service cannot be reached or reports an error of its own."},
+	{ServiceUnavailable, "The service cannot be reached or reports an internal error."},
 
 	{Canceled, "The caller ended the mount before it was complete; kubelet calls again."},
 	{Internal, "The provider has a bug."},

@@ -32,7 +32,7 @@ func must[T any](v T, err error) T {
 
 var serial = int64(0)
 
-// issue makes a certificate for the key, signed by the issuer or by itself.
+// issue makes a certificate for the key, signed by the issuer or self-signed.
 func issue(name string, key crypto.Signer, issuer *x509.Certificate, signer crypto.Signer) *x509.Certificate {
 	serial++
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},

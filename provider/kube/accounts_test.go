@@ -108,8 +108,8 @@ func TestOwnToken(t *testing.T) {
 	a, file := w.accounts(t), filepath.Join(w.dir, "token")
 	right := readFile(t, file)
 	for _, c := range []struct{ content, says string }{
-		{"CANARY", "rejected the provider's own token"}, {" \n", "no service-account token of its own"},
-		{strings.Repeat("CANARY", 11000), "no service-account token of its own"},
+		{"CANARY", "rejected the provider's own token"}, {" \n", "the provider has no service-account token"},
+		{strings.Repeat("CANARY", 11000), "the provider has no service-account token"},
 	} {
 		writeFile(t, file, []byte(c.content))
 		_, err := a.Lookup(t.Context(), "shop", "reader")
@@ -166,7 +166,7 @@ func TestSilentAPIServer(t *testing.T) {
 	if _, err := a.Lookup(ctx, "shop", "reader"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	// The request that nobody waits for has ended, and delays nobody.
+	// The abandoned request has ended, and delays no caller.
 	w.ClearFaults()
 	if _, err := a.Lookup(t.Context(), "shop", "reader"); err != nil {
 		t.Error(err)

@@ -38,7 +38,7 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	bearer, err := ReadToken(a.tokenFile)
 	if bearer == "" {
 		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
-			Cause: fmt.Sprintf("the provider has no service-account token of its own: cannot read %q", a.tokenFile),
+			Cause: fmt.Sprintf("the provider has no service-account token: cannot read %q", a.tokenFile),
 			Fix:   "set clientID in the class; cluster operator: set automountServiceAccountToken: true for the provider"}
 	}
 	path := "/api/v1/namespaces/" + account.namespace + "/serviceaccounts/" + account.name

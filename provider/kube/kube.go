@@ -24,7 +24,7 @@ func ParseURL(text string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, errors.New("has no host")
 	case u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "":
-		return nil, errors.New("must hold no user, query or fragment")
+		return nil, errors.New("must not contain a user, query or fragment")
 	}
 	return u, nil
 }

@@ -112,7 +112,7 @@ func TestCAFileIsReadAgain(t *testing.T) {
 	checkFault(t, w.connect(t, p, "kubernetes.default"), fault.TLSUntrusted, "unknown authority")
 }
 
-// The name tells the API server and the token proxy behind its address apart.
+// The name distinguishes the API server from the token proxy behind its address.
 func TestServerName(t *testing.T) {
 	w := newWorld(t)
 	proxy, p := w.api.TokenProxy(clusterID), w.pool()

@@ -43,11 +43,11 @@ func New(version string) *Metrics {
 		"Duration of single HTTP requests to Azure, the cluster's token proxy and its API server by service, operation and status code;"+
 			" code \"error\" without an answer.", "service", "operation", "code")
 	m.answers = m.counter("akv_csi_object_reads_total",
-		"Objects that mounts asked for, by how the answer came about: read by a request of the mount's own, shared with one under way,"+
+		"Objects that mounts requested, by source: read by the mount's own request, shared with one under way,"+
 			" cached from before, stale while the vault was unavailable, from its failover vault, or absent where they are optional.",
 		"source", "read", "shared", "cached", "stale", "failover", "absent")
 	m.signIns = m.counter("akv_csi_sign_ins_total",
-		"Access tokens that mounts asked for, by result: cached, or exchanged for the pod's own token.", "result", "cached", "exchanged")
+		"Access tokens that mounts requested, by result: cached, or exchanged for the pod's own token.", "result", "cached", "exchanged")
 	m.closed = m.counter("akv_csi_circuit_open_seconds_total",
 		"Total time during which the circuit breaker for a service was open, since it was unavailable or throttled.",
 		"service", "keyvault", "entra")
@@ -57,7 +57,7 @@ func New(version string) *Metrics {
 		"Mounts of volumes that were mounted before, by what they brought: changed, unchanged, or failed, where the pod keeps its files.",
 		"result", "changed", "unchanged", "failed")
 	promauto.With(m.registry).NewGauge(prometheus.GaugeOpts{
-		Name: "akv_csi_build_info", Help: "Always 1; the label holds the version.",
+		Name: "akv_csi_build_info", Help: "Always 1; the label has the version.",
 		ConstLabels: prometheus.Labels{"version": version},
 	}).Set(1)
 	return m

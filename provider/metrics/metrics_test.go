@@ -161,7 +161,7 @@ func TestRequests(t *testing.T) {
 
 var labelText = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
-// A list of objects has a token; what has none is asked for its challenge.
+// A list of objects has a token; a request without one is for the challenge.
 func TestLists(t *testing.T) {
 	m := metrics.New("1.2.3")
 	transport := m.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -189,7 +189,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, no label tells it.
+// Whatever is requested, no label contains it.
 func TestLabelsAreClosed(t *testing.T) {
 	s := newSDK(t)
 	vault := "https://contoso.vault.azure.net"
@@ -259,7 +259,7 @@ func TestLabelsAreClosed(t *testing.T) {
 		for _, never := range []string{"db-password", "no-such-name", "some-version", version, "contoso", "odd", tenantID, clientID,
 			"vault.azure.net", "login.microsoftonline.com", "169.254", "127.0.0.1", "/secrets", "shop", "till"} {
 			if strings.Contains(series, never) {
-				t.Errorf("%s holds %q", series, never)
+				t.Errorf("%s contains %q", series, never)
 			}
 		}
 	}
@@ -269,8 +269,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// The wrapped transport's answers and errors come through as they are: package
-// transport looks at the errors' types.
+// The wrapped transport's answers and errors are returned unchanged: package
+// transport checks the errors' types.
 func TestTransportPassesOn(t *testing.T) {
 	failed := &net.DNSError{IsNotFound: true}
 	answer := &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("body"))}
@@ -335,7 +335,7 @@ func TestRotations(t *testing.T) {
 	}
 }
 
-// What goes to the cluster is told apart from what goes to Azure, and says no more.
+// Requests to the cluster are distinguished from those to Azure, and labels say no more.
 func TestClusterRequests(t *testing.T) {
 	m := metrics.New("1.2.3")
 	answer := roundTripper(func(*http.Request) (*http.Response, error) {
@@ -399,8 +399,8 @@ func TestInterceptor(t *testing.T) {
 	}
 }
 
-// Go's HTTP/2 client takes any number for a status; as a label each would be a
-// series for ever.
+// Go's HTTP/2 client accepts any number as a status; as a label each would be a
+// series forever.
 func TestOddStatuses(t *testing.T) {
 	m := metrics.New("1.2.3")
 	for _, status := range []int{-5, 0, 99, 600, 1234, 99999, 200} {

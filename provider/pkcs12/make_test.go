@@ -42,7 +42,7 @@ type entity struct {
 	key  crypto.Signer
 }
 
-// issue makes a certificate signed by the parent, or by itself without one.
+// issue makes a certificate signed by the parent, or self-signed without one.
 func issue(name string, parent *entity, key crypto.Signer) *entity {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},

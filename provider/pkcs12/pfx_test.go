@@ -97,7 +97,7 @@ func claimPBE1(n int, count []byte) []byte {
 	return seq(oid([]int{1, 2, 840, 113549, 1, 12, 1, n}), seq(octets(salt), count))
 }
 
-// hostileKey asks for more iterations than anybody can run.
+// hostileKey requires more iterations than any machine can run.
 func hostileKey() []byte {
 	return bag(oidShrouded, seq(claim(1<<62), octets(make([]byte, 64))))
 }

@@ -23,7 +23,7 @@ var encoders = map[string]*gopkcs12.Encoder{
 	"nothing":             gopkcs12.Passwordless,
 }
 
-// Files of another encoder are decoded, with the result of its own decoder.
+// Files of another encoder are decoded, with the result of its decoder.
 func TestEncodings(t *testing.T) {
 	chain := line("leaf", "intermediate", "root")
 	for name, encoder := range encoders {

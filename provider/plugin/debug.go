@@ -16,8 +16,8 @@ import (
 
 // What the log has from -v=4 on: each request, and how each object and token came about. Never
 // content: no query, header or body, but the IDs by which Azure's support finds a request. Paths
-// contain the names of objects, which each class has in clear text. The field "mount" is that of
-// the mount's own line.
+// contain the names of objects, which each class has in clear text. The field "mount" is the one
+// in the line of the mount.
 
 // maxLoggedPath bounds a path. Key Vault's have less than 256 bytes.
 const maxLoggedPath = 512

@@ -1,6 +1,5 @@
 // Package plugin wires the provider: from its configuration to the parts that sign in, read,
-// mount and serve. The plugin's main and the tests that need the whole way of a mount use it
-// alike.
+// mount and serve. The plugin's main and the end-to-end tests of a mount use it.
 package plugin
 
 import (
@@ -60,7 +59,7 @@ type Config struct {
 // Cluster is how to reach the cluster that the plugin runs in.
 type Cluster struct {
 	APIServer string // https URL; "" outside a cluster
-	TokenFile string // with the token of the provider's own ServiceAccount
+	TokenFile string // with the token of the provider's ServiceAccount
 	// Token returns a token that the cluster issued, "" for none: its issuer is the one that
 	// messages may name. Nil reads TokenFile.
 	Token         func() string

@@ -25,7 +25,7 @@ type key struct{}
 
 var last atomic.Uint64 // ID
 
-// Begin returns a context with a count of its own. Work that this mount starts on behalf of
+// Begin returns a context with its own count. Work that this mount starts on behalf of
 // several keeps the context's values, and so is counted for this one.
 func Begin(ctx context.Context) (context.Context, *Mount) {
 	m := &Mount{ID: last.Add(1)}
