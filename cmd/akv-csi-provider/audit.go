@@ -15,7 +15,7 @@ const (
 	auditStdout = "stdout"
 )
 
-// newAudit opens the audit log, JSON lines of their own; nil where it is off. Mounts do not wait
+// newAudit opens the audit log, separate JSON lines; nil where it is off. Mounts do not wait
 // for it: what cannot be written in time, or at all, is dropped and counted, and the log says so.
 func newAudit(where string, log *slog.Logger) (audit *slog.Logger, queue *logQueue, err error) {
 	var out io.Writer = os.Stdout
@@ -60,9 +60,8 @@ func reportDropped(log *slog.Logger) func(lines uint64) {
 	}
 }
 
-// auditFile appends to a file. When that was moved away from its path, as logrotate does, or
-// removed, the next write creates it again: nobody needs to send a signal. It is not safe for
-// concurrent use.
+// auditFile appends to a file. When that was renamed, as logrotate does, or removed, the next
+// write creates it again: no signal is needed. It is not safe for concurrent use.
 type auditFile struct {
 	path string
 	file *os.File

@@ -34,7 +34,7 @@ func TestAuditFile(t *testing.T) {
 	}
 }
 
-// logrotate moves the file away, removes it, or truncates it; the next line is in a file at the path.
+// logrotate renames the file, removes it, or truncates it; the next line is in a file at the path.
 func TestAuditFileRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a := &auditFile{path: path}
@@ -55,7 +55,7 @@ func TestAuditFileRotation(t *testing.T) {
 	write("2")
 	write("3")
 	if old, now := content(path+".1"), content(path); old != "1 " || now != "2 3 " {
-		t.Errorf("moved away: %q, %q", old, now)
+		t.Errorf("renamed: %q, %q", old, now)
 	}
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Lines that a full disk does not take are counted, each once, and reported once a minute.
+// Lines that do not fit on a full disk are counted, each once, and reported once a minute.
 func TestFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &fullDisk{left: 35}

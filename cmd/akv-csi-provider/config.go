@@ -103,7 +103,7 @@ func (c *config) flags() *flag.FlagSet {
 	f.Var(&c.nodeNamespaces, "managed-identity-namespaces", "comma-separated `namespaces` whose pods may use the node's managed identities (default: all)")
 	f.StringVar(&c.tokenProxyURL, "token-proxy-url", "", "`URL` of the cluster's token proxy, for AKS identity binding (default: the API server)")
 	f.StringVar(&c.sniName, "sni-name", "", "TLS server `name` (SNI) of the token proxy (default: derived from the API server's certificate)")
-	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`directory` with token and ca.crt of the provider's own service account, for the API server")
+	f.StringVar(&c.serviceAccountDir, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`directory` with token and ca.crt of the provider's service account, for the API server")
 	f.BoolVar(&c.shareReads, "share-reads", true, "let pods that use the same identity share one Key Vault read when it is recent enough; each pod authenticates itself")
 	f.DurationVar(&c.rotationTTL, "rotation-cache-ttl", 30*time.Second, "maximum age of a cached value that may be returned for a rotation; pod starts always read again. 0 disables the cache")
 	f.DurationVar(&c.staleIfError, "stale-if-error", 0, "maximum age of a cached value that a starting pod may get, with a warning, while the vault is unavailable or throttles; 0 disables this")

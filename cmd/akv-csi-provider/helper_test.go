@@ -54,7 +54,7 @@ type result struct {
 	stdout, stderr string
 }
 
-// execute runs the plugin to its end, which it must find by itself.
+// execute runs the plugin until it exits, which it must do without a signal.
 func execute(t *testing.T, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -69,7 +69,7 @@ func execute(t *testing.T, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// freePorts finds different ports below those that the kernel gives to outgoing
+// freePorts finds different ports below those that the kernel uses for outgoing
 // connections.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
@@ -80,7 +80,7 @@ func freePorts(t *testing.T, n int) []int {
 		if err != nil {
 			continue
 		}
-		defer func() { _ = l.Close() }() // held until all are found
+		defer func() { _ = l.Close() }() // open until all are found
 		if ports = append(ports, port); len(ports) == n {
 			return ports
 		}

@@ -24,7 +24,7 @@ func goList(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// The binary holds nothing that is only for tests, nor what the design rules out.
+// The binary contains nothing that is only for tests, nor what the design rules out.
 func TestLinked(t *testing.T) {
 	for _, path := range strings.Fields(goList(t, "-deps", ".")) {
 		switch {
@@ -106,6 +106,6 @@ func TestImports(t *testing.T) {
 		}
 	}
 	if seen != len(siblings) {
-		t.Errorf("looked at %d of %d packages", seen, len(siblings))
+		t.Errorf("checked %d of %d packages", seen, len(siblings))
 	}
 }

@@ -13,8 +13,8 @@ import (
 const maxLogBytes = 512 << 10
 
 // logQueue is a writer that never blocks: a goroutine writes what it accepts. If the log were
-// written by mounts, a standard error that nobody reads would block all of them. Lines for
-// which there is no room are dropped, counted, and reported once lines are written again.
+// written by mounts, a standard error that is not read would block all of them. Lines
+// that do not fit are dropped, counted, and reported once lines are written again.
 type logQueue struct {
 	dropped atomic.Uint64 // lines since the start
 	ended   chan struct{} // closed when all is written after stop

@@ -18,7 +18,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	return w.text.Write(p)
 }
 
-// A log that is not read blocks nobody, and says afterwards how many lines are missing.
+// A log that is not read blocks no mount, and says afterwards how many lines are missing.
 func TestLogQueueDrops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &slowWriter{release: make(chan struct{})}

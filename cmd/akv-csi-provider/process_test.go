@@ -193,7 +193,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("%d warnings of flags without effect in\n%s", n, output)
 	}
 	if strings.Contains(output, canary) || strings.Contains(output, "eyJ") {
-		t.Errorf("the log holds the secret or a token:\n%s", output)
+		t.Errorf("the log contains the secret or a token:\n%s", output)
 	}
 }
 
@@ -221,7 +221,7 @@ func checkMetrics(t *testing.T, port int) {
 	}
 	for _, never := range []string{canary, "db-password", "no-such-secret", "contoso", tenantID, clientID, "shop", "till", "vault.azure.net"} {
 		if strings.Contains(body, never) {
-			t.Errorf("metrics hold %q", never)
+			t.Errorf("metrics contain %q", never)
 		}
 	}
 }
@@ -247,7 +247,7 @@ func TestProcessPprof(t *testing.T) {
 	}
 }
 
-// A standard error that nobody reads blocks neither mounts nor the end.
+// A standard error that is not read blocks neither mounts nor the exit.
 func TestProcessLogNotRead(t *testing.T) {
 	socket := filepath.Join(socketDir(t), "azure.sock")
 	port := freePorts(t, 1)[0]
