@@ -103,7 +103,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Files of folders are read if they are YAML or JSON; what is none of our business is left alone.
+// Files of folders are read if they are YAML or JSON; manifests of other kinds are ignored.
 func TestValidateFolders(t *testing.T) {
 	bad := strings.Replace(good, "contoso", "a_", 1)
 	write(t, map[string]string{"x/a.yaml": bad, "x/y/b.yml": bad, "x/y/z/c.json": "{}", "x/d.txt": bad, "x/.git/e.yaml": bad, "x/broken.yaml": "a: [\n{{ x }}\n",

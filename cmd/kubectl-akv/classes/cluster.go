@@ -91,7 +91,7 @@ func List(ctx context.Context, client kubernetes.Interface, namespace string) ([
 }
 
 // ListReadable is List for all namespaces, as far as the user may read them: where not all at
-// once, each namespace by itself; where not even the namespaces can be listed, the user's own.
+// once, one namespace after the other; where not even the namespaces can be listed, the user's own.
 // Missing says what was not read.
 func ListReadable(ctx context.Context, client kubernetes.Interface, own string) (all []*Class, missing []string, err error) {
 	all, err = List(ctx, client, "")

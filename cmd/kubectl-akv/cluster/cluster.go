@@ -1,6 +1,6 @@
 // Package cluster reads what doctor and status need of a Kubernetes cluster: the Secrets Store CSI
 // driver, the provider, pods that mount SecretProviderClasses and what happened to them. It works
-// with few rights: each read returns an error of its own, and nothing is read twice. Of a Secret
+// with few rights: each read returns its own error, and nothing is read twice. Of a Secret
 // only the metadata is requested, which is all that the API server then sends.
 package cluster
 
@@ -89,7 +89,7 @@ func New(env *cli.Env, namespaces Namespaces) (*Reader, error) {
 	return &Reader{Kube: kube, Dynamic: objects, Metadata: partial, Namespaces: namespaces}, nil
 }
 
-// memo keeps what was read, and why it could not be.
+// memo caches what was read, and why it could not be.
 type memo[V any] map[string]outcome[V]
 
 type outcome[V any] struct {

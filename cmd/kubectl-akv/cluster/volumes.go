@@ -126,7 +126,7 @@ func Started(pod *corev1.Pod) bool {
 }
 
 // Mounted returns what the driver wrote into a volume of a pod; nil if it says nothing of it. An
-// older pod of the same name does not count.
+// older pod of the same name is ignored.
 func Mounted(all []Status, pod *corev1.Pod, class string) *Status {
 	for i, s := range all {
 		if s.Namespace == pod.Namespace && s.PodUID == string(pod.UID) && s.Class == class {

@@ -184,7 +184,7 @@ func TestFirstProblem(t *testing.T) {
 		{"no annotation", func(s *ct.Server) { s.Put(ct.AccountPath, ct.Account(nil, nil)) }, "identity", "has no annotation azure.workload.identity/client-id", "annotate serviceaccount web"},
 		{"label", func(s *ct.Server) {
 			s.Put(ct.AccountPath, ct.Account(nil, map[string]string{"azure.workload.identity/client-id": ct.ClientID}))
-		}, "identity", `has the label "azure.workload.identity/client-id", which does not count`, "annotate"},
+		}, "identity", `has the label "azure.workload.identity/client-id", which is ignored`, "annotate"},
 		{"not an ID", func(s *ct.Server) {
 			s.Put(ct.AccountPath, ct.Account(map[string]string{"azure.workload.identity/client-id": "not an ID"}, nil))
 		}, "identity", `is not a client ID: "not an ID"`, "annotate"},

@@ -53,7 +53,7 @@ func (e *examination) identity() *Check {
 	}
 	switch {
 	case found.NearClientID != "":
-		return noIdentity(fmt.Sprintf("no identity is configured: ServiceAccount %s has the %s, which does not count", account, found.NearClientID))
+		return noIdentity(fmt.Sprintf("no identity is configured: ServiceAccount %s has the %s, which is ignored", account, found.NearClientID))
 	case found.ClientID == "":
 		return noIdentity(fmt.Sprintf("no identity is configured: ServiceAccount %s has no annotation %s, and the class no clientID", account, kube.ClientIDAnnotation))
 	case !request.IsClientID(found.ClientID):

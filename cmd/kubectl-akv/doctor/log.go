@@ -70,8 +70,8 @@ type logLine struct {
 	time                       time.Time
 }
 
-// linesOf returns the lines of the pod's mounts of this class. A pod of the same name that is gone
-// does not count.
+// linesOf returns the lines of the pod's mounts of this class. A deleted pod of the same name
+// is ignored.
 func (e *examination) linesOf(text []byte) []logLine {
 	var found []logLine
 	for line := range bytes.Lines(text) {

@@ -65,7 +65,7 @@ func show(env *cli.Env, entry guide.Entry) {
 	}
 	text := entry.Text
 	if strings.Contains(text, `"$`) {
-		text += "\n\nThe commands use names of yours, such as `$KEYVAULT_NAME`: export them first."
+		text += "\n\nThe commands use your names, such as `$KEYVAULT_NAME`: export them first."
 	}
 	fmt.Fprintf(env.Out, "%s\n%s\n%s", env.Style.Bold(entry.Reason), guide.Render(entry.Meaning, env.Width, env.Style), guide.Render(text, env.Width, env.Style))
 }

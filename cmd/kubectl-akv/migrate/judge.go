@@ -41,7 +41,7 @@ type settings struct {
 	strict    bool
 }
 
-// judge returns what changes for the pods of a class when this provider takes the place of the
+// judge returns what changes for the pods of a class when this provider replaces the
 // other one.
 func judge(c *classes.Class, s settings) []Difference {
 	j := judgment{class: c}
@@ -131,9 +131,9 @@ func (j *judgment) fields(m *request.Mount) {
 		if p := o.Pieces; p != nil {
 			switch {
 			case p.Paths != nil:
-				ignored("jmesPath", "pieces of the value are files of their own")
+				ignored("jmesPath", "pieces of the value are separate files")
 			case p.Parts != nil:
-				ignored("files", "parts of the certificate are files of their own")
+				ignored("files", "parts of the certificate are separate files")
 			case o.Bundle != "":
 				ignored("bundle", "the keys of the value are written as "+string(o.Bundle))
 			default:
@@ -149,7 +149,7 @@ func (j *judgment) history(o *request.Object) {
 		return
 	}
 	last := o.Nth(o.History, "").Path
-	what := fmt.Sprintf("%s: objectVersionHistory %d gives %d files there, and %d here: there is no %s", o, o.History, o.History+1, o.History, last)
+	what := fmt.Sprintf("%s: objectVersionHistory %d makes %d files there, and %d here: there is no %s", o, o.History, o.History+1, o.History, last)
 	do := "set objectVersionHistory to " + strconv.Itoa(o.History+1)
 	var secrets []string
 	for _, s := range j.class.SecretObjects() {

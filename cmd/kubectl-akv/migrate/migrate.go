@@ -1,5 +1,5 @@
-// Package migrate says what changes for SecretProviderClasses when this provider takes the place
-// of Azure/secrets-store-csi-driver-provider-azure, by the provider's own parser.
+// Package migrate says what changes for SecretProviderClasses when this provider replaces
+// Azure/secrets-store-csi-driver-provider-azure, by the provider's own parser.
 package migrate
 
 import (

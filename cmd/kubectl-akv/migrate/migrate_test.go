@@ -93,7 +93,7 @@ func TestDifferences(t *testing.T) {
 		{"fine", with(fine), []string{"a"}, nil},
 		{"history of one", with("- {objectName: a, objectType: secret, objectVersionHistory: 1, objectAlias: x/1}"), []string{"x/1"}, nil},
 		{"history, synced", with(history), []string{"one/0", "one/2", "one/3"},
-			[]string{"changes|objectVersionHistory 3 gives 4 files there, and 3 here: there is no one/3, of which secretObjects make Secret s (key k)|set objectVersionHistory to 4"}},
+			[]string{"changes|objectVersionHistory 3 makes 4 files there, and 3 here: there is no one/3, of which secretObjects make Secret s (key k)|set objectVersionHistory to 4"}},
 		{"history in quotes", with(`- {"objectName": "b", "objectType": "secret", "objectVersionHistory": "10"}`), []string{"b/9", "b/10"},
 			[]string{"changes|there is no b/10, of which|set objectVersionHistory to 11"}},
 		{"history, not synced", with(history), []string{"one/0"}, []string{"changes|there is no one/3|if an application opens that file, set"}},

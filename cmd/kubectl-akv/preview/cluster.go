@@ -16,7 +16,7 @@ import (
 
 const (
 	csiDriver = "secrets-store.csi.k8s.io"
-	// tokenSeconds is the shortest life that the API server gives a token.
+	// tokenSeconds is the shortest lifetime of a token that the API server accepts.
 	tokenSeconds = 600
 	// notRequested stands for a token that kubelet would send and no sign-in would use.
 	notRequested = "not requested"

@@ -18,8 +18,8 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// me is the user, who signs in with the default chain of the Azure SDK. It takes the place of the
-// provider's sign-in, which knows nothing of it.
+// me is the user, who signs in with the default chain of the Azure SDK. It replaces the provider's
+// sign-in.
 type me struct {
 	credential azcore.TokenCredential
 	name       string // in words; "" if the token does not say

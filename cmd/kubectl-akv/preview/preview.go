@@ -120,7 +120,7 @@ func (c *command) check(class string) error {
 	case !c.asMe && c.serviceAccount == "":
 		return errors.New("choose an identity: --as-serviceaccount NAME, the ServiceAccount of the pod, or --as-me")
 	case c.asMe && c.secretRef != "":
-		return errors.New("--node-publish-secret goes with --as-serviceaccount: with --as-me, your own rights count")
+		return errors.New("--node-publish-secret is only valid with --as-serviceaccount; --as-me uses your own rights")
 	case c.show != "" && *c.output != "table":
 		return errors.New("--show prints the content of one file; leave out -o")
 	case c.show != "" && !c.env.Terminal && !c.force:

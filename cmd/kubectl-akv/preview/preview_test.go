@@ -38,7 +38,7 @@ func TestAsServiceAccount(t *testing.T) {
 	}
 }
 
-// The structured outputs have the same, with what the table has no room for.
+// The structured outputs have the same, with what does not fit into the table.
 func TestOutputs(t *testing.T) {
 	w := newWorld(t)
 	w.setClass(map[string]string{"keyvaultName": "kv-contoso", "tenantID": tenantID, "clientID": clientID, "objects": `

@@ -21,13 +21,13 @@ var (
 )
 
 const long = `Print a JSON schema (draft 7) for editors: of a whole SecretProviderClass, of its parameters, or of
-what the parameter objects contains, which is YAML of its own. Editors report with it what is wrong by
-form, and complete names; 'kubectl akv validate' finds everything.`
+what the parameter objects contains, which is YAML in a string. Editors use it to report errors of
+form and to complete names; 'kubectl akv validate' finds everything.`
 
 const examples = `  # Write the schema of a class
   kubectl akv schema > secretproviderclass.schema.json
 
-  # Write the schema of objects, for a list that is a file of its own
+  # Write the schema of objects, for a list in a separate file
   kubectl akv schema objects > objects.schema.json`
 
 // New returns the command.

@@ -106,9 +106,9 @@ var beyondSchema = []struct {
 }{
 	{regexp.MustCompile(`not valid YAML|outside the first YAML document|lines and commas`), "is about the text, not its value"},
 	{regexp.MustCompile(`also the path of|is below the file`), "compares entries"},
-	{regexp.MustCompile(`template: line`), "a language of its own"},
-	{regexp.MustCompile(`not a valid regular expression|states|groups|JMESPath`), "a language of its own"},
-	{regexp.MustCompile(`not a mapping of fields`), "a text is YAML of its own"},
+	{regexp.MustCompile(`template: line`), "another language"},
+	{regexp.MustCompile(`not a valid regular expression|states|groups|JMESPath`), "another language"},
+	{regexp.MustCompile(`not a mapping of fields`), "YAML in a string"},
 }
 
 // The schema of objects accepts what the provider accepts, also with a warning. It refuses what the
