@@ -119,7 +119,7 @@ func (c commands) call(args []*syntax.Word, block string) {
 	}
 	need, known := needs[words[0]]
 	if !known {
-		c.t.Errorf("%s: a program nobody expects: %q in%s", c.where, words[0], block)
+		c.t.Errorf("%s: an unexpected program: %q in%s", c.where, words[0], block)
 	}
 	if need != "" && !slices.Contains(c.marks, need) {
 		c.t.Errorf("%s: %s in a block that is not marked as needing it:%s", c.where, words[0], block)
@@ -161,7 +161,7 @@ func literal(w *syntax.Word) string {
 	return b.String()
 }
 
-// checkValue holds a value that a command sets to the chart's values.yaml.
+// checkValue checks a value that a command sets against the chart's values.yaml.
 func checkValue(t *testing.T, where, key string) {
 	t.Helper()
 	text, err := os.ReadFile("../deploy/chart/values.yaml")
@@ -186,7 +186,7 @@ func checkValue(t *testing.T, where, key string) {
 	}
 }
 
-// foreign are flags of other programs that the documents name by themselves.
+// foreign are flags of other programs that the documents name outside a command.
 var foreign = []string{
 	"from-file",                                                                                                    // kubectl
 	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", "driver-namespace", "provider-namespace", // kubectl akv
@@ -199,8 +199,8 @@ var foreign = []string{
 	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "enable-workload-identity", // az
 }
 
-// A flag that a document names by itself is one of the plugin's, and each of the
-// plugin's flags that the operator's page lists is there.
+// A flag that a document names outside a command is one of the plugin's, and each of the
+// plugin's flags that the operator's page lists exists.
 func TestFlagsExist(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "akv-csi-provider")
 	build := exec.Command("go", "build", "-o", binary, "./cmd/akv-csi-provider")

@@ -30,7 +30,7 @@ func expand(t *testing.T, text string) string {
 	return os.Expand(text, func(name string) string {
 		value, ok := values[name]
 		if !ok {
-			t.Errorf("a variable nobody exports: %s", name)
+			t.Errorf("a variable that is not exported: %s", name)
 		}
 		return value
 	})
@@ -173,7 +173,7 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// checkLink holds a relative link to a file and, with a fragment, to a heading.
+// checkLink checks that a relative link leads to a file and, with a fragment, to a heading.
 func checkLink(t *testing.T, from, link string) {
 	t.Helper()
 	if strings.HasPrefix(link, "https://") {

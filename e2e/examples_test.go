@@ -206,8 +206,8 @@ func piecesOf(o request.Object) (files []string) {
 
 var mounted = regexp.MustCompile(`/mnt/secrets/([^ ;"']+)`)
 
-// What the manifests of an example say of each other holds: whom they run as, what
-// they mount and read, and which Kubernetes Secrets there will be.
+// The manifests of an example agree on the service account, on what is mounted and
+// read, and on which Kubernetes Secrets there will be.
 func TestExamplesAgree(t *testing.T) {
 	classes, err := filepath.Glob("../deploy/examples/*/secretproviderclass.yaml")
 	if err != nil || len(classes) < 14 {
@@ -265,8 +265,8 @@ func TestExamplesAgree(t *testing.T) {
 	}
 }
 
-// checkSynced holds what the driver is to make a Kubernetes Secret of to the files that
-// are there: else there is an event on the pod and no Secret.
+// checkSynced checks that the files exist of which the driver is to make a Kubernetes
+// Secret: else there is an event on the pod and no Secret.
 func checkSynced(t *testing.T, class manifest, files []string) {
 	t.Helper()
 	for _, object := range class.Spec.SecretObjects {
@@ -325,7 +325,7 @@ func checkWorkload(t *testing.T, all example, w manifest, synced map[string][]st
 		p := class.Spec.Parameters
 		if account.Metadata.Annotations["azure.workload.identity/client-id"] == "" && p["clientID"] == "" &&
 			p["useVMManagedIdentity"] != "true" && secret["clientid"] == "" {
-			t.Errorf("class %s: nothing says who signs in", class.Metadata.Name)
+			t.Errorf("class %s: no identity is configured", class.Metadata.Name)
 		}
 		files := filesOf(t, class, secret)
 		checkSynced(t, class, files)

@@ -26,7 +26,7 @@ func read(t *testing.T, path string) string {
 }
 
 // The table of what the memory limit consists of has the bounds of the code, and their sum is
-// below what the chart gives to Go's garbage collector.
+// below what the chart sets for Go's garbage collector.
 func TestMemory(t *testing.T) {
 	server := constants(t, "../provider/server/admit.go")
 	plugin := constants(t, "../provider/plugin/plugin.go")

@@ -35,7 +35,7 @@ import (
 
 const exampleIssuer = "https://oidc.contoso.example/cluster/"
 
-// site is an Azure in a box with what the examples expect to be there, a cluster, and
+// site is a fake Azure with what the examples expect, a cluster, and
 // the plugin's mounter on a node of it.
 type site struct {
 	app     *azuretest.Application

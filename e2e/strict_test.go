@@ -13,8 +13,8 @@ import (
 	strictyaml "sigs.k8s.io/yaml"
 )
 
-// checkFields holds a manifest to the fields that the API server knows, where it is of a
-// kind that the examples use.
+// checkFields checks that a manifest has only fields that the API server knows, where it is
+// of a kind that the examples use.
 func checkFields(t *testing.T, where string, doc *yaml.Node) {
 	t.Helper()
 	var kind struct {

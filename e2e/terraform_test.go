@@ -103,7 +103,7 @@ func declares(t *testing.T, block *hclsyntax.Block) []string {
 		}
 		return names
 	case block.Type != "terraform" && block.Type != "provider":
-		t.Errorf("%s: a %s nobody expects", block.DefRange(), block.Type)
+		t.Errorf("%s: an unexpected %s", block.DefRange(), block.Type)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func references(block *hclsyntax.Block, used map[string]hcl.Range) {
 	}
 }
 
-// chartValues holds the values of a release, an object in yamlencode, to those of the chart.
+// chartValues checks the values of a release, an object in yamlencode, against the chart's.
 func chartValues(t *testing.T, where string, expr hcl.Expression, path string) {
 	t.Helper()
 	switch e := expr.(type) {

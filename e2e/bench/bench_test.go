@@ -39,7 +39,7 @@ func small(targets ...target) benchmark {
 	return benchmark{name: "small", secrets: 2, targets: targets, run: crowd(3, 3, false)}
 }
 
-// The table's counts are those of the box, under both versions of HTTP.
+// The table's counts are those of the fake Azure, under both versions of HTTP.
 func TestCounts(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		c := small(requests.atMost(3*(1+1+2)), failures.none())
@@ -60,7 +60,7 @@ func TestCounts(t *testing.T) {
 		}
 		delete(want, string(azuretest.Issuer))
 		if !maps.Equal(got.Requests, want) || got.Handshakes != box.Handshakes() {
-			t.Errorf("got %v and %d handshakes, the box saw %v and %d", got.Requests, got.Handshakes, want, box.Handshakes())
+			t.Errorf("got %v and %d handshakes, the fake Azure saw %v and %d", got.Requests, got.Handshakes, want, box.Handshakes())
 		}
 		if got.Requests["token"] != 3 || got.Mounts != 3 || got.Of != 3 || got.Failed != 0 {
 			t.Errorf("got %+v", got)
@@ -117,7 +117,7 @@ func TestDrives(t *testing.T) {
 		{"new pods", newPods(2), 2, false},
 		{"identities", crowd(2, 1, true), 2, false},
 		{"rotations", rotations(2, 2, nil), 4, false},
-		{"spread", spread(2, 10*time.Millisecond), 2, false},
+		{"scattered", scattered(2, 10*time.Millisecond), 2, false},
 		{"quota", rotations(2, 1, quota(100, time.Minute)), 2, false},
 		{"503", under(fault(azuretest.Fault{Status: 503, Every: 2, Times: 1}, azuretest.GetSecret), crowd(2, 2, false)), 2, false},
 		{"vault down", vaultDown(1, time.Millisecond), 0, true},
@@ -125,7 +125,7 @@ func TestDrives(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			b := benchmark{secrets: 1, run: c.run}
-			r, err := b.try(t.Context(), provider)
+			r, err := b.measure(t.Context(), provider)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestDrives(t *testing.T) {
 	}
 	t.Run("idle", func(t *testing.T) {
 		b := benchmark{run: idle(0)}
-		if r, err := b.try(t.Context(), provider); err != nil || idleMemory.of(r) < 1 || idleMemory.of(r) > peak.of(r) {
+		if r, err := b.measure(t.Context(), provider); err != nil || idleMemory.of(r) < 1 || idleMemory.of(r) > peak.of(r) {
 			t.Errorf("got %+v, %v", r, err)
 		}
 	})
@@ -167,7 +167,7 @@ func TestContents(t *testing.T) {
 				}
 				return cold(1)(ctx, trial)
 			}}
-			r, err := b.try(t.Context(), provider)
+			r, err := b.measure(t.Context(), provider)
 			if err != nil || r.failed > 0 || lists.of(r) != float64(c.lists) || reads.of(r) != float64(c.reads) {
 				t.Fatalf("got %+v, %v", r, err)
 			}
@@ -188,7 +188,7 @@ func TestPluginDies(t *testing.T) {
 		}
 		return trial.one(ctx, pods[0]).err
 	}
-	if _, err := c.try(t.Context(), provider); !errors.Is(err, errEnded) {
+	if _, err := c.measure(t.Context(), provider); !errors.Is(err, errEnded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -245,7 +245,7 @@ func TestMostWithin(t *testing.T) {
 	}
 }
 
-// Of several parts the table tells the most requests and all latencies.
+// Of several parts the table shows the most requests and all latencies.
 func TestAdd(t *testing.T) {
 	var r result
 	failed := mounted{30, errors.New("first")}

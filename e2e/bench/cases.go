@@ -32,7 +32,7 @@ var (
 	freshRotations  = []string{"--rotation-cache-ttl=0"}
 )
 
-// cases are what the plugin is held to.
+// cases are what is measured.
 func cases() []benchmark { return append(listedCases(), contentCases()...) }
 
 func listedCases() []benchmark {
@@ -72,7 +72,7 @@ func listedCases() []benchmark {
 		targets: []target{wall.atMost(450), requests.atMost(280), handshakes.atMost(8), failures.none()},
 		run:     crowd(100, parallel, false),
 	}, {
-		name: "100 identities", about: "100 new pods, each with an identity of its own, 20 at a time, in a fresh process",
+		name: "100 identities", about: "100 new pods, each with its own identity, 20 at a time, in a fresh process",
 		secrets: 10, floor: floor{wall, crowdFloor},
 		targets: []target{wall.atMost(450), requests.atMost(1100 + 5), failures.none()},
 		run:     crowd(100, parallel, true),
@@ -85,7 +85,7 @@ func listedCases() []benchmark {
 		name: "rotation over 75 s", about: "50 known pods of one service account, each once at a random moment",
 		secrets: 10, flags: sharedRotations,
 		targets: []target{requestsPerTTL.atMost(10), failures.none()},
-		run:     spread(50, 75*time.Second),
+		run:     scattered(50, 75*time.Second),
 	}, {
 		name: "rotations under a quota", about: "50 known pods, five rounds one after another, the vault answers 400 reads per 10 s",
 		secrets: 10, flags: sharedRotations, floor: floor{wall, read},
@@ -97,9 +97,9 @@ func listedCases() []benchmark {
 		targets: []target{p99.atMost(700), failures.none()},
 		run:     under(fault(azuretest.Fault{Status: 503, Every: 20}, azuretest.GetSecret), crowd(100, parallel, false)),
 	}, {
-		name: "vault down", about: "a warm plugin, new pods of a known service account, tried again as kubelet does; the vault resets every connection",
+		name: "vault down", about: "a warm plugin, new pods of a known service account, retried as kubelet does; the vault resets every connection",
 		secrets: 10, flags: []string{"--mount-timeout=" + mountTimeout.String()},
-		targets: []target{slowestError.atMost(milliseconds(mountTimeout + delivery)), wrongErrors.none(), triesPerSecond.atMost(1)},
+		targets: []target{slowestError.atMost(milliseconds(mountTimeout + delivery)), wrongErrors.none(), attemptsPerSecond.atMost(1)},
 		run:     vaultDown(5, 30*time.Second),
 	}, {
 		name: "Entra down", about: "20 known pods whose tokens are still good; nothing is taken from a cache of values",

@@ -59,7 +59,7 @@ func newPods(n int) drive {
 	}
 }
 
-// oneByOne measures each mount by itself.
+// oneByOne measures each mount alone.
 func (t *trial) oneByOne(ctx context.Context, volumes ...*v1alpha1.MountRequest) error {
 	for _, volume := range volumes {
 		if err := t.measure(func() []mounted { return []mounted{t.one(ctx, volume)} }); err != nil {
@@ -143,8 +143,8 @@ func rotations(n, rounds int, befall trouble) drive {
 	}
 }
 
-// spread mounts n known pods again, each at a random moment of a stretch of time.
-func spread(n int, over time.Duration) drive {
+// scattered mounts n known pods again, each at a random moment of a stretch of time.
+func scattered(n int, over time.Duration) drive {
 	return func(ctx context.Context, t *trial) error {
 		pods, err := t.knownPods(ctx, n)
 		if err != nil {
@@ -190,7 +190,7 @@ func mostWithin(arrivals []azuretest.Request, length time.Duration) int {
 	return most
 }
 
-// idle only looks at a plugin that has nothing to do.
+// idle only measures a plugin that has nothing to do.
 func idle(d time.Duration) drive {
 	return func(ctx context.Context, t *trial) error {
 		if err := t.start(ctx); err != nil {

@@ -1,9 +1,9 @@
 // Command bench measures the plugin against targets: how long mounts
-// take, what they ask of Azure, and what the plugin needs for it. The plugin is the
-// real binary in a process of its own, asked over its socket by the driver's client;
-// Azure is the one in a box of package azuretest, in this process, with the latencies
-// of a real one. As both share the machine's processors, times are somewhat longer
-// than against an Azure far away.
+// take, how many requests they send to Azure, and what the plugin needs for it. The
+// plugin is the real binary in its own process, called over its socket by the driver's
+// client; Azure is the fake one of package azuretest, in this process, with the
+// latencies of a real one. As both share the machine's processors, times are somewhat
+// longer than against a remote Azure.
 package main
 
 import (
@@ -107,7 +107,7 @@ func run(ctx context.Context, args []string, all []benchmark, stdout, stderr io.
 		return exitMissed
 	}
 	for _, r := range rows {
-		if !r.holds(o.strict) {
+		if !r.met(o.strict) {
 			return exitMissed
 		}
 	}
@@ -123,7 +123,7 @@ func list(out io.Writer, chosen []benchmark) {
 	}
 }
 
-// measure runs the cases one after another and tells on progress how they went. Those
+// measure runs the cases one after another and reports on progress how they went. Those
 // that an interrupt left out become rows with an error.
 func measure(ctx context.Context, provider string, chosen []benchmark, progress io.Writer) []row {
 	var rows []row
@@ -131,7 +131,7 @@ func measure(ctx context.Context, provider string, chosen []benchmark, progress 
 		fmt.Fprintf(progress, "%-26s", c.name)
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, caseTimeout)
-		r := c.row(c.try(ctx, provider))
+		r := c.row(c.measure(ctx, provider))
 		cancel()
 		r.progress(progress, time.Since(start))
 		rows = append(rows, r)

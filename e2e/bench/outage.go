@@ -20,8 +20,8 @@ const mountTimeout = 20 * time.Second
 // delivery is how long an answer of the plugin may take to its caller on a busy machine.
 const delivery = 100 * time.Millisecond
 
-// firstBackoff is how long kubelet waits before it tries a failed volume again; each
-// time twice as long.
+// firstBackoff is how long kubelet waits before it retries a failed volume; each time
+// twice as long.
 const firstBackoff = 500 * time.Millisecond
 
 // ourError is one line that ends with a reason.
@@ -51,20 +51,20 @@ func vaultDown(n int, watch time.Duration) drive {
 		}
 		t.set(wrongErrors, float64(wrong(mounts)))
 		t.set(slowestError, milliseconds(slices.Max(t.latencies)))
-		t.countTries(start)
+		t.countAttempts(start)
 		return nil
 	}
 }
 
 // asKubelet mounts each volume until that time, as long as it fails.
 func (t *trial) asKubelet(ctx context.Context, volumes []*v1alpha1.MountRequest, until time.Time) []mounted {
-	tries := make([][]mounted, len(volumes))
+	attempts := make([][]mounted, len(volumes))
 	var group sync.WaitGroup
 	for i, volume := range volumes {
 		group.Go(func() {
 			for backoff := firstBackoff; ; backoff *= 2 {
 				m := t.one(ctx, volume)
-				tries[i] = append(tries[i], m)
+				attempts[i] = append(attempts[i], m)
 				if m.err == nil || time.Until(until) < backoff || wait(ctx, backoff) != nil {
 					return
 				}
@@ -72,7 +72,7 @@ func (t *trial) asKubelet(ctx context.Context, volumes []*v1alpha1.MountRequest,
 		})
 	}
 	group.Wait()
-	return slices.Concat(tries...)
+	return slices.Concat(attempts...)
 }
 
 // wrong counts the mounts that did not end with one of our errors.
@@ -86,18 +86,18 @@ func wrong(mounts []mounted) int {
 	return n
 }
 
-// countTries holds the requests to the vault against the time it was down.
-func (t *trial) countTries(start time.Time) {
-	tries, early := 0, 0
+// countAttempts relates the requests to the vault to the time it was down.
+func (t *trial) countAttempts(start time.Time) {
+	attempts, early := 0, 0
 	for _, r := range t.arrivals() {
 		if r.Kind != azuretest.GetSecret && r.Kind != azuretest.Challenge {
 			continue
 		}
-		tries++
+		attempts++
 		if r.Time.Sub(start) < time.Second {
 			early++
 		}
 	}
-	t.set(triesPerSecond, float64(tries)/t.wall.Seconds())
-	t.notes = append(t.notes, fmt.Sprintf("%d tries in %.0f s, %d of them in the first second", tries, t.wall.Seconds(), early))
+	t.set(attemptsPerSecond, float64(attempts)/t.wall.Seconds())
+	t.notes = append(t.notes, fmt.Sprintf("%d attempts in %.0f s, %d of them in the first second", attempts, t.wall.Seconds(), early))
 }

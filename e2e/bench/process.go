@@ -61,7 +61,7 @@ func (p *process) stop() error {
 	return errors.Join(p.Stop(ctx), os.RemoveAll(p.dir))
 }
 
-// mount asks once for a volume, with the driver's retry policy and kubelet's deadline,
+// mount requests a volume once, with the driver's retry policy and kubelet's deadline,
 // and checks that all its files came. The driver would wait for a plugin that has
 // died; mount does not.
 func (p *process) mount(ctx context.Context, volume *v1alpha1.MountRequest, files int) error {
@@ -110,7 +110,7 @@ func (p *process) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field is a name in parentheses, which may hold anything.
+	// The second field is a name in parentheses, which may contain anything.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	const utime, stime = 14 - 3, 15 - 3 // numbered from 1, and the third comes first
 	if len(fields) <= stime {

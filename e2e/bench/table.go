@@ -58,9 +58,9 @@ func (c *benchmark) row(r *result, err error) row {
 	return out
 }
 
-// holds tells whether the row was measured and no target was missed; those of time
+// met reports whether the row was measured and no target was missed; those of time
 // and memory count only if strict.
-func (r row) holds(strict bool) bool {
+func (r row) met(strict bool) bool {
 	for _, v := range r.Verdicts {
 		if !v.OK && (v.Hard || strict) {
 			return false
@@ -169,15 +169,15 @@ func printJSON(out io.Writer, rows []row) error {
 	return e.Encode(rows)
 }
 
-// progress tells on one line how a case went.
+// progress prints one line on how a case went.
 func (r row) progress(out io.Writer, took time.Duration) {
 	word := "ok"
 	switch {
 	case r.Error != "":
 		word = "not measured: " + r.why()
-	case !r.holds(false):
+	case !r.met(false):
 		word = "MISSED"
-	case !r.holds(true):
+	case !r.met(true):
 		word = "slow or large"
 	}
 	fmt.Fprintf(out, "%6.1f s  %s\n", took.Seconds(), word)

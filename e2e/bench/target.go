@@ -31,11 +31,11 @@ var (
 
 // The metrics that only some cases have.
 var (
-	requestsPerTTL = extra("requests per TTL", "", true)
-	triesPerSecond = extra("tries per second", "", true)
-	wrongErrors    = extra("wrong errors", "", true)
-	slowestError   = extra("slowest error", "ms", false)
-	idleMemory     = extra("idle memory", "MiB", false)
+	requestsPerTTL    = extra("requests per TTL", "", true)
+	attemptsPerSecond = extra("attempts per second", "", true)
+	wrongErrors       = extra("wrong errors", "", true)
+	slowestError      = extra("slowest error", "ms", false)
+	idleMemory        = extra("idle memory", "MiB", false)
 )
 
 func extra(name, unit string, hard bool) metric {
@@ -60,7 +60,7 @@ func (t target) String() string {
 	return fmt.Sprintf("%s ≤ %s", t.name, quantity(t.most, t.unit))
 }
 
-// verdict is a target held against a result.
+// verdict compares a target with a result.
 type verdict struct {
 	Target string  `json:"target"`
 	Got    float64 `json:"got"`

@@ -14,7 +14,7 @@ import (
 type benchmark struct {
 	name, about string
 	http2       bool    // where the vault offers it; else HTTP/1.1
-	secrets     int     // of each pod, each with an entry of its own
+	secrets     int     // of each pod, each with its own entry
 	content     content // what pods mount instead of these
 	flags       []string
 	floor       floor
@@ -29,7 +29,7 @@ type floor struct {
 	time time.Duration
 }
 
-// trial is a case on its way, with an Azure of its own.
+// trial is a case on its way, with its own Azure.
 type trial struct {
 	*world
 	binary string
@@ -38,8 +38,8 @@ type trial struct {
 	result
 }
 
-// try runs a case. An error means that it could not be measured.
-func (c *benchmark) try(ctx context.Context, binary string) (r *result, err error) {
+// measure runs a case. An error means that it could not be measured.
+func (c *benchmark) measure(ctx context.Context, binary string) (r *result, err error) {
 	fill := c.content
 	if fill == nil {
 		fill = listed(c.secrets)
@@ -56,7 +56,7 @@ func (c *benchmark) try(ctx context.Context, binary string) (r *result, err erro
 	return &t.result, context.Cause(ctx)
 }
 
-// start gives the trial a fresh plugin.
+// start starts a fresh plugin for the trial.
 func (t *trial) start(ctx context.Context) error {
 	if err := t.stop(); err != nil {
 		return err
@@ -79,7 +79,7 @@ func (t *trial) stop() error {
 	return nil
 }
 
-// maxLog is how much of a log's end is worth telling.
+// maxLog is how much of a log's end is shown.
 const maxLog = 1000
 
 // measure adds to the result what the mounts of a part of the case cost.

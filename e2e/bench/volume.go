@@ -18,7 +18,7 @@ type volume struct {
 // content fills the world's vaults and says what pods mount of them.
 type content = func(*world) volume
 
-// listed is n secrets, each with an entry of its own.
+// listed is n secrets, each with its own entry.
 func listed(n int) content {
 	return func(w *world) volume {
 		v := volume{files: n}

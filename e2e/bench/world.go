@@ -32,7 +32,7 @@ var latencies = map[azuretest.Kind]time.Duration{
 	azuretest.Challenge: read, azuretest.GetSecret: read, azuretest.List: read,
 }
 
-// world is an Azure in a box, and a cluster whose pods all mount the same from its vaults.
+// world is a fake Azure, and a cluster whose pods all mount the same from its vaults.
 type world struct {
 	box     *azuretest.Box
 	cluster *azuretest.Cluster
@@ -72,8 +72,8 @@ func (w *world) secret(vault *azuretest.Vault, i int) string {
 	return name
 }
 
-// pods are the volumes of n new pods, as the driver asks for them: each with a token
-// of its own. They run under one service account, or each under its own.
+// pods are the volumes of n new pods, as the driver requests them: each with its own
+// token. They run under one service account, or each under its own.
 func (w *world) pods(name string, n int, ownIdentity bool) ([]*v1alpha1.MountRequest, error) {
 	volumes := make([]*v1alpha1.MountRequest, n)
 	for i := range volumes {
@@ -90,8 +90,8 @@ func (w *world) pods(name string, n int, ownIdentity bool) ([]*v1alpha1.MountReq
 	return volumes, nil
 }
 
-// class is the SecretProviderClass of the pod's service account, which gets an
-// identity of its own that may read and list the vaults.
+// class is the SecretProviderClass of the pod's service account, which gets its own
+// identity that may read and list the vaults.
 func (w *world) class(pod azuretest.Pod) []byte {
 	if w.classes[pod.ServiceAccount] == nil {
 		clientID := fmt.Sprintf("5b1e7a90-0000-4000-8000-%012d", len(w.classes))

@@ -1,4 +1,4 @@
-// Package chart_test holds the Helm chart against the plugin: its flags, its ports, and
+// Package chart_test checks the Helm chart against the plugin: its flags, its ports, and
 // what it says of trust and proxies.
 //
 // The renderings in testdata are compared with the chart by make chart, which has Helm;
@@ -88,7 +88,7 @@ func TestRenderings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Alerts and dashboard have tests of their own, and are left out of what is
+			// Alerts and dashboard have separate tests, and are left out of what is
 			// compared. Grafana's templates must come through as they are.
 			if strings.Contains(text, "-dashboard") {
 				lines := strings.Split(strings.TrimSpace(read(t, folder+"/files/dashboard.json")), "\n")
@@ -283,7 +283,7 @@ func TestSwitches(t *testing.T) {
 	}
 	_, kinds = objects(t, "testdata/plain.golden")
 	if fmt.Sprint(kinds) != "map[ClusterRole:1 ClusterRoleBinding:1 DaemonSet:1 ServiceAccount:1]" {
-		t.Errorf("by itself: %v", kinds)
+		t.Errorf("by default: %v", kinds)
 	}
 	_, kinds = objects(t, "testdata/everything.golden")
 	if fmt.Sprint(kinds) != "map[ClusterRole:1 ClusterRoleBinding:1 ConfigMap:1 DaemonSet:1 PodMonitor:1 PrometheusRule:1 ServiceAccount:1]" {

@@ -40,11 +40,11 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	if file, ok := env["SSL_CERT_FILE"]; ok {
-		t.Errorf("SSL_CERT_FILE=%s takes the place of the public CAs", file)
+		t.Errorf("SSL_CERT_FILE=%s replaces the public CAs", file)
 	}
 }
 
-// Go reads the proxy's environment once in a process: this is the only test that asks.
+// Go reads the proxy's environment once in a process: this is the only test that depends on it.
 func TestProxy(t *testing.T) {
 	env := environment(t)
 	t.Setenv("HTTPS_PROXY", env["HTTPS_PROXY"])

@@ -29,7 +29,7 @@ func TestEveryFlag(t *testing.T) {
 	// What a user does not set is left to the provider.
 	sets, _ = objects(t, "testdata/plain.golden")
 	if args := sets["akv-csi-provider"].Spec.Template.Spec.Containers[0].Args; !slices.Equal(args, []string{"--endpoint=unix:///provider/azure.sock"}) {
-		t.Errorf("by itself, the chart writes out %q", args)
+		t.Errorf("by default, the chart writes out %q", args)
 	}
 	left := make(map[string]string) // the values that are left out, by flag
 	for _, m := range leftOut.FindAllStringSubmatch(read(t, folder+"/templates/_args.tpl"), -1) {
@@ -56,7 +56,7 @@ func TestEveryFlag(t *testing.T) {
 		case !ok:
 			t.Errorf("no value of the chart sets --%s", name)
 		case value == byItself:
-			t.Errorf("--%s=%s is what the plugin does by itself", name, value)
+			t.Errorf("--%s=%s is the plugin's default", name, value)
 		}
 		if other, ok := left[name]; !ok || other != byItself {
 			t.Errorf("--%s=%s is left out, but the provider's default is %q", name, left[name], byItself)

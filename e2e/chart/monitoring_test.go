@@ -45,7 +45,7 @@ func TestAlerts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := alerts(t); !reflect.DeepEqual(got, want) {
-		t.Errorf("by itself:\n%+v\nwant\n%+v", got, want)
+		t.Errorf("by default:\n%+v\nwant\n%+v", got, want)
 	}
 	for _, base := range []string{"https://docs.example/akv", "https://docs.example/akv/"} {
 		for g, group := range alerts(t, "--set=prometheusRule.runbookBaseURL="+base).Groups {
@@ -56,7 +56,7 @@ func TestAlerts(t *testing.T) {
 			}
 		}
 	}
-	// Each alert with a threshold takes another one, and each can be turned off by itself.
+	// Each alert with a threshold takes another one, and each can be turned off alone.
 	ends := regexp.MustCompile(`> [0-9.]+$`)
 	thresholds := 0
 	change := func(name, key, value string) string {

@@ -8,7 +8,7 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// quickStart takes the steps of deploy/QUICKSTART.md: the manifests as they stand, and the
+// quickStart takes the steps of deploy/QUICKSTART.md: the manifests as is, and the
 // secret in the pod's log. The class names no client ID; the service account does.
 func (c *cluster) quickStart(t *testing.T) {
 	p := c.newPlace(t)

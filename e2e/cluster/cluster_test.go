@@ -23,7 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// cluster is a Kubernetes with the driver and the plugin, and an Azure in a box.
+// cluster is a Kubernetes with the driver and the plugin, and a fake Azure.
 type cluster struct {
 	node    *node.Node // nil for an existing cluster
 	running *node.Running
@@ -239,15 +239,15 @@ func (c *cluster) remove(t *testing.T, manifests ...string) {
 	}
 }
 
-// tryCreate asks the API server what it would say to a new object.
+// tryCreate is what the API server would say to a new object.
 func (c *cluster) tryCreate(ctx context.Context, manifest string) error {
 	_, err := c.run(ctx, manifest, c.kubectlPath(), "create", "--dry-run=server", "-f", "-")
 	return err
 }
 
-// installDriver applies the driver's own manifests, with what deploy/README.md asks for:
-// tokens, Secrets and rotation. Where the node cannot pull them, our images go by the
-// names of its own.
+// installDriver applies the driver's own manifests, with what deploy/README.md requires:
+// tokens, Secrets and rotation. Where the node cannot pull them, our images have the
+// names of the driver's.
 func (c *cluster) installDriver(t *testing.T) {
 	t.Helper()
 	manifests := c.driverManifests(t)
@@ -285,7 +285,7 @@ func (c *cluster) applyDriver(t *testing.T) {
 	c.rolledOut(t, "csi-secrets-store")
 }
 
-// clear takes away the plugin, if it is still there, and the driver.
+// clear uninstalls the plugin, if it is still there, and the driver.
 func (c *cluster) clear(t *testing.T, driver []string) {
 	t.Helper()
 	c.noNamespaces(t)
@@ -311,7 +311,7 @@ func (c *cluster) csiDriver(t *testing.T, tokens bool) string {
 	return manifest
 }
 
-// pollInterval is how often the driver lets a volume be asked for again, sharedFor the
+// pollInterval is how often the driver lets a volume be mounted again, sharedFor the
 // plugin's --rotation-cache-ttl.
 const (
 	pollInterval = 5 * time.Second
@@ -319,7 +319,7 @@ const (
 )
 
 // busy is the limit of what takes seconds where nothing else runs, but has taken a minute on
-// two cores with a load of 48. Where the time itself is tested there is a limit of its own.
+// two cores with a load of 48. Where the time itself is tested there is its own limit.
 const busy = 3 * time.Minute
 
 // rotates is when a change must have reached a running pod: kubelet's own period, the
@@ -361,7 +361,7 @@ func (c *cluster) installPlugin(t *testing.T, values ...string) {
 	c.rolledOut(t, release)
 }
 
-// azureValues are Helm's arguments for the values that lead the plugin to the box.
+// azureValues are Helm's arguments for the values that connect the plugin to the fake Azure.
 func (c *cluster) azureValues() []string {
 	args := []string{"--set", "proxy.httpsProxy=" + c.box.ProxyURL(), "--set", "extraCABundle.configMapName=azure-ca",
 		"--set", "rotationCacheTTL=" + sharedFor.String()}
@@ -371,7 +371,7 @@ func (c *cluster) azureValues() []string {
 	return args
 }
 
-// eventually polls until f holds, which says what does not.
+// eventually polls until f succeeds, whose error says what is missing.
 func eventually(t *testing.T, within time.Duration, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), within) // also when the test is over

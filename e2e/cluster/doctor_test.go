@@ -23,7 +23,7 @@ type ailment struct {
 	make func(m *mistake) string
 	// change edits the pod's manifest.
 	change func(pod string) string
-	// event is what the pod's event contains before doctor is asked; "" where none comes.
+	// event is what the pod's event contains before doctor is run; "" where none comes.
 	event string
 	check string // the check that finds it
 	text  string // its text has this

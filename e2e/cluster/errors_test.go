@@ -19,7 +19,7 @@ type refusal struct {
 	// make changes the vault, the application, the class's parameters (without objects) or the
 	// object; what it returns are more manifests.
 	make func(r *mistake) string
-	slow bool // the plugin tries for a while, so that there may be one event only
+	slow bool // the plugin retries for a while, so that there may be one event only
 }
 
 // mistake is what a refusal can do wrong. All begin as sound.
@@ -127,13 +127,13 @@ var elsewhere = map[string]string{
 	"ServiceAccountLookupForbidden": "in Misconfigured",
 	"IdentityModeRefused":           "in Misconfigured",
 	"ServiceUnavailable":            "in Outages",
-	"TLSUntrusted":                  "the box is behind a proxy, whose CA the plugin must trust to start at all",
-	"VaultNotFound":                 "the box is behind a proxy, which answers for names that do not exist: ProxyRefused",
-	"Canceled":                      "nobody waits for it",
+	"TLSUntrusted":                  "the fake Azure is behind a proxy, whose CA the plugin must trust to start at all",
+	"VaultNotFound":                 "the fake Azure is behind a proxy, which answers for names that do not exist: ProxyRefused",
+	"Canceled":                      "no caller waits for it",
 	"Internal":                      "a bug",
 }
 
-// everyReason holds the refusals against what users can look up.
+// everyReason compares the refusals with what users can look up.
 func everyReason(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/TROUBLESHOOTING.md")
 	if err != nil {
@@ -184,7 +184,7 @@ func (c *cluster) errors(t *testing.T) {
 			m.vault.Grant(m.app.ClientID(), azuretest.SecretsGet)
 			m.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
 			more := r.make(m)
-			t.Cleanup(func() { m.vault.SetFault(azuretest.Fault{}) }) // a stalled mount would hold up whoever ends the plugin
+			t.Cleanup(func() { m.vault.SetFault(azuretest.Fault{}) }) // a stalled mount would delay the end of the plugin
 			pod := p.pod("app", "app", "app", stay)
 			if m.publish != "" {
 				pod = replace(t, pod, "volumeAttributes:", "nodePublishSecretRef: {name: "+m.publish+"}, volumeAttributes:")
@@ -198,9 +198,9 @@ func (c *cluster) errors(t *testing.T) {
 			if strings.ContainsAny(message, "\n\r") || len(message) > 1024 {
 				t.Errorf("not one line of kubelet's 1 KiB: %d bytes: %s", len(message), message)
 			}
-			for _, kept := range []string{"geheim", clientSecret, "eyJ"} {
-				if strings.Contains(message, kept) {
-					t.Errorf("the event tells %q: %s", kept, message)
+			for _, hidden := range []string{"geheim", clientSecret, "eyJ"} {
+				if strings.Contains(message, hidden) {
+					t.Errorf("the event contains %q: %s", hidden, message)
 				}
 			}
 			if r.slow {

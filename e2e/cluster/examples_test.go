@@ -39,7 +39,7 @@ var printed = map[string]string{
 	"documents":          "\\[database]\nuser = app\npassword = \"s3cret\"\n\n\\[features]\nsearch = on\n",
 }
 
-// examples mount as they stand in deploy/examples, and their pods see what they promise.
+// examples mount unchanged from deploy/examples, and their pods see what they promise.
 func (c *cluster) examples(t *testing.T) {
 	for name, want := range printed {
 		t.Run(name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// found: objects that a search finds, and optional ones, come into running pods and go with the
-// vault. A pod without a single file runs as well, although the driver wants versions of objects.
+// found: objects that a search finds, and optional ones, appear in running pods and
+// disappear with the object in the vault. A pod without a single file runs as well, although the driver wants versions of objects.
 func (c *cluster) found(t *testing.T) {
 	p := c.newPlace(t)
 	app := p.identity("app")
@@ -63,7 +63,7 @@ func (c *cluster) failover(t *testing.T) {
 		vault.Grant(app.ClientID(), azuretest.SecretsGet)
 		vault.SetSecret("password", azuretest.Secret{Value: value})
 	}
-	t.Cleanup(func() { p.vault.SetFault(azuretest.Fault{}) }) // a stalled mount would delay whoever ends the plugin
+	t.Cleanup(func() { p.vault.SetFault(azuretest.Fault{}) }) // a stalled mount would delay the end of the plugin
 	p.vault.SetFault(azuretest.Fault{Stall: true})
 	begun := time.Now()
 	p.apply(t, p.account("app", app.ClientID()),
@@ -107,5 +107,5 @@ func (c *cluster) failover(t *testing.T) {
 	logged(true, "[ServiceUnavailable]")
 	sees(busy, "other")
 	p.vault.SetFault(azuretest.Fault{})
-	sees(2*busy, "first") // kubelet waits longer from try to try, up to two minutes
+	sees(2*busy, "first") // kubelet waits longer after each attempt, up to two minutes
 }

@@ -1,7 +1,7 @@
-// Package cluster_test shows the plugin in the hands of its real callers: kubelet, the
-// Secrets Store CSI driver and pods, in a Kubernetes of one node that it starts itself, or
-// in the one that E2E_CLUSTER names. Only Azure is not the real one: it is in a box of
-// package azuretest, which verifies the pods' tokens with the API server's own keys.
+// Package cluster_test tests the plugin with its real callers: kubelet, the Secrets Store
+// CSI driver and pods, in a Kubernetes of one node that it starts itself, or in the one that
+// E2E_CLUSTER names. Only Azure is fake: package azuretest verifies the pods' tokens with
+// the API server's own keys.
 // See e2e/README.md.
 package cluster_test
 
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 }
 
 // prepared returns an error unless all that the tests run was built, which takes too long for
-// go test's clock. Nobody else builds into the folder as long as this process lives.
+// go test's clock. No other process builds into the folder as long as this one lives.
 func prepared() error {
 	release, err := setup.Builder().Use()
 	if err != nil {
@@ -65,5 +65,5 @@ func prepared() error {
 	return nil
 }
 
-// folderInUse is never called. It keeps the lock's file open.
+// folderInUse is never called. It prevents that the lock's file is closed.
 var folderInUse func() error

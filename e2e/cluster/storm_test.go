@@ -160,7 +160,7 @@ func (s *podStream) stop(t *testing.T) {
 }
 
 // misconfigured: what an administrator can get wrong is in the pod's event, and when it is
-// put right the pod starts by itself.
+// put right the pod starts without a restart.
 func (c *cluster) misconfigured(t *testing.T) {
 	p := c.sound(t)
 	app := p.identity("annotated")
@@ -225,7 +225,7 @@ func (c *cluster) crowd(t *testing.T) {
 	took := time.Since(start)
 	r := c.requests(app.ClientID())
 	t.Logf("%d pods ready after %.1f s; requests %v, %d TLS handshakes", pods, took.Seconds(), r, c.box.Handshakes())
-	// Each pod's own token is exchanged, to prove whose it is. A pod that starts reads anew, but
+	// Each pod's own token is exchanged, to prove whose it is. A pod that starts shares a read only
 	// with those that start at the same moment; the rest are rotations of those that run.
 	if r[azuretest.Token] > pods+pods/10 || r[azuretest.GetSecret] >= 10*pods {
 		t.Errorf("%v requests for %d pods", r, pods)
@@ -309,7 +309,7 @@ spec:
 	p.apply(t, p.pod("between", "app", "old", stay))
 	time.Sleep(5 * time.Second) // the driver waits for a provider, without a word
 	if pod, err := p.getPod(t.Context(), "between"); err != nil || runs(pod) == nil {
-		t.Errorf("the pod runs though nobody serves it: %v", err)
+		t.Errorf("the pod runs without a provider: %v", err)
 	}
 	c.installPlugin(t)
 	p.apply(t, p.pod("after", "app", "old", stay))
@@ -326,7 +326,7 @@ spec:
 }
 
 // predecessor is a DaemonSet as Azure/secrets-store-csi-driver-provider-azure documents its
-// own: name, labels, arguments, ports and paths. Its image cannot be had here, so ours runs.
+// own: name, labels, arguments, ports and paths. Its image is not available here, so ours runs.
 func (c *cluster) predecessor() string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: ServiceAccount
@@ -397,7 +397,7 @@ spec:
 `, name, p.namespace, replicas, serviceAccount, stay, class)
 }
 
-// policies refuse a broken class and a pod that breaks one, and let pass what works.
+// policies refuse a broken class and a pod that breaks one, and accept what works.
 func (c *cluster) policies(t *testing.T) {
 	p := c.sound(t)
 	t.Cleanup(func() { c.kubectl(t, "delete", "--ignore-not-found", "-k", "../../deploy/policy") })
@@ -453,7 +453,7 @@ func (c *cluster) dryRun(t *testing.T) {
 }
 
 // uninstalled: removing the chart as deploy/README.md says leaves no object and no socket, and
-// pods that have gone left no mount.
+// deleted pods left no mount.
 func (c *cluster) uninstalled(t *testing.T) {
 	c.noNamespaces(t) // such as that of Crowd, whose pods take their time to end
 	t.Run("before", func(t *testing.T) {
@@ -474,7 +474,7 @@ func (c *cluster) uninstalled(t *testing.T) {
 		}
 		var left []string
 		for line := range strings.Lines(out) {
-			if !strings.HasPrefix(line, "Warning: ") { // of a kind that will be gone
+			if !strings.HasPrefix(line, "Warning: ") { // of an API version that will be removed
 				left = append(left, strings.TrimSpace(line))
 			}
 		}

@@ -87,11 +87,11 @@ func (c *cluster) rotation(t *testing.T) {
 	eventually(t, rotates, "rotations go on", printed("one same\ntwo same\nthree same\n"))
 }
 
-// outage is how long Azure is away.
+// outage is how long Azure is unavailable.
 const outage = time.Minute
 
-// outages: while the vault or Entra is away or throttles, running pods keep their files;
-// pods that want to start do so by themselves when it is over.
+// outages: while the vault or Entra is unavailable or throttles, running pods keep their files;
+// pods that want to start do so when it is over.
 func (c *cluster) outages(t *testing.T) {
 	for _, o := range []struct {
 		name, reason string
@@ -106,8 +106,8 @@ func (c *cluster) outages(t *testing.T) {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
 			p := c.newPlace(t)
-			p.tenant = fmt.Sprintf("0a0a0a0a-0000-4000-8000-%012d", p.number()) // its own, to be away alone
-			p.vaultName = fmt.Sprintf("kv-away-%d", p.number())
+			p.tenant = fmt.Sprintf("0a0a0a0a-0000-4000-8000-%012d", p.number()) // its own, to be unavailable alone
+			p.vaultName = fmt.Sprintf("kv-down-%d", p.number())
 			p.vault = p.box.Vault(p.vaultName, p.box.Tenant(p.tenant))
 			p.vault.SetSecret("password", azuretest.Secret{Value: "geheim"})
 			for _, account := range []string{"old", "new"} { // the new one has no token yet
@@ -139,7 +139,7 @@ func (c *cluster) outages(t *testing.T) {
 			}
 			o.end(p)
 			over := time.Now()
-			p.ready(t, "new") // kubelet waits longer from try to try, up to two minutes
+			p.ready(t, "new") // kubelet waits longer after each attempt, up to two minutes
 			if got, err := p.exec(t.Context(), "new", "cat /mnt/secrets/password"); err != nil || got != "geheim" {
 				t.Error(errors.Join(err, fmt.Errorf("the new pod reads %q", got)))
 			}

@@ -152,7 +152,7 @@ spec:
 `, name, p.namespace, serviceAccount, script, container, class)
 }
 
-// stay is the script of a pod that does nothing until it is told to end.
+// stay is the script of a pod that does nothing until it gets SIGTERM.
 const stay = "trap 'exit 0' TERM; sleep 100000 & wait"
 
 func (p *place) getPod(ctx context.Context, name string) (*corev1.Pod, error) {
@@ -217,7 +217,7 @@ func (p *place) exec(ctx context.Context, pod, script string) (string, error) {
 	return strings.TrimSuffix(out, "\n"), err
 }
 
-// failedMounts are the events of a pod that tell that its volume could not be mounted.
+// failedMounts are the events of a pod that say that its volume could not be mounted.
 func (p *place) failedMounts(ctx context.Context, pod string) ([]corev1.Event, error) {
 	list, err := p.client.CoreV1().Events(p.namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedMount,involvedObject.name=" + pod})
 	if err != nil {
@@ -248,7 +248,7 @@ func (p *place) refused(t *testing.T, pod, reason string) (message string) {
 	return message
 }
 
-// requests counts what the box was asked for by an application.
+// requests counts the requests of an application to the fake Azure.
 func (c *cluster) requests(clientID string) map[azuretest.Kind]int {
 	counts := map[azuretest.Kind]int{}
 	for _, r := range c.box.Requests() {
@@ -282,10 +282,10 @@ func (c *cluster) pluginLog(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// noNamespaces waits until the namespaces of tests are gone, and with them their pods.
+// noNamespaces waits until the namespaces of tests are deleted, and with them their pods.
 func (c *cluster) noNamespaces(t *testing.T) {
 	t.Helper()
-	eventually(t, 2*busy, "the namespaces of other tests are gone", func(ctx context.Context) error {
+	eventually(t, 2*busy, "the namespaces of other tests are deleted", func(ctx context.Context) error {
 		list, err := c.client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: ours})
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%d are there, such as %s", len(list.Items), list.Items[0].Name)
@@ -294,7 +294,7 @@ func (c *cluster) noNamespaces(t *testing.T) {
 	})
 }
 
-// dumpNamespace prints what kubectl tells of a test's pods.
+// dumpNamespace prints what kubectl shows of a test's pods.
 func (c *cluster) dumpNamespace(t *testing.T, namespace string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -43,7 +43,7 @@ func TestStory(t *testing.T) {
 	for _, want := range []string{
 		"1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "2 requests to Azure: 0 discovery, 1 token, 0 challenge, 1 get",
 		"$ cat my-secret\n     Hello!\n", "7. ", "$ cat my-secret\n     Hello again!\n",
-		"8. ", "--subject system:serviceaccount:default:stranger", "[FederatedCredentialMissing]", "Every step held.",
+		"8. ", "--subject system:serviceaccount:default:stranger", "[FederatedCredentialMissing]", "Every step succeeded.",
 	} {
 		i := strings.Index(out.String()[at:], want)
 		if i < 0 {
@@ -56,7 +56,7 @@ func TestStory(t *testing.T) {
 	}
 }
 
-// A story that does not hold must not end well.
+// A story with a failed step must fail.
 func TestStoryFails(t *testing.T) {
 	t.Run("plugin that ends", func(t *testing.T) {
 		err := run(t.Context(), io.Discard, "false", examples)
@@ -114,7 +114,7 @@ func started(t *testing.T) *story {
 	return s
 }
 
-// The driver writes sub-directories, modes and bytes as the class asks for.
+// The driver writes sub-directories, modes and bytes as the class says.
 func TestDriverWritesFiles(t *testing.T) {
 	s := started(t)
 	s.vault.SetSecret("raw", azuretest.Secret{Value: "AP8K"})
@@ -164,12 +164,12 @@ func TestDriverDoesNotRetry(t *testing.T) {
 	if status.Code(err) != codes.FailedPrecondition || !strings.HasSuffix(err.Error(), "[ServiceUnavailable]") {
 		t.Errorf("got %v", err)
 	}
-	const tries = 1 + 3 // of the plugin itself, with its default --retry-max
-	if got := s.box.Count(azuretest.Token); got != tries {
-		t.Errorf("%d requests, want %d", got, tries)
+	const attempts = 1 + 3 // of the plugin itself, with its default --retry-max
+	if got := s.box.Count(azuretest.Token); got != attempts {
+		t.Errorf("%d requests, want %d", got, attempts)
 	}
 	if got, err := os.ReadFile(filepath.Join(volume, "my-secret")); string(got) != "Hello!" {
-		t.Errorf("the old file holds %q, %v", got, err)
+		t.Errorf("the old file contains %q, %v", got, err)
 	}
 }
 
@@ -183,12 +183,12 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	log := s.node.Log()
 	for _, want := range []string{"mounted", "pod=quick-start", "FederatedCredentialMissing"} {
 		if !strings.Contains(log, want) {
-			t.Errorf("the log does not hold %q:\n%s", want, log)
+			t.Errorf("the log lacks %q:\n%s", want, log)
 		}
 	}
 	for _, leak := range []string{"Hello", "eyJ", "serviceAccount.tokens"} {
 		if strings.Contains(log, leak) {
-			t.Errorf("the log holds %q:\n%s", leak, log)
+			t.Errorf("the log contains %q:\n%s", leak, log)
 		}
 	}
 }

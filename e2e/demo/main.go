@@ -1,6 +1,6 @@
-// Command demo tells the story of a secret on one machine: from the vault through
-// the plugin and the Secrets Store CSI driver's own code into a pod's volume. Azure
-// is the one in a box of package azuretest; the plugin is the real binary.
+// Command demo shows a secret travel on one machine: from the vault through the plugin
+// and the Secrets Store CSI driver's own code into a pod's volume. Azure is the fake one
+// of package azuretest; the plugin is the real binary.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	}
 }
 
-// run tells the story to out. It returns nil only if every step held.
+// run writes the story to out. It returns nil only if every step succeeded.
 func run(ctx context.Context, out io.Writer, provider, examples string) error {
 	klog.LogToStderr(false) // the driver's code logs with klog; the story is ours
 	klog.SetOutput(io.Discard)
@@ -45,5 +45,5 @@ func run(ctx context.Context, out io.Writer, provider, examples string) error {
 		return err
 	}
 	defer s.box.Close()
-	return s.tell(ctx, provider)
+	return s.run(ctx, provider)
 }

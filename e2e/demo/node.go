@@ -21,8 +21,8 @@ type node struct {
 	volumes string // folder that stands for /var/lib/kubelet/pods
 }
 
-// startNode starts the plugin with nothing but the environment that leads it to
-// the box and, as kubelet sets it, to the cluster, and waits until it listens.
+// startNode starts the plugin with nothing but the environment that leads it to the
+// fake Azure and, as kubelet sets it, to the cluster, and waits until it listens.
 func startNode(ctx context.Context, provider, dir string, box *azuretest.Box, api *azuretest.APIServer) (*node, error) {
 	environ, err := box.Environ(dir)
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 	issuer    = "https://westeurope.oic.prod-aks.azure.com/72f988bf-0000-4000-8000-00000000cafe/quick-start/"
 )
 
-// story is the demo in steps. Each prints what it does and fails if it did not hold.
+// story is the demo in steps. Each prints what it does and fails if it did not succeed.
 type story struct {
 	out     io.Writer
 	dir     string
@@ -51,9 +51,9 @@ func newStory(out io.Writer, dir, examples string) (*story, error) {
 	return s, nil
 }
 
-func (s *story) tell(ctx context.Context, provider string) error {
+func (s *story) run(ctx context.Context, provider string) error {
 	s.say("A pod reads a secret from Azure Key Vault and does nothing for it but read a file.\n" +
-		"Azure is in a box on this machine; the plugin and the CSI driver's code are the real ones.")
+		"Azure is simulated on this machine; the plugin and the CSI driver's code are the real ones.")
 	if err := inOrder(ctx, s.createCluster, s.createVault, s.createIdentity, s.annotateServiceAccount, s.federate); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (s *story) tell(ctx context.Context, provider string) error {
 	if stopped != nil {
 		return fmt.Errorf("the plugin did not end well: %w\n%s", stopped, s.node.Log())
 	}
-	s.say("\nEvery step held.")
+	s.say("\nEvery step succeeded.")
 	return nil
 }
 
@@ -120,7 +120,7 @@ func (s *story) annotateServiceAccount(context.Context) error {
 	return nil
 }
 
-// annotate gives the pod's service account the annotation of the manifest.
+// annotate sets the annotation of the manifest on the pod's service account.
 func (s *story) annotate(pod azuretest.Pod) {
 	s.api.SetServiceAccount(pod.Namespace, pod.ServiceAccount, map[string]string{"azure.workload.identity/client-id": clientID})
 	s.show("account  "+pod.Namespace+"/"+pod.ServiceAccount, "         azure.workload.identity/client-id: "+clientID)
@@ -146,7 +146,7 @@ func (s *story) startPod(ctx context.Context) error {
 	return s.expect(volume, "Hello!")
 }
 
-// rotate changes the secret; kubelet asks the driver for the volume again.
+// rotate changes the secret; kubelet calls the driver for the volume again.
 func (s *story) rotate(ctx context.Context) error {
 	s.step(7, "the secret changes in the vault")
 	version := s.vault.SetSecret("my-secret", azuretest.Secret{Value: "Hello again!"})
@@ -158,10 +158,10 @@ func (s *story) rotate(ctx context.Context) error {
 	return s.expect(volume, "Hello again!")
 }
 
-// startStranger mounts the same class under a service account nobody trusts, though
-// it names the same identity: whoever may edit an account can write that.
+// startStranger mounts the same class under a service account without a federated
+// credential, though it names the same identity: who may edit an account can write that.
 func (s *story) startStranger(ctx context.Context) error {
-	s.step(8, "a pod under a service account that names the identity too, but that nobody federated")
+	s.step(8, "a pod under a service account that names the identity too, but has no federated credential")
 	stranger := azuretest.Pod{Namespace: s.pod.Namespace, Name: "stranger", ServiceAccount: "stranger"}
 	s.annotate(stranger)
 	volume, err := s.node.mount(ctx, s.cluster, s.class, stranger)
@@ -174,7 +174,7 @@ func (s *story) startStranger(ctx context.Context) error {
 		return err
 	}
 	if len(files) > 0 {
-		return fmt.Errorf("the stranger's volume holds %v", files)
+		return fmt.Errorf("the stranger's volume contains %v", files)
 	}
 	s.show("its event reads", "  "+message)
 	return nil
@@ -193,13 +193,13 @@ func (s *story) expect(volume, want string) error {
 	}
 	s.show(fmt.Sprintf("%s  my-secret", info.Mode()), "$ cat my-secret", string(got))
 	if string(got) != want {
-		return fmt.Errorf("my-secret holds %q, want %q", got, want)
+		return fmt.Errorf("my-secret contains %q, want %q", got, want)
 	}
 	return nil
 }
 
-// requests tells what the last mount cost. What Entra asks the cluster's issuer is
-// not the plugin's doing.
+// requests says what the last mount cost. Requests of Entra to the cluster's issuer are
+// not the plugin's.
 func (s *story) requests() string {
 	counts := s.box.Counts()
 	delete(counts, azuretest.Issuer)
@@ -241,7 +241,7 @@ func (s *story) readManifests(folder string) error {
 	return s.checkServiceAccount(read)
 }
 
-// checkServiceAccount holds the manifest to what the story says of it.
+// checkServiceAccount compares the manifest with what the story says of it.
 func (s *story) checkServiceAccount(read func(string) ([]byte, error)) error {
 	text, err := read("serviceaccount.yaml")
 	if err != nil {

@@ -27,7 +27,7 @@ func Built(run func(binary string) int) int {
 	return run(binary)
 }
 
-// build is run in that package's folder, and builds with the versions of the plugin's own
+// build is run in that package's folder, and builds with the versions of the plugin's
 // module.
 func build(binary string) error {
 	args := append([]string{"build", "-o", binary}, raceFlags...)

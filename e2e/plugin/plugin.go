@@ -1,5 +1,5 @@
-// Package plugin runs the real binary as a process of its own, for the programs that
-// play the node around it: the demo and the benchmark.
+// Package plugin runs the real binary as a separate process, for the programs that
+// simulate the node around it: the demo and the benchmark.
 package plugin
 
 import (
@@ -82,7 +82,7 @@ func (p *Process) Log() string {
 const maxLog = 64 << 20
 
 // newLog makes a file that vanishes with the last process that has it open. The plugin
-// writes to it by itself; through a pipe its last lines could come after its answer.
+// writes to it directly; through a pipe its last lines could come after its answer.
 func newLog() (*os.File, error) {
 	f, err := os.CreateTemp("", "akv-log")
 	if err != nil {

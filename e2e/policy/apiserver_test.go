@@ -1,6 +1,6 @@
-// Package policy_test holds deploy/policy against the admission plugin of the Kubernetes
-// API server and against what the provider itself says of the same classes. It is a module of
-// its own, so that the API server's libraries do not choose versions for the driver's.
+// Package policy_test runs deploy/policy in the admission plugin of the Kubernetes API server,
+// and compares it with what the provider itself says of the same classes. It is a separate
+// module, so that the API server's libraries do not choose versions for the driver's.
 package policy_test
 
 import (

@@ -79,7 +79,7 @@ func TestEnforceClasses(t *testing.T) {
 	}
 }
 
-// The policy and the provider agree on how a class signs in, however its booleans are written.
+// The policy and the provider agree on the identity mode of a class, however its booleans are written.
 func TestEnforceModes(t *testing.T) {
 	s := startWith(t, enforce, allowing("*", "workload-identity"))
 	agreed := 0
@@ -134,7 +134,7 @@ func TestEnforcePods(t *testing.T) {
 		{"overrides a vault", remove, pod(driver, with(bare, "keyvaultName", "kv-fabrikam")), "volume secrets: remove keyvaultName from volumeAttributes; pods " + noOverride},
 		{"overrides the objects", "service-principal", pod(driver, with(bare, "objects", list)), noOverride},
 		{"overrides with nothing", remove, pod(driver, with(bare, "clientID", "")), noOverride},
-		{"something nobody knows", remove, pod(driver, with(bare, "note", "x")), noOverride},
+		{"something unknown", remove, pod(driver, with(bare, "note", "x")), noOverride},
 		{"a secret", remove, ref(pod(driver, bare)), "nodePublishSecretRef: namespace shop " + noPrincipal},
 		{"a secret, where it is allowed", "workload-identity, service-principal", ref(pod(driver, bare)), ""},
 		{"a secret and overrides", "service-principal", ref(pod(driver, with(bare, "tenantID", "adfs"))), noOverride},

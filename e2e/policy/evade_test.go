@@ -54,7 +54,7 @@ var (
 	escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\u0085", `\N`, "\u2028", `\L`, "\u2029", `\P`)
 )
 
-// fold writes line breaks of a quoted text as empty lines, after blanks that do not count.
+// fold writes line breaks of a quoted text as empty lines, after blanks that are ignored.
 func fold(s string) string { return strings.ReplaceAll(s, "\n", " \t\n\n  ") }
 
 // However an entry spells the field of its vault: where the provider reads it, the policy refuses it.

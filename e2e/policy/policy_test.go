@@ -99,7 +99,7 @@ func parse(t *testing.T, c *unstructured.Unstructured, attributes map[string]str
 	return new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
 }
 
-// check holds the policy's verdict against what is expected and against the provider's.
+// check compares the policy's verdict with what is expected and with the provider's.
 func check(t *testing.T, verdict, provider error, want []string) {
 	t.Helper()
 	if len(want) == 0 {
@@ -141,7 +141,7 @@ var tests = []struct {
 	want   []string
 }{
 	{"sound", nil, nil},
-	{"parameters nobody knows", []string{"resourceGroup", "rg"}, nil},
+	{"unknown parameters", []string{"resourceGroup", "rg"}, nil},
 	{"spaces around", []string{"keyvaultName", " kv-contoso\n", "useVMManagedIdentity", " false ", "tenantID", "\tadfs"}, nil},
 	{"no vault", []string{"keyvaultName", remove}, []string{"keyvaultName: missing; use the vault's own name"}},
 	{"blank vault", []string{"keyvaultName", " \u00a0"}, []string{"keyvaultName: missing"}},
@@ -189,7 +189,7 @@ var tests = []struct {
 	{"no client ID", []string{"clientID", remove, "tenantID", remove}, nil},
 	{"bad tenant", []string{"tenantID", "https://contoso"}, []string{"tenantID: not valid; use the directory's GUID or domain name"}},
 	{"bad tenant, old spelling", []string{"tenantID", remove, "tenantId", "a/b"}, []string{"tenantId: not valid"}},
-	{"bad tenant that does not count", []string{"tenantId", "a/b"}, nil},
+	{"bad tenant that is ignored", []string{"tenantId", "a/b"}, nil},
 	{"cloud in any case", []string{"cloudName", "azureUSgovernmentCLOUD"}, nil},
 	{"cloud, folded", []string{"cloudName", "AzureStac\u212aCloud"}, nil},
 	{"old name of a cloud", []string{"cloudName", " AzureCloud "}, nil},
@@ -229,7 +229,7 @@ func TestPods(t *testing.T) {
 	}
 }
 
-// A pod mends a class, or breaks it only in sum.
+// A pod fixes a class, or breaks it only together with it.
 func TestPodAndClass(t *testing.T) {
 	broken := class("azure", with(sound, "keyvaultName", "k"))
 	node := class("azure", with(sound, "useVMManagedIdentity", "true"))
@@ -241,7 +241,7 @@ func TestPodAndClass(t *testing.T) {
 		attributes map[string]string
 		want       []string
 	}{
-		{"mended", broken, map[string]string{"keyvaultName": "kv-fabrikam"}, nil},
+		{"fixed", broken, map[string]string{"keyvaultName": "kv-fabrikam"}, nil},
 		{"second mode", node, map[string]string{"useAzureTokenProxy": "true"}, []string{"volume of class node: useVMManagedIdentity: set together"}},
 		{"other mode", node, map[string]string{"useVMManagedIdentity": "false", "useAzureTokenProxy": "true"}, nil},
 	} {
@@ -356,7 +356,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// The examples pass as they stand after envsubst.
+// The examples pass unchanged after envsubst.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../deploy/examples/*/*.yaml")
 	if err != nil {

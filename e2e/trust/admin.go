@@ -83,7 +83,7 @@ func (s *siege) parallel(ctx context.Context, n, parallel int, do func()) {
 		}
 		places <- struct{}{}
 		group.Go(func() {
-			s.tries.Add(1)
+			s.attempts.Add(1)
 			do()
 			<-places
 		})

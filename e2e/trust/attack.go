@@ -29,8 +29,8 @@ const (
 	brief    = 4 * time.Second // at most, in the short form, unless the attack is over earlier
 )
 
-// try runs the attack. An error means that it could not be run.
-func (a *attack) try(ctx context.Context, o *options, l limits) (*result, error) {
+// execute runs the attack. An error means that it could not be run.
+func (a *attack) execute(ctx context.Context, o *options, l limits) (*result, error) {
 	s, err := newSiege(ctx, o, l, a.setup)
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (s *siege) died() bool {
 // result gathers what the attack did.
 func (s *siege) result(a *attack) *result {
 	r := &result{
-		Attack: a.name, Tries: s.tries.Load(),
+		Attack: a.name, Attempts: s.attempts.Load(),
 		Mounts: len(s.seen.latencies), Failed: s.seen.failed, Wrong: s.seen.wrong, Unnamed: s.seen.unnamed,
 		P50: milliseconds(percentile(s.seen.latencies, 50)), P99: milliseconds(percentile(s.seen.latencies, 99)),
 		Machine: milliseconds(s.control.p99()),

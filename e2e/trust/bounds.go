@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// bounds are what an attack must not exceed. The zero value is what most attacks are held
-// to: innocents mount a little slower than this machine lets them, none of them fails, and
+// bounds are what an attack must not exceed. The zero value is for most attacks: innocents mount a little slower than this machine lets them, none of them fails, and
 // the plugin stays clear of its limit of memory.
 type bounds struct {
 	p99      time.Duration // in place of the usual, where the attack itself takes time from innocents

@@ -42,7 +42,7 @@ func TestJudge(t *testing.T) {
 		{"slower than the machine", bounds{}, func(r *result) { r.P99, r.Machine = 3001, 600 }, "p99 3001 > 3000 ms"},
 		{"a second above the machine", bounds{above: time.Second}, func(r *result) { r.P99, r.Machine = 1600, 600 }, ""},
 		{"more than a second above", bounds{above: time.Second}, func(r *result) { r.P99, r.Machine = 1601, 600 }, "p99 1601 > 1600 ms"},
-		{"a time of its own", bounds{p99: 20 * time.Second}, func(r *result) { r.P99 = 20000 }, ""},
+		{"its own limit of time", bounds{p99: 20 * time.Second}, func(r *result) { r.P99 = 20000 }, ""},
 		{"one failed", bounds{}, func(r *result) { r.Failed = 1 }, "1 of 100 failed"},
 		{"some may fail", bounds{failures: 0.1}, func(r *result) { r.Failed = 10 }, ""},
 		{"large", bounds{}, func(r *result) { r.Peak = 91 }, "91 > 90 MiB"},

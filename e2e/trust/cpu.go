@@ -21,8 +21,8 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// cpuAttacks are volumes whose work comes after the reads. What they are held to beside
-// the usual: they end within the plugin's --mount-timeout, and no work goes on once the
+// cpuAttacks are volumes whose work comes after the reads. They have more bounds than
+// usual: they end within the plugin's --mount-timeout, and no work goes on once the
 // callers have given up.
 func cpuAttacks() []attack {
 	return []attack{{
@@ -86,7 +86,7 @@ func pfx(make func() (certificate, error), volumes, times int) func(*siege) ([]*
 }
 
 // givenUp floods the plugin for a while, during which it may use that many processors, and
-// then looks at what it does for callers that have given up.
+// then measures what it does for callers that have given up.
 func givenUp(processors float64) func(context.Context, *siege) error {
 	return func(ctx context.Context, s *siege) error {
 		begin, before := time.Now(), s.process().usage().cpu

@@ -65,7 +65,7 @@ func (f *front) oddEntra(odd map[string]http.HandlerFunc) {
 	f.odd = odd
 }
 
-// serveEntra puts the front in Entra's place. What is not for [front.oddEntra] is the box's.
+// serveEntra puts the front in Entra's place. What is not for [front.oddEntra] goes to the fake Azure.
 func (f *front) serveEntra() {
 	connections := make(chan net.Conn)
 	server := &http.Server{TLSConfig: f.config("h2", "http/1.1"), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute, Handler: f.entra()}
@@ -127,7 +127,7 @@ func (q *queue) Accept() (net.Conn, error) {
 func (q *queue) Close() error   { return nil }
 func (q *queue) Addr() net.Addr { return q.front.proxy.Addr() }
 
-// served tells the proxy when the server has closed a connection.
+// served reports to the proxy when the server has closed a connection.
 type served struct {
 	net.Conn
 	ended chan struct{}

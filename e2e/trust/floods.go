@@ -44,7 +44,7 @@ func settings(f *http2.Framer, _ uint32) error {
 }
 
 // hints are answers 103, each a HEADERS frame: the status is a header whose name is that with the
-// index 8 of HPACK's static table (RFC 7541, appendix A), without an index of its own.
+// index 8 of HPACK's static table (RFC 7541, appendix A), without its own index.
 func hints(f *http2.Framer, stream uint32) error {
 	return f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: []byte{0x08, 3, '1', '0', '3'}, EndHeaders: true})
 }

@@ -12,8 +12,8 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// front is a CONNECT proxy between the plugin and the box: it knows hostile hosts besides
-// the box's, and can let connections fall silent.
+// front is a CONNECT proxy between the plugin and the fake Azure: it knows hostile hosts
+// besides the fake's, and can let connections fall silent.
 type front struct {
 	*issuerOfCertificates
 	box     *azuretest.Box
@@ -110,7 +110,7 @@ func (f *front) tunnel(c net.Conn) {
 	}
 }
 
-// toBox copies between the client and the box. The box's answer to CONNECT is for the
+// toBox copies between the client and the fake Azure, whose answer to CONNECT is for the
 // client only if that sent one.
 func (f *front) toBox(c net.Conn, host string, connected bool) {
 	f.mu.Lock()

@@ -13,7 +13,7 @@ import (
 // ports are those of the plugin's health check, metrics and profiles.
 type ports struct{ health, metrics, pprof int }
 
-// freePorts finds ports that nobody listens on.
+// freePorts finds ports on which no process listens.
 func freePorts() (p ports, err error) {
 	for _, port := range []*int{&p.health, &p.metrics, &p.pprof} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// hostileAttacks come from whoever answers under a vault's name.
+// hostileAttacks come from servers that answer under a vault's name.
 func hostileAttacks() []attack {
 	about := map[string]string{
 		"slow": "one byte a second, no TLS, no answer", "endless": "bodies, headers, 1xx answers and lists without an end",

@@ -18,7 +18,7 @@ func machineAttacks() []attack {
 		name: "disk full", about: "the log is on a disk without space",
 		setup: setup{log: logFull}, run: quietly,
 	}, {
-		name: "log unread", about: "nobody reads the log", long: true,
+		name: "log unread", about: "the log is not read", long: true,
 		setup: setup{log: logUnread}, lasts: 60 * time.Second, run: logUnreadRun,
 	}, {
 		name: "CA files half written", about: "token and ca.crt of the provider's ServiceAccount: empty, half, foreign, gone",
@@ -26,11 +26,11 @@ func machineAttacks() []attack {
 	}}
 }
 
-// clocks does not hold innocents to anything while the clocks differ; the attack itself
+// clocks sets no bounds for innocents while the clocks differ; the attack itself
 // checks that they mount again once the clocks agree.
 func clocks(ctx context.Context, s *siege) error {
 	for _, offset := range []time.Duration{2 * time.Hour, -2 * time.Hour} {
-		s.tries.Add(1)
+		s.attempts.Add(1)
 		s.offset.Store(int64(offset))
 		wait(ctx, 1500*time.Millisecond)
 	}
@@ -86,7 +86,7 @@ func quietly(ctx context.Context, s *siege) error {
 	return err
 }
 
-// logUnreadRun writes more lines than a pipe has room for.
+// logUnreadRun writes more lines than fit into a pipe.
 func logUnreadRun(ctx context.Context, s *siege) error {
 	for range 20 {
 		round, cancel := context.WithTimeout(ctx, firstBackoff)
@@ -141,7 +141,7 @@ func halfWritten(ctx context.Context, s *siege) error {
 			return err
 		}
 		for _, text := range [][]byte{{}, whole[:len(whole)/2], foreign.authority, nil} {
-			s.tries.Add(1)
+			s.attempts.Add(1)
 			if err := spoil(path, text); err != nil {
 				return err
 			}
@@ -172,7 +172,7 @@ func spoil(path string, text []byte) error {
 // starts or ctx ends.
 func (s *siege) lookUp(ctx context.Context, name string) error {
 	volume, err := s.volume(pod{
-		namespace: innocentSpace, name: fmt.Sprintf("%s-%d", name, s.tries.Load()), client: s.client, vault: innocentVault,
+		namespace: innocentSpace, name: fmt.Sprintf("%s-%d", name, s.attempts.Load()), client: s.client, vault: innocentVault,
 		objects:    objects(1, func(int) string { return "objectName: " + innocentName(0) }),
 		attributes: map[string]string{"clientID": "", "tenantID": ""},
 	})

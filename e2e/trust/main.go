@@ -1,5 +1,5 @@
 // Command trust attacks the plugin. The plugin is the real binary under the limits of the
-// manifests, asked over its socket by the driver's client; Azure is the one in a box of
+// manifests, called over its socket by the driver's client; Azure is the fake one of
 // package azuretest, with hostile hosts beside it where an attack needs them. Meanwhile
 // innocent pods of another namespace mount all the time: what they see, and whether the
 // process lives, decides on each attack. All traffic stays on loopback.
@@ -119,7 +119,7 @@ func run(ctx context.Context, args []string, all []attack, stdout, stderr io.Wri
 		return exitBroken
 	}
 	for _, r := range results {
-		if !r.holds() {
+		if !r.ok() {
 			return exitBroken
 		}
 	}
@@ -178,7 +178,7 @@ func one(ctx context.Context, a *attack, o *options, l limits) *result {
 	if a.root && os.Geteuid() != 0 {
 		return &result{Attack: a.name, Skipped: "needs root"}
 	}
-	r, err := a.try(ctx, o, l)
+	r, err := a.execute(ctx, o, l)
 	if err != nil {
 		return &result{Attack: a.name, Error: err.Error()}
 	}

@@ -155,7 +155,7 @@ func vaultNames(ctx context.Context, s *siege) error {
 		if err != nil {
 			return err
 		}
-		round, cancel := context.WithTimeout(ctx, firstBackoff) // no second try
+		round, cancel := context.WithTimeout(ctx, firstBackoff) // no second attempt
 		s.flood(round, volumes)
 		cancel()
 	}

@@ -40,8 +40,8 @@ func networkAttacks() []attack {
 		name: "DNS of others", about: "the names of hostile vaults: no answer, SERVFAIL, REFUSED, NXDOMAIN", root: true,
 		setup: setup{dns: true}, prepare: foreignDNS,
 	}, {
-		name: "DNS away", about: "no name is resolved for 3 s, and then all are", root: true,
-		setup: setup{dns: true}, lasts: 12 * time.Second, bounds: bounds{p99: 12 * time.Second}, run: dnsAway,
+		name: "DNS down", about: "no name is resolved for 3 s, and then all are", root: true,
+		setup: setup{dns: true}, lasts: 12 * time.Second, bounds: bounds{p99: 12 * time.Second}, run: dnsDown,
 	}}
 }
 
@@ -67,8 +67,8 @@ func halfOpen(ctx context.Context, s *siege) error {
 	return nil
 }
 
-// starve reads many vaults, and meanwhile connects to the socket anew as a driver does
-// that was restarted.
+// starve reads many vaults, and meanwhile connects to the socket again as a restarted
+// driver does.
 func starve(ctx context.Context, s *siege) error {
 	flooded := make(chan struct{})
 	go func() { defer close(flooded); s.flood(ctx, s.volumes) }()
@@ -136,7 +136,7 @@ func foreignDNS(s *siege) ([]*v1alpha1.MountRequest, error) {
 	return s.hostile(48, p, func(i int, p *pod) { p.vault = names[i%len(names)] })
 }
 
-func dnsAway(ctx context.Context, s *siege) error {
+func dnsDown(ctx context.Context, s *siege) error {
 	s.front.dns.fail(dnsFault{drops: true})
 	s.box.SetOutage(true) // no connection is left
 	s.box.SetOutage(false)

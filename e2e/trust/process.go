@@ -30,7 +30,7 @@ type start struct {
 	flags  []string
 	memory int64    // limit, bytes
 	files  int      // limit of open files; 0 leaves it
-	before []string // shell commands in a mount namespace of its own, before the plugin
+	before []string // shell commands in its own mount namespace, before the plugin
 	stderr *os.File // in place of the end of the log
 }
 
@@ -123,7 +123,7 @@ func (p *process) wait() {
 	case p.cgroup.killed():
 		p.killed = "killed by the kernel for its memory"
 	case p.killed == "" && !p.wanted:
-		p.killed = fmt.Sprintf("ended by itself: %v", err)
+		p.killed = fmt.Sprintf("ended unexpectedly: %v", err)
 	}
 	p.mu.Unlock()
 	p.err = err

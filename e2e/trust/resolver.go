@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// resolver is a name server on a loopback address of its own, at which all names are, and
+// resolver is a name server on its own loopback address, at which all names are, and
 // which can fail for some of them.
 type resolver struct {
 	address netip.Addr
@@ -31,7 +31,7 @@ type dnsFault struct {
 }
 
 // resolve starts a name server and returns the shell command that makes a process use it,
-// in a mount namespace of its own.
+// in its own mount namespace.
 func (f *front) resolve(dir string) ([]string, error) {
 	pid := os.Getpid()
 	r := &resolver{address: netip.AddrFrom4([4]byte{127, 77, byte(pid >> 8), byte(pid%250 + 1)})}
@@ -46,7 +46,7 @@ func (f *front) resolve(dir string) ([]string, error) {
 	f.dns = r
 	f.running.Go(r.serve)
 	f.running.Go(func() {
-		// The box finds the host in the request.
+		// The fake Azure finds the host in the request.
 		f.accept(r.https, func(c net.Conn) { f.toBox(c, "login.microsoftonline.com:443", false) })
 	})
 	path := filepath.Join(dir, "resolv.conf")

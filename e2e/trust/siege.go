@@ -17,23 +17,23 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// siege is an attack on its way, against a process and an Azure of its own.
+// siege is an attack on its way, against a process and its own Azure.
 type siege struct {
 	*world
-	start   start
-	limits  limits
-	short   bool
-	tries   atomic.Int64 // of the attack: mounts, connections, kills
-	seen    seen
-	known   [known]*v1alpha1.MountRequest // of innocents
-	minted  time.Time                     // when the known ones were made
-	volumes []*v1alpha1.MountRequest      // of the attack
-	health  health
-	control *control
-	ports   ports
-	pace    time.Duration // of the innocents
-	until   time.Time     // the end of the attack's time
-	closes  []func()      // at the end
+	start    start
+	limits   limits
+	short    bool
+	attempts atomic.Int64 // of the attack: mounts, connections, kills
+	seen     seen
+	known    [known]*v1alpha1.MountRequest // of innocents
+	minted   time.Time                     // when the known ones were made
+	volumes  []*v1alpha1.MountRequest      // of the attack
+	health   health
+	control  *control
+	ports    ports
+	pace     time.Duration // of the innocents
+	until    time.Time     // the end of the attack's time
+	closes   []func()      // at the end
 
 	mu     sync.Mutex // guards what follows
 	plugin *process
@@ -161,7 +161,7 @@ func (s *siege) note(format string, args ...any) {
 // kubeletTimeout is how long kubelet lets the driver mount a volume.
 const kubeletTimeout = 2 * time.Minute
 
-// kubelet's wait before it tries a failed volume again; each time twice as long.
+// kubelet's wait before it retries a failed volume; each time twice as long.
 const firstBackoff = 500 * time.Millisecond
 
 // flood mounts all volumes at once, and again while they fail, as kubelet does, until ctx
@@ -182,7 +182,7 @@ func (s *siege) flood(ctx context.Context, volumes []*v1alpha1.MountRequest) {
 
 // attempt mounts one volume of the attack.
 func (s *siege) attempt(ctx context.Context, volume *v1alpha1.MountRequest) error {
-	s.tries.Add(1)
+	s.attempts.Add(1)
 	begin := time.Now()
 	call, cancel := context.WithTimeout(ctx, kubeletTimeout)
 	defer cancel()

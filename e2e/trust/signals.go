@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// signalAttacks end the process. Innocents' mounts that a signal cut do not count; what
-// counts is that none got a part of its files, and the next one works.
+// signalAttacks end the process. Innocents' mounts may fail by a signal, but none may
+// get a part of its files, and the next one must work.
 func signalAttacks() []attack {
 	return []attack{{
 		name: "SIGTERM under stalls", about: "SIGTERM while a vault does not answer ten mounts", long: true,
@@ -33,8 +33,8 @@ func signalAttacks() []attack {
 	}}
 }
 
-// terminate sends SIGTERM while the volumes are mounted, by a client that does not try
-// again, and checks the codes that they get and the time until the process has ended.
+// terminate sends SIGTERM while the volumes are mounted, by a client that does not
+// retry, and checks the codes that they get and the time until the process has ended.
 func terminate(ctx context.Context, s *siege) error {
 	conn, err := grpc.NewClient("unix://"+s.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -46,7 +46,7 @@ func terminate(ctx context.Context, s *siege) error {
 	var group sync.WaitGroup
 	for i, volume := range s.volumes {
 		group.Go(func() {
-			s.tries.Add(1)
+			s.attempts.Add(1)
 			_, err := client.Mount(ctx, volume)
 			got[i] = status.Code(err)
 		})
@@ -77,7 +77,7 @@ func kills(times int) func(context.Context, *siege) error {
 	return func(ctx context.Context, s *siege) error {
 		random := rand.New(rand.NewPCG(9, 9)) // the same moments each time
 		for i := range times {
-			s.tries.Add(1)
+			s.attempts.Add(1)
 			cut := s.mountsUnderWay(ctx, 6, i)
 			if !wait(ctx, time.Duration(random.Int64N(int64(100*time.Millisecond)))) {
 				s.expect(false, "only %d of %d rounds in time", i, times)

@@ -32,7 +32,7 @@ type soaking struct {
 func soak(lasts time.Duration, curves string) attack {
 	return attack{
 		name: "soak", about: "mixed load and faults; memory, goroutines and descriptors must be flat at the end",
-		lasts: lasts + rest + time.Minute, // it ends by itself
+		lasts: lasts + rest + time.Minute, // it ends earlier
 		setup: setup{http1: true, front: true, pprof: true},
 		// One fault reaches the innocents: their vault is unavailable for a moment.
 		bounds: bounds{p99: 10 * time.Second, failures: 0.02},
@@ -253,7 +253,7 @@ var watchedCurves = []curve{
 	{"goroutines", "", func(s sample) float64 { return s.Goroutines }, 0.1, 20},
 	{"open files", "", func(s sample) float64 { return s.Files }, 0.1, 20},
 	{"memory (RSS)", "MiB", func(s sample) float64 { return s.RSS }, 0.05, 4},
-	// What is kept by name is in it.
+	// The caches, whose keys contain names, are in it.
 	{"heap after a collection", "MiB", func(s sample) float64 { return s.Heap }, 0.05, 1},
 }
 

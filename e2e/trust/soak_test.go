@@ -22,7 +22,7 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("code %d, %v\n%s\n%s", code, err, out, progress)
 	}
 	r := results[1]
-	if r.Error != "" || r.Killed != "" || r.Wrong > 0 || r.Unnamed > 0 || r.Mounts < 100 || r.Tries < 100 {
+	if r.Error != "" || r.Killed != "" || r.Wrong > 0 || r.Unnamed > 0 || r.Mounts < 100 || r.Attempts < 100 {
 		t.Errorf("got %+v", r)
 	}
 	for _, c := range watchedCurves {

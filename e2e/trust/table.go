@@ -13,7 +13,7 @@ type result struct {
 	Attack    string   `json:"attack"`
 	Skipped   string   `json:"skipped,omitempty"` // why it was not run
 	Error     string   `json:"error,omitempty"`   // why it could not be run
-	Tries     int64    `json:"tries"`
+	Attempts  int64    `json:"attempts"`
 	Mounts    int      `json:"mounts"` // of innocents
 	Failed    int      `json:"failed"`
 	Wrong     int      `json:"wrongFiles"`
@@ -38,9 +38,9 @@ func (r *result) share() float64 {
 	return float64(r.Failed) / float64(r.Mounts)
 }
 
-// holds reports whether no bound was broken. What this machine cannot run counts as
+// ok reports whether no bound was broken. What this machine cannot run counts as
 // skipped, not as broken.
-func (r *result) holds() bool { return r.Error == "" && len(r.Broken) == 0 }
+func (r *result) ok() bool { return r.Error == "" && len(r.Broken) == 0 }
 
 func (r *result) verdict() string {
 	switch {
@@ -48,7 +48,7 @@ func (r *result) verdict() string {
 		return "NOT RUN: " + oneLine(r.Error)
 	case r.Skipped != "":
 		return "skipped: " + r.Skipped
-	case r.holds():
+	case r.ok():
 		return "ok"
 	}
 	return "BROKEN: " + oneLine(strings.Join(r.Broken, "; "))
@@ -58,14 +58,14 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 
 func printTable(out io.Writer, results []*result) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "attack\ttries\tmounts\tp50\tp99\tmachine\tfailed\tMiB\tCPU\tverdict")
+	fmt.Fprintln(t, "attack\tattempts\tmounts\tp50\tp99\tmachine\tfailed\tMiB\tCPU\tverdict")
 	for _, r := range results {
 		if r.Error != "" || r.Skipped != "" {
 			fmt.Fprintf(t, "%s\t-\t-\t-\t-\t-\t-\t-\t-\t%s\n", r.Attack, r.verdict())
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f\t%d\t%.0f\t%.1f\t%s\n",
-			r.Attack, r.Tries, r.Mounts, r.P50, r.P99, r.Machine, r.Failed, r.Peak, r.CPU, r.verdict())
+			r.Attack, r.Attempts, r.Mounts, r.P50, r.P99, r.Machine, r.Failed, r.Peak, r.CPU, r.verdict())
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -80,7 +80,7 @@ func printTable(out io.Writer, results []*result) error {
 }
 
 const legend = `
-Mounts, p50, p99 (milliseconds) and failed are those of innocent pods while the attack ran. Tries are the
+Mounts, p50, p99 (milliseconds) and failed are those of innocent pods while the attack ran. Attempts are the
 attack's mounts, connections or kills. Machine is the p99 of the same requests to the fake Azure without the
 plugin, at the same time. MiB is the plugin's peak (VmHWM), read until shortly before its end, and CPU the
 processor time that it used, in seconds.

@@ -42,8 +42,8 @@ func TestAttacks(t *testing.T) {
 		if r.Error != "" || r.Killed != "" || r.Wrong > 0 || r.Mounts == 0 || r.P99 < r.P50 || r.Peak == 0 || r.CPU == 0 || r.Machine == 0 || r.Probes == 0 {
 			t.Errorf("got %+v", r)
 		}
-		if r.Attack != "no attack" && r.Tries == 0 {
-			t.Errorf("%s tried nothing", r.Attack)
+		if r.Attack != "no attack" && r.Attempts == 0 {
+			t.Errorf("%s made no attempt", r.Attack)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestAttacks(t *testing.T) {
 // A plugin that dies is a broken bound, and ends neither the suite nor the next attack.
 func TestPluginDies(t *testing.T) {
 	dies := attack{name: "dies", run: func(ctx context.Context, s *siege) error {
-		s.tries.Add(1)
+		s.attempts.Add(1)
 		if err := syscall.Kill(s.process().cmd.Process.Pid, syscall.SIGKILL); err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func TestPluginDies(t *testing.T) {
 		return nil
 	}}
 	code, out, _ := trust(t, []attack{dies, baseline(time.Second)}, "--short")
-	if code != exitBroken || !strings.Contains(out, "BROKEN: ended by itself: signal: killed") {
+	if code != exitBroken || !strings.Contains(out, "BROKEN: ended unexpectedly: signal: killed") {
 		t.Errorf("code %d\n%s", code, out)
 	}
 	if got := strings.Count(out, "no attack"); got != 2 {

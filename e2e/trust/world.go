@@ -39,7 +39,7 @@ type world struct {
 	cluster *azuretest.Cluster
 	tenant  *azuretest.Tenant
 	vault   *azuretest.Vault // of the innocents
-	front   *front           // between the plugin and the box; nil without one
+	front   *front           // between the plugin and the fake Azure; nil without one
 	dir     string
 	offset  atomic.Int64 // of Azure's clock from the plugin's
 	clients atomic.Int64
@@ -110,7 +110,7 @@ func (w *world) close() error {
 	return errors.Join(w.box.Close(), os.RemoveAll(w.dir))
 }
 
-// environ leads the plugin to the box, through the front if there is one.
+// environ leads the plugin to the fake Azure, through the front if there is one.
 func (w *world) environ(s setup) ([]string, error) {
 	env, err := w.box.Environ(w.dir)
 	if err != nil || w.front == nil {
@@ -159,7 +159,7 @@ type pod struct {
 	tokens          map[string]string // nil: a genuine one
 }
 
-// volume is the pod's, as the driver asks for it.
+// volume is the pod's, as the driver requests it.
 func (w *world) volume(p pod) (*v1alpha1.MountRequest, error) {
 	attributes := map[string]string{
 		"keyvaultName": p.vault, "tenantID": tenantID, "clientID": p.client, "objects": p.objects,

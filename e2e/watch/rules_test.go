@@ -116,7 +116,7 @@ func series(nodes []node) string {
 	return b.String()
 }
 
-// firing are the alerts that fire in three hours of the cluster, each with the labels that tell
+// firing are the alerts that fire in three hours of the cluster, each with the labels that say
 // where or why.
 func firing(t *testing.T, data string) []string {
 	t.Helper()

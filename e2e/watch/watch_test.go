@@ -1,6 +1,6 @@
 // Package watch checks what operators watch the plugin by: the alert rules and the
 // dashboard, with Prometheus' own parsers, against the metrics that the process really
-// serves. It is a module of its own since those parsers come with all of Prometheus.
+// serves. It is a separate module since those parsers come with all of Prometheus.
 package watch
 
 import (
@@ -281,7 +281,7 @@ func check(t *testing.T, where, query string) {
 	})
 }
 
-// checkValue holds labels whose values are all there from the start to those.
+// checkValue checks labels whose values all exist from the start.
 func checkValue(t *testing.T, where string, f *dto.MetricFamily, m *labels.Matcher) {
 	t.Helper()
 	if m.Type != labels.MatchEqual || !slices.Contains([]string{"result", "source", "within", "cache", "log", "operation", "grpc_service"}, m.Name) {
@@ -297,7 +297,7 @@ func checkValue(t *testing.T, where string, f *dto.MetricFamily, m *labels.Match
 	t.Errorf("%s: no %s has %s=%q", where, f.GetName(), m.Name, m.Value)
 }
 
-// Prometheus takes the alert rules, and each asks for what there is.
+// Prometheus accepts the alert rules, and each queries what exists.
 func TestAlerts(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy/chart/files/alerts.yaml"))
 	if err != nil {
@@ -322,7 +322,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// Each panel of the dashboard asks for what there is, and has a place of its own.
+// Each panel of the dashboard queries what exists, and has its own place.
 func TestDashboard(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy/chart/files/dashboard.json"))
 	if err != nil {
@@ -356,7 +356,7 @@ func TestDashboard(t *testing.T) {
 	cells, ids := map[[2]int]string{}, map[int]bool{}
 	for _, p := range dashboard.Panels {
 		if ids[p.ID] || p.Description == "" || len(p.Targets) == 0 || p.GridPos.X+p.GridPos.W > 24 {
-			t.Errorf("%s: its ID is taken, or it lacks a description, a query or room", p.Title)
+			t.Errorf("%s: its ID is taken, or it lacks a description or a query, or is too wide", p.Title)
 		}
 		ids[p.ID] = true
 		for x := range p.GridPos.W {
@@ -380,8 +380,8 @@ var (
 	code      = regexp.MustCompile("`([^`]+)`")
 )
 
-// The document names all metrics of the plugin's own and of gRPC, no other, and their
-// labels; its queries ask for what there is.
+// The document names all metrics of the plugin and of gRPC, no other, and their labels;
+// its queries are for what exists.
 func TestDocument(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy/METRICS.md"))
 	if err != nil {

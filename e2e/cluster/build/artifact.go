@@ -17,12 +17,12 @@ type artifact struct {
 	options string // what besides the sources decides on the content
 	sources []string
 	make    func(ctx context.Context, unfinished string) error
-	// optional is what cannot be had everywhere. Without it, the test that needs it is skipped.
+	// optional is what is not available everywhere. Without it, the test that needs it is skipped.
 	optional bool
 }
 
 // digest says what the artifact is made from: sources of that content, the version of Go, and
-// the options. Times of files do not count: in a fresh clone all are new.
+// the options. Times of files are ignored: in a fresh clone all are new.
 func (a artifact) digest() (string, error) {
 	sum := sha256.New()
 	fmt.Fprintf(sum, "%s %s/%s %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, a.options)

@@ -27,7 +27,7 @@ type Builder struct {
 	Out        string // the folder, an absolute path; outlives a run and may be shared by clones
 	Source     string // e2e/cluster
 	Kubernetes string // a key of Versions
-	Node       bool   // for a node of our own; kubectl and the driver's manifests are always made
+	Node       bool   // for our own node; kubectl and the driver's manifests are always made
 	Plugin     string // name and tag of the plugin's image; empty to build none
 	Released   bool   // releases, too
 	Helm       string // the program, for releases

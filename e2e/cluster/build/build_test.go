@@ -117,7 +117,7 @@ func TestLock(t *testing.T) {
 	}
 	alone, err := b.tryLock(true)
 	if err != nil || alone == nil {
-		t.Fatalf("nobody reads, but no lock: %v", err)
+		t.Fatalf("no reader, but no lock: %v", err)
 	}
 	if _, stale, err := b.use([]artifact{a}); err != nil || stale == "" {
 		t.Errorf("used while another builds: %v", err)

@@ -16,7 +16,7 @@ import (
 // program is a main package of one of the modules below Source.
 type program struct {
 	module, pkg, out, flags string
-	local                   []string // files and folders, from Source, with code of ours that go.mod does not pin
+	local                   []string // files and folders, from Source, with our code, which go.mod does not pin
 	optional                bool
 }
 
@@ -55,7 +55,7 @@ func (b *Builder) programs() ([]artifact, error) {
 	return artifacts, nil
 }
 
-// compiled is the program, which is left alone if it was built from the same module.
+// compiled is the program, which is not built again if the module is the same.
 func (b *Builder) compiled(p program) (artifact, error) {
 	module := filepath.Join(b.Source, p.module)
 	sources := []string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}
@@ -108,7 +108,7 @@ func run(cmd *exec.Cmd) error {
 	return nil
 }
 
-// Manifests is the folder of the driver's own manifests.
+// Manifests is the folder of the driver's manifests.
 func (b *Builder) Manifests() string { return filepath.Join(b.Out, "driver-"+driverVersion) }
 
 // manifests are the driver's own, copied from its module.

@@ -19,7 +19,7 @@ type Config struct {
 	Kubernetes string     // of the node: 1.37 or 1.34
 	Tokens     string     // how the driver gets pods' tokens: secrets or context
 	Cache      string     // folder of what is built, an absolute path
-	Existing   string     // kubeconfig of a cluster to use, or "kind"; empty for a node of our own
+	Existing   string     // kubeconfig of a cluster to use, or "kind"; empty for our own node
 	Install    bool       // packages that are missing
 	Hold       bool       // keep the cluster when the tests are over, until interrupted
 	BoxAddress netip.Addr // where the existing cluster's nodes reach this machine
@@ -73,8 +73,8 @@ func Read() (Config, error) {
 	return c, nil
 }
 
-// ManagedIdentity reports whether the plugin on a node can ask the box for the node's managed
-// identities. It asks only loopback and link-local addresses, as those of IMDS are.
+// ManagedIdentity reports whether the plugin on a node can reach the fake IMDS for the node's
+// managed identities. It accepts only loopback and link-local addresses, as IMDS has.
 func (c Config) ManagedIdentity() bool {
 	return c.BoxAddress.IsLoopback() || c.BoxAddress.IsLinkLocalUnicast()
 }

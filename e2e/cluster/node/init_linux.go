@@ -56,19 +56,19 @@ cgroupDriver: cgroupfs
 cgroupRoot: %s
 failSwapOn: false
 resolvConf: %s/resolv.conf # the machine's may be in its /run
-clusterDNS: [10.96.0.10] # nobody is there; without one kubelet warns of each pod
+clusterDNS: [10.96.0.10] # no server is there; without one kubelet warns of each pod
 containerRuntimeEndpoint: unix://%s
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %s/ca.crt}}
 authorization: {mode: Webhook}
 makeIPTablesUtilChains: false
 evictionHard: {memory.available: 50Mi, nodefs.available: 1%%, imagefs.available: 1%%}
 imageGCHighThresholdPercent: 100
-# How often kubelet asks the driver for a volume again, which is what rotates it.
+# How often kubelet calls the driver for a mounted volume, which is what rotates it.
 syncFrequency: 5s
 nodeStatusUpdateFrequency: 2s
 `, cgroup, n.Dir, n.socket(), n.pki())
 	if _, v2 := hierarchies(); !v2 && n.Version != "1.34" {
-		kubelet += "failCgroupV1: false\n" // since 1.35 kubelet refuses v1 unless told
+		kubelet += "failCgroupV1: false\n" // since 1.35 kubelet refuses v1 by default
 	}
 	for file, text := range map[string]string{"containerd.toml": containerd, "cni/10-bridge.conflist": cni, "kubelet.yaml": kubelet, "resolv.conf": "nameserver 127.0.0.1\n"} {
 		if err := os.WriteFile(filepath.Join(n.Dir, file), []byte(text), 0o600); err != nil {
@@ -110,7 +110,7 @@ func runNode() error {
 // restartDelay is shorter than the 5 and 10 s of containerd's and kubelet's units: a test waits.
 const restartDelay = 500 * time.Millisecond
 
-// mounts gives the node a /run of its own, as after a boot, and copies of what it writes to:
+// mounts makes for the node a new /run, as after a boot, and copies of what it writes to:
 // /etc, /var/lib and /var/log stay as they are for the machine.
 func (n *Node) mounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -194,7 +194,7 @@ func (n *Node) kubelet() service {
 	return v
 }
 
-// serving asks containerd what kubelet asks first. containerd listens before its CRI answers.
+// serving sends containerd what kubelet sends first. containerd listens before its CRI answers.
 func (n *Node) serving() error {
 	conn, err := grpc.NewClient("unix:"+n.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -1,9 +1,9 @@
 // Package node runs a Kubernetes of one node on this machine, without Docker and without
 // pulling images: etcd, the control plane, containerd and kubelet as processes in mount,
-// PID and network namespaces of their own. Nothing of it is seen outside, and everything
-// is gone when its first process is killed.
+// PID and network namespaces. It is isolated from the host, and everything ends when its
+// first process is killed.
 //
-// The program that uses it lives in three parts, told apart by an environment variable:
+// The program that uses it lives in three parts, distinguished by an environment variable:
 // the one that the user started (see [Enter]), the same program inside the network
 // namespace, where it can talk to the node, and the node's PID 1.
 package node
@@ -34,7 +34,7 @@ type Node struct {
 	Version  string   // of Kubernetes, such as 1.37
 }
 
-// ErrUnsupported tells that a node cannot run here at all.
+// ErrUnsupported says that a node cannot run here at all.
 var ErrUnsupported = errors.New("it needs Linux and root")
 
 // Kubeconfig is the administrator's, good inside the network namespace.

@@ -54,7 +54,7 @@ func cniDir() string {
 // has not, or an error that is [ErrUnsupported] if no node can run here at all.
 func Missing() ([]string, error) {
 	if os.Getenv(part) != "" {
-		return nil, nil // it was asked outside
+		return nil, nil // it was checked outside
 	}
 	if os.Geteuid() != 0 {
 		return nil, ErrUnsupported
@@ -77,7 +77,7 @@ func Missing() ([]string, error) {
 	return names, nil
 }
 
-// isStatic tells whether a program needs no dynamic linker, which images do not have.
+// isStatic reports whether a program needs no dynamic linker, which images do not have.
 func isStatic(path string) bool {
 	f, err := elf.Open(path)
 	if err != nil {
@@ -87,10 +87,10 @@ func isStatic(path string) bool {
 	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
-// Enter runs f in a network namespace of its own and returns its exit code. It is the first
+// Enter runs f in its own network namespace and returns its exit code. It is the first
 // thing a program does: outside, Enter prepares the machine and starts the program again,
 // inside, with f; as a node's PID 1, it does not return. What Enter changes on the machine
-// it puts back, however the inner program ends, and also when it is told to end itself.
+// it restores, however the inner program ends, and also when it gets a signal to end.
 func Enter(prepare func() error, f func() int) int {
 	switch os.Getenv(part) {
 	case first:
@@ -136,8 +136,8 @@ func outside(prepare func() error) (int, error) {
 	defer saveSettings().restore()
 	defer removeCgroups()
 
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	// The kernel kills the inner program when the thread that started it ends, so that must be
 	// one that does not.
 	runtime.LockOSThread()
@@ -150,7 +150,7 @@ func outside(prepare func() error) (int, error) {
 		return 0, err
 	}
 	go func() {
-		for s := range told {
+		for s := range signals {
 			if s != os.Interrupt { // which a terminal sends to both
 				_ = cmd.Process.Signal(s)
 			}
@@ -274,7 +274,7 @@ func (r *Running) Stop() error {
 }
 
 // Kill kills the processes in the node's network whose command line begins with that
-// program, and tells how many there were.
+// program, and returns how many there were.
 func (r *Running) Kill(program string) (int, error) {
 	own, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {

@@ -56,7 +56,7 @@ func lines(t *testing.T, file string) int {
 }
 
 // A service is started again whether it fails, ends well or is killed, and also when it is the
-// only child; one that runs is left alone.
+// only child; one that runs is not started again.
 func TestSupervise(t *testing.T) {
 	for name, end := range map[string]string{"Fails": "exit 3", "Ends": "exit 0", "Killed": "kill -9 $$"} {
 		t.Run(name, func(t *testing.T) {
@@ -77,19 +77,19 @@ func TestSupervise(t *testing.T) {
 	})
 }
 
-// A service that is not ready, or cannot be started, is tried until it can.
+// The start of a service that is not ready, or cannot be started, is repeated until it is.
 func TestSuperviseNotReady(t *testing.T) {
 	starts := filepath.Join(t.TempDir(), "starts")
 	v := shell("kubelet", "echo >>"+starts+"; exec sleep 1000")
-	asked, tried, start := 0, 0, v.start
+	checks, starts, start := 0, 0, v.start
 	v.ready = func() error {
-		if asked++; asked < 3 {
+		if checks++; checks < 3 {
 			return errors.New("no CRI")
 		}
 		return nil
 	}
 	v.start = func() (int, error) {
-		if tried++; tried < 2 {
+		if starts++; starts < 2 {
 			return 0, errors.New("text file busy")
 		}
 		return start()

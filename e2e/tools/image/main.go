@@ -24,7 +24,7 @@ var platforms = []string{"linux/amd64", "linux/arm64"}
 type options struct {
 	source string // the project's root
 	out    string // folder
-	ref    string // name and tag that the archive gives the image
+	ref    string // name and tag of the image in the archive
 }
 
 func main() {

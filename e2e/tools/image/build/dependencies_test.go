@@ -73,7 +73,7 @@ func rows(t *testing.T, table, indirect string) (found []string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile("(?m)^\\| `(.*)` \\|(.*)\\| (.*) \\|(.*)\\|$").FindAllStringSubmatch(table, -1) {
 		if strings.TrimSpace(m[2]) == "" || strings.TrimSpace(m[4]) == "" {
-			t.Errorf("%s: no reason, or nobody who maintains it", m[1])
+			t.Errorf("%s: no reason, or no maintainer", m[1])
 		}
 		found = append(found, m[1]+" "+indirect+" "+m[3])
 	}

@@ -35,7 +35,7 @@ const (
 
 var platforms = []string{"linux/amd64", "linux/arm64"}
 
-// checkout is the project's last commit in a folder of its own.
+// checkout is the project's last commit in its own folder.
 func checkout(t *testing.T) string {
 	t.Helper()
 	if err := exec.CommandContext(t.Context(), "git", "-C", root, "rev-parse", "HEAD").Run(); err != nil {
@@ -119,12 +119,11 @@ func (l layoutFiles) blob(t *testing.T, d v1.Descriptor, into any) []byte {
 	return data
 }
 
-// Two builds in two places are equal to the byte, and what they hold is an image that
-// runs.
+// Two builds in two places are equal to the byte, and contain an image that runs.
 func TestImage(t *testing.T) {
 	first := built(t)
 	// Another builder's settings; those of the other architecture, as the tool that makes
-	// the bills of materials would be compiled anew for ours.
+	// the bills of materials would be compiled again for ours.
 	if runtime.GOARCH == "amd64" {
 		t.Setenv("GOARM64", "v9.0")
 	} else {

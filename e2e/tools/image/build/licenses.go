@@ -69,7 +69,7 @@ func Licenses(ctx context.Context, project, module, file string) ([]License, err
 }
 
 // download returns the folders of modules in the module cache, to which go mod download adds what
-// is missing; go.sum holds them.
+// is missing; go.sum has them.
 func download(ctx context.Context, module string, versions map[string]string) (map[string]string, error) {
 	args := []string{"mod", "download", "-json"}
 	for path, version := range versions {

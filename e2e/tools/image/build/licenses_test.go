@@ -53,7 +53,7 @@ func TestLinkedLicenses(t *testing.T) {
 		}
 	}
 	if !slices.ContainsFunc(found, func(l License) bool { return strings.HasSuffix(l.Name, "/NOTICE") }) {
-		t.Error("no NOTICE, which Apache 2.0 asks for")
+		t.Error("no NOTICE, which Apache 2.0 requires")
 	}
 }
 
@@ -71,11 +71,11 @@ func TestReadLicenses(t *testing.T) {
 		want  []string // files, or
 		err   string
 	}{
-		"license and notice":    {map[string]string{"LICENSE": isc, "NOTICE.txt": "Somebody", "main.go": isc}, []string{"LICENSE", "NOTICE.txt"}, ""},
-		"another spelling":      {map[string]string{"Licence.md": isc}, []string{"Licence.md"}, ""},
-		"none":                  {map[string]string{"README": isc}, nil, "no license file"},
-		"not a license":         {map[string]string{"LICENSE": "All rights reserved."}, nil, "no license file"},
-		"one that nobody chose": {map[string]string{"LICENSE": isc, "COPYING": unlicense}, nil, "m is under Unlicense (COPYING)"},
+		"license and notice":      {map[string]string{"LICENSE": isc, "NOTICE.txt": "Somebody", "main.go": isc}, []string{"LICENSE", "NOTICE.txt"}, ""},
+		"another spelling":        {map[string]string{"Licence.md": isc}, []string{"Licence.md"}, ""},
+		"none":                    {map[string]string{"README": isc}, nil, "no license file"},
+		"not a license":           {map[string]string{"LICENSE": "All rights reserved."}, nil, "no license file"},
+		"one that is not allowed": {map[string]string{"LICENSE": isc, "COPYING": unlicense}, nil, "m is under Unlicense (COPYING)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()

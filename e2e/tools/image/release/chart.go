@@ -107,7 +107,7 @@ func (r *release) chartDefinition(text []byte) ([]byte, error) {
 		r.url, r.url, image.Binary, r.repository(), r.digest)...), nil
 }
 
-// zipped is a tar archive, compressed, without times and names of its own.
+// zipped is a tar archive, compressed, without time and name in its header.
 func zipped(entries []image.Entry, source image.Source) ([]byte, error) {
 	content, err := image.Tar(entries, source.Time)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	image "akv-csi-provider/e2e/tools/image/build"
 )
 
-// clone checks out the commit into a folder of its own with the version's tag. So Go finds the
+// clone checks out the commit into its own folder with the version's tag. So Go finds the
 // version there that is being built, and nothing that is not in the commit gets into a release.
 func (r *release) clone(ctx context.Context) error {
 	if err := r.checkTree(ctx); err != nil {
