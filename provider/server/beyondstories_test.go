@@ -173,7 +173,7 @@ func optionalRules() []story {
 }
 
 func identityRules() []story {
-	in := func(s story) story { s.row = "Who signs in/" + s.row; return s }
+	in := func(s story) story { s.row = "Authentication/" + s.row; return s }
 	c := newClientCertificate()
 	none := map[string]string{"clientID": "", "tenantID": ""}
 	certificate := func(_ *testing.T, w *world) { w.app.Unfederate(); w.app.AddCertificate(c.Certificate) }

@@ -145,7 +145,7 @@ func warningStories() []story {
 			files: hello, ids: []string{"secret/my-secret"}, says: []string{"no enabled version"},
 			prepare: func(_ *testing.T, w *world) { w.vault.Grant(clientID, azuretest.SecretsList) }},
 	} {
-		s.row = "Let pass with a warning/" + s.row
+		s.row = "Mistakes accepted with a warning/" + s.row
 		refused := s
 		refused.name, refused.files, refused.code = "strictly", nil, codes.InvalidArgument
 		refused.says = append(refused.says, "--strict-objects")
@@ -276,7 +276,7 @@ func contentStories() []story {
 }
 
 func identityStories() []story {
-	in := func(s story) story { s.row = "Who signs in/" + s.row; return s }
+	in := func(s story) story { s.row = "Authentication/" + s.row; return s }
 	password := map[string]string{"ClientID": clientID, "CLIENTSECRET": "hush"}
 	return []story{
 		in(story{row: "identity-binding", pod: map[string]string{"useAzureTokenProxy": "true"}, files: hello, prepare: bound}),

@@ -252,7 +252,7 @@ func TestReference(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(page), "\n## Parameters\n")
 	parameterTable, rest, _ := strings.Cut(rest, "\n## Objects\n")
-	rest, _, _ = strings.Cut(rest, "\n## Who signs in\n")
+	rest, _, _ = strings.Cut(rest, "\n## Authentication\n")
 	fields := names(rest)
 	var schemaOfParameters, schemaOfObjects struct {
 		Properties  map[string]any
