@@ -43,16 +43,44 @@ envsubst*)
 esac
 `
 
+// standIns are the programs of the documents as the script, but for those that only pass text on.
+// It returns the PATH that finds them and, at its end, the tools that the script needs itself: the
+// rest of the system is out of reach.
+func standIns(t *testing.T, dir, script string) (path string) {
+	t.Helper()
+	bin, tools := filepath.Join(dir, "bin"), filepath.Join(dir, "tools")
+	for _, folder := range []string{bin, tools} {
+		if err := os.Mkdir(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for program := range needs {
+		if !slices.Contains([]string{"cat", "printf", "cd"}, program) {
+			if err := os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, tool := range []string{"basename", "bash", "cat", "grep", "printenv", "rm", "sed", "sleep", "tr", "touch"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(tools, tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bin + ":" + tools
+}
+
 // runCommands runs all commands of a document in one shell, as a reader does who follows it
 // from top to bottom, and returns the calls. Only cat, printf and what the shell has are real.
 func runCommands(t *testing.T, document string) []string {
 	t.Helper()
 	dir := t.TempDir()
-	bin, clone, record := filepath.Join(dir, "bin"), filepath.Join(dir, "akv-csi-provider"), filepath.Join(dir, "record")
-	for _, folder := range []string{bin, clone} {
-		if err := os.Mkdir(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	clone, record := filepath.Join(dir, "akv-csi-provider"), filepath.Join(dir, "record")
+	if err := os.Mkdir(clone, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -61,31 +89,11 @@ func runCommands(t *testing.T, document string) []string {
 	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(clone, "deploy")); err != nil {
 		t.Fatal(err)
 	}
-	for program := range needs {
-		if !slices.Contains([]string{"cat", "printf", "cd"}, program) {
-			if err := os.WriteFile(filepath.Join(bin, program), []byte(standIn), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	path := standIns(t, dir, standIn)
 	script := "set -eu\n"
 	blocks := shell.FindAllStringSubmatch(read(t, document), -1)
 	for _, m := range blocks {
 		script += strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")
-	}
-	// What the stand-ins need themselves: the rest of the system is out of reach.
-	tools := filepath.Join(dir, "tools")
-	if err := os.Mkdir(tools, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, tool := range []string{"basename", "cat", "grep", "printenv", "sed", "tr", "touch"} {
-		path, err := exec.LookPath(tool)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(path, filepath.Join(tools, tool)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -101,7 +109,7 @@ func runCommands(t *testing.T, document string) []string {
 	if strings.Contains(script, "\ncd akv-csi-provider\n") {
 		cmd.Dir = dir
 	}
-	cmd.Env = []string{"PATH=" + bin + ":" + tools, "RECORD=" + record, "HOME=" + dir}
+	cmd.Env = []string{"PATH=" + path, "RECORD=" + record, "HOME=" + dir}
 	out, err := cmd.CombinedOutput()
 	calls := strings.Split(strings.TrimSpace(read(t, record)), "\n")
 	if err != nil {
