@@ -163,7 +163,7 @@ func TestRefusals(t *testing.T) {
 		"":                                    "name a SecretProviderClass",
 		"web":                                 "choose an identity: --as-serviceaccount NAME",
 		"web --as-me --as-serviceaccount web": "exclude each other",
-		"web --as-me --node-publish-secret s": "your own rights count",
+		"web --as-me --node-publish-secret s": "--as-me uses your own rights",
 		"web --as-me --timeout=0s":            "--timeout must be more than 0",
 		"web --as-me --cloud-name=Azure":      `--cloud-name: unknown cloud "Azure"`,
 		"web --as-me --show=db/password":      "not a terminal; add --force",

@@ -81,7 +81,7 @@ func TestSupervise(t *testing.T) {
 func TestSuperviseNotReady(t *testing.T) {
 	starts := filepath.Join(t.TempDir(), "starts")
 	v := shell("kubelet", "echo >>"+starts+"; exec sleep 1000")
-	checks, starts, start := 0, 0, v.start
+	checks, attempts, start := 0, 0, v.start
 	v.ready = func() error {
 		if checks++; checks < 3 {
 			return errors.New("no CRI")
@@ -89,7 +89,7 @@ func TestSuperviseNotReady(t *testing.T) {
 		return nil
 	}
 	v.start = func() (int, error) {
-		if starts++; starts < 2 {
+		if attempts++; attempts < 2 {
 			return 0, errors.New("text file busy")
 		}
 		return start()
