@@ -36,7 +36,7 @@ func TestRulesOfSections(t *testing.T) {
 			names[name] = true
 		}
 	}
-	for _, section := range []string{"Several vaults", "Optional objects", "Search", "Pieces of a value", "Pieces of a certificate", "Documents", "Who signs in", "Clouds"} {
+	for _, section := range []string{"Several vaults", "Optional objects", "Search", "Pieces of a value", "Pieces of a certificate", "Documents", "Authentication", "Clouds"} {
 		if sections[section] < 3 {
 			t.Errorf("%d stories of the rules of %q", sections[section], section)
 		}
