@@ -12,7 +12,7 @@ import (
 // listWindow bounds the lists of one mount that are read at a time.
 const listWindow = 4
 
-// expand replaces each object that asks for its history by the existing versions. An object
+// expand replaces each object that requests its history by the existing versions. An object
 // without any is accepted with a warning, as in the replaced provider.
 func (s session) expand(ctx context.Context, planned []item) ([]item, []request.Warning, error) {
 	versions, err := s.histories(ctx, planned)
@@ -52,7 +52,7 @@ func (s session) expand(ctx context.Context, planned []item) ([]item, []request.
 
 func (i *item) hasHistory() bool { return i.History > 1 && !i.unread }
 
-// histories lists the versions of the objects that ask for more than one, by index; nil if none
+// histories lists the versions of the objects that request more than one, by index; nil if none
 // does. It stops when the volume would have more than maxItems, and never requests many more than
 // fit: the versions of thousands of objects would take more memory than the process has.
 func (s session) histories(ctx context.Context, items []item) ([][]string, error) {

@@ -164,7 +164,7 @@ func TestNoIdentity(t *testing.T) {
 	}
 }
 
-// A mode that may not be used asks nobody.
+// A mode that may not be used sends no request.
 func TestAnnotationOfARefusedMode(t *testing.T) {
 	a := &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID}}}
 	m := newMounter(&signIn{}, &vaults{})

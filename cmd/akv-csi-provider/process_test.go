@@ -75,7 +75,7 @@ func (w *world) mount(t *testing.T, driver v1alpha1.CSIDriverProviderClient, cla
 	return driver.Mount(t.Context(), req)
 }
 
-// dial returns a client of the socket once somebody answers there.
+// dial returns a client of the socket once it is served.
 func dial(t *testing.T, socket string) v1alpha1.CSIDriverProviderClient {
 	t.Helper()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),

@@ -193,7 +193,7 @@ func (c *cluster) run(ctx context.Context, input, name string, args ...string) (
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
-	// What helm keeps is not the user's.
+	// What helm stores is not the user's.
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HELM_CACHE_HOME="+filepath.Join(setup.Cache, "helm-home"),
 		"HELM_CONFIG_HOME="+filepath.Join(setup.Cache, "helm-home"), "HELM_DATA_HOME="+filepath.Join(setup.Cache, "helm-home"))
 	out, err := cmd.CombinedOutput()

@@ -101,7 +101,7 @@ func block(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// pair is a key with its certificate, and both as Key Vault keeps them.
+// pair is a key with its certificate, and both as Key Vault stores them.
 type pair struct {
 	key      *ecdsa.PrivateKey
 	der, pfx []byte
@@ -160,7 +160,7 @@ func (c *cluster) secrets(t *testing.T) {
 		t.Errorf("the pod printed %q, want Hello!", got)
 	}
 	p.kubectl(t, "-n", p.namespace, "delete", "deployment", "environment", "--wait=false")
-	eventually(t, busy, "the Secret goes with the last pod", func(ctx context.Context) error {
+	eventually(t, busy, "the Secret is deleted with the last pod", func(ctx context.Context) error {
 		_, _, err := get(ctx)
 		if apierrors.IsNotFound(err) {
 			return nil

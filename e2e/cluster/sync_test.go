@@ -59,7 +59,7 @@ func (c *cluster) syncController(t *testing.T) {
 		t.Errorf("after the refusal the Secret has %q, %v", got, err)
 	}
 	p.kubectl(t, "-n", p.namespace, "delete", "secretsync", "sync-controller")
-	eventually(t, busy, "the Secret goes with its SecretSync", func(ctx context.Context) error {
+	eventually(t, busy, "the Secret is deleted with its SecretSync", func(ctx context.Context) error {
 		_, err := get(ctx)
 		if apierrors.IsNotFound(err) {
 			return nil

@@ -40,7 +40,7 @@ const (
 	probeTimeout = 10 * time.Second // that of the manifests
 )
 
-// probe asks for the health again and again until ctx ends, on a new connection each time.
+// probe requests the health repeatedly until ctx ends, on a new connection each time.
 func (s *siege) probe(ctx context.Context) {
 	for {
 		begin := time.Now()

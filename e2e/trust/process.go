@@ -166,7 +166,7 @@ func (p *process) stop(grace time.Duration) error {
 	}
 }
 
-// mount asks once for a volume. The driver would wait for a plugin that has died; mount
+// mount requests a volume once. The driver would wait for a plugin that has died; mount
 // does not.
 func (p *process) mount(ctx context.Context, volume *v1alpha1.MountRequest) (*v1alpha1.MountResponse, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

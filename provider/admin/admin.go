@@ -44,7 +44,7 @@ type Config struct {
 const ReadyPath = "/readyz"
 
 // check refuses a part without what it needs. A mux panics at a path that no
-// request can ask for.
+// request can select.
 func (c Config) check() error {
 	switch {
 	case !ValidAddress(c.BindAddress):

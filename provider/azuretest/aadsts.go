@@ -124,7 +124,7 @@ func (b *Box) expand(x *exchange, text string, names []string) string {
 		"{reason}", "The key was not found.", "{parameter}", "scope", "{kid}", peekKeyID(x.form.Get("client_assertion")))...).Replace(text)
 }
 
-// firstResource is the resource that a scope asks for first.
+// firstResource is the first resource of a scope.
 func firstResource(scope string) string {
 	first, _, _ := strings.Cut(scope, " ")
 	return strings.TrimSuffix(first, "/.default")

@@ -39,10 +39,10 @@ type partial struct {
 	}
 }
 
-// asPartial is how client-go's metadata client asks for JSON.
+// asPartial is how client-go's metadata client requests JSON.
 const asPartial = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 
-// lookUp asks for a path below the cluster's API as the plugin does.
+// lookUp requests a path below the cluster's API as the plugin does.
 func lookUp(t *testing.T, s *azuretest.APIServer, dir, path string) (status int, got partial) {
 	t.Helper()
 	req := get(t, "https://"+s.Addr()+path)
@@ -125,7 +125,7 @@ func TestServiceAccountRefusals(t *testing.T) {
 	refused(accountsPath+"reader", http.StatusUnauthorized, "")
 }
 
-// clusterTransport trusts the cluster's CA and asks TLS for a name, or for none.
+// clusterTransport trusts the cluster's CA and sends a server name in TLS, or none.
 func clusterTransport(t testing.TB, dir, serverName string) *http.Transport {
 	t.Helper()
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
@@ -229,7 +229,7 @@ func TestClusterCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := last.APIServer(); err == nil {
-		t.Error("an API server in a closed box")
+		t.Error("an API server in a closed fake")
 	}
 	defer func() {
 		if m, ok := recover().(string); !ok || !strings.HasPrefix(m, "azuretest: ") {

@@ -59,7 +59,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 		}
 	}
 	if _, err := w.Transport().RoundTrip(get(t, w.vault.URL())); err == nil {
-		t.Error("a closed box answered")
+		t.Error("a closed fake answered")
 	}
 }
 
@@ -122,12 +122,12 @@ func TestJournalContainsNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, transport(t, w.Box), http.MethodGet, w.vault.URL()+"/secrets/my-secret?api-version=7.5&canary=1", token.Token, nil)
-	kept, err := json.Marshal(w.Requests())
+	journal, err := json.Marshal(w.Requests())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, secret := range []string{assertion, token.Token, "Hello!", "canary"} {
-		if strings.Contains(string(kept), secret) {
+		if strings.Contains(string(journal), secret) {
 			t.Errorf("the journal holds %.10s…", secret)
 		}
 	}

@@ -120,7 +120,7 @@ type place struct {
 	cluster   *Cluster // as an issuer
 	imds      *IMDS
 	api       *APIServer
-	proxy     *TokenProxy // the authority was asked for at this proxy
+	proxy     *TokenProxy // the request to the authority came by this proxy
 	name      string      // the authority's, if the request came under another
 }
 

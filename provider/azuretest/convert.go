@@ -9,7 +9,7 @@ import (
 )
 
 // SetConverted makes the vault convert the secret of a certificate to this PEM when
-// outContentType=application/x-pem-file asks for it, in all versions. Without it the vault refuses.
+// outContentType=application/x-pem-file requests it, in all versions. Without it the vault refuses.
 func (v *Vault) SetConverted(name, pem string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -19,7 +19,7 @@ func (v *Vault) SetConverted(name, pem string) {
 	v.converted[strings.ToLower(name)] = pem
 }
 
-// convert returns a secret in the content type that the request asks for, as Key Vault does since
+// convert returns a secret in the requested content type, as Key Vault does since
 // API version 2025-07-01. Earlier versions ignore the parameter.
 func (v *Vault) convert(x *exchange, name string, one *version) reply {
 	query := x.URL.Query()

@@ -220,7 +220,7 @@ func resourceOf(scope string, c *instance) (string, *aadsts) {
 	return "", refuse(1002012)
 }
 
-// accessToken issues a token of Entra's version 1, the one that Key Vault's registration asks for.
+// accessToken issues a token of Entra's version 1, the one that Key Vault's registration requires.
 func (b *Box) accessToken(a *Application, c *instance, resource string, lifetime time.Duration) (string, error) {
 	now := b.clock()
 	token := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{

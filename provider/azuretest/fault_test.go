@@ -186,7 +186,7 @@ func TestStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-ended; err == nil {
-		t.Error("a closed box answered")
+		t.Error("a closed fake answered")
 	}
 }
 
@@ -275,7 +275,7 @@ func TestACrowd(t *testing.T) {
 	}
 }
 
-// The journal keeps the last 10,000 requests, the counters all.
+// The journal has the last 10,000 requests, the counters have all.
 func TestTheJournalIsBounded(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	const n = 10100
@@ -285,7 +285,7 @@ func TestTheJournalIsBounded(t *testing.T) {
 	}
 	requests := w.Requests()
 	if got := w.Count(azuretest.Challenge); got != n || len(requests) != 10000 {
-		t.Fatalf("got %d counted, %d kept", got, len(requests))
+		t.Fatalf("got %d counted, %d in the journal", got, len(requests))
 	}
 	for i, r := range requests {
 		if want := fmt.Sprintf("/secrets/s%d", n-len(requests)+i); r.Path != want || r.Status != http.StatusUnauthorized {

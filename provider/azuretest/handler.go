@@ -89,7 +89,7 @@ func (x *exchange) entry(now time.Time) *Request {
 	return r
 }
 
-// entraHost is the name by which the client asked Entra. At a token proxy it is not the server's.
+// entraHost is the name of Entra in the client's request. At a token proxy it is not the server's.
 func (x *exchange) entraHost() string {
 	if x.place.name != "" {
 		return x.place.name

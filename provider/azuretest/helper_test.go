@@ -169,7 +169,7 @@ func (w *world) reader(t testing.TB, o azcore.ClientOptions) *azsecrets.Client {
 	return secretsClient(t, w.vault.URL(), w.credential(t, o, nil), o)
 }
 
-// signIn asks Entra for a token of the vault's resource.
+// signIn requests a token for the vault's resource from Entra.
 func (w *world) signIn(t testing.TB, token func() (string, error)) (azcore.AccessToken, error) {
 	t.Helper()
 	c := w.credential(t, through(transport(t, w.Box)), token)

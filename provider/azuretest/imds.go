@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Where a node finds its metadata service: a link-local address, so that nobody else can.
+// Where a node finds its metadata service: a link-local address, so that no other machine can.
 const (
 	nodeAddress  = "169.254.169.254:80"
 	identityPath = "/metadata/identity/oauth2/token"
@@ -54,7 +54,7 @@ func (b *Box) IMDS() *IMDS {
 // ServeHTTP answers as the service, whatever host a request names.
 func (i *IMDS) ServeHTTP(w http.ResponseWriter, r *http.Request) { i.box.handle(w, r, place{imds: i}) }
 
-// node returns the metadata service, or nil if it was never asked for.
+// node returns the metadata service, or nil if it was never started.
 func (b *Box) node() *IMDS {
 	b.nodeMu.Lock()
 	defer b.nodeMu.Unlock()

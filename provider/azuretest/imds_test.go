@@ -17,7 +17,7 @@ import (
 	"akv-csi-provider/provider/azuretest"
 )
 
-// uuid is a client ID that no test has used: MSAL keeps the tokens of managed identities for the whole
+// uuid is a client ID that no test has used: MSAL caches the tokens of managed identities for the whole
 // process.
 func uuid() string {
 	var b [16]byte

@@ -41,7 +41,7 @@ func checkIMDSRequest(x *exchange) *reply {
 	return nil
 }
 
-// entraFailure passes on what Entra said when IMDS asked it for a token.
+// entraFailure passes on what Entra answered to a token request of IMDS.
 func (i *IMDS) entraFailure(x *exchange, app *Application, e *aadsts) reply {
 	e.names = append(e.names, "{client}", app.clientID, "{tenant}", app.tenant.id)
 	x.place.name = i.box.publicCloud().AuthorityHost

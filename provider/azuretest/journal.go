@@ -21,7 +21,7 @@ const (
 	List           Kind = "list"            // a page of names or versions
 	Issuer         Kind = "issuer"          // a cluster's discovery document or keys, fetched by whomever
 	Identity       Kind = "imds"            // a token of the node's managed identity
-	Lookup         Kind = "service-account" // a service account, asked for at a cluster's API server
+	Lookup         Kind = "service-account" // a service account, read from a cluster's API server
 	Other          Kind = "other"           // anything else
 )
 

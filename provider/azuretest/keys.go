@@ -55,7 +55,7 @@ type signingKey struct {
 	rsa *rsa.PrivateKey
 }
 
-// processKey returns the i-th key of this process, generated when first asked for.
+// processKey returns the i-th key of this process, generated at its first use.
 func processKey(i int) (*signingKey, error) {
 	keyPool.mu.Lock()
 	defer keyPool.mu.Unlock()

@@ -23,7 +23,7 @@ type objectPath struct {
 	valid      bool
 }
 
-// parseObjectPath reads /<collection>[/<name>[/<version>|/versions]]. SDKs ask for the latest version
+// parseObjectPath reads /<collection>[/<name>[/<version>|/versions]]. SDKs request the latest version
 // with an empty one, that is a final slash.
 func parseObjectPath(path string) objectPath {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")

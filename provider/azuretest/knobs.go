@@ -57,7 +57,7 @@ type quota struct {
 	per     time.Duration
 	clock   func() time.Time
 	granted []time.Time // of the last n requests that were answered, a ring once it is full
-	oldest  int         // index of the one that makes room next
+	oldest  int         // index of the one to be overwritten next
 }
 
 // every is the kind of the knobs of one vault or tenant.

@@ -33,7 +33,7 @@ type projectedToken struct {
 // MountRequest is what version 1.6.0 of the driver sends for the pod's volume: the parameters of the
 // SecretProviderClass in class (YAML), overwritten by the volume's attributes and by what kubelet
 // adds to them. Tokens are by audience: nil mints one for [TokenExchangeAudience] that lasts an hour,
-// an empty map is a CSIDriver that asks for none. Target is the path of the volume.
+// an empty map is a CSIDriver that requests none. Target is the path of the volume.
 func (c *Cluster) MountRequest(class []byte, p Pod, tokens map[string]string, target string) (*v1alpha1.MountRequest, error) {
 	p, err := p.withDefaults()
 	if err != nil {

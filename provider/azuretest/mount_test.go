@@ -70,7 +70,7 @@ func attributes(t *testing.T, r *v1alpha1.MountRequest) map[string]string {
 
 const tokensAttribute = "csi.storage.k8s.io/serviceAccount.tokens"
 
-// Tokens come as the CSIDriver asks for them: not at all, in the attributes, or in the secrets.
+// Tokens come as the CSIDriver requests them: not at all, in the attributes, or in the secrets.
 func TestMountRequestTokens(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	request := func(p azuretest.Pod, tokens map[string]string) *v1alpha1.MountRequest {
@@ -82,7 +82,7 @@ func TestMountRequestTokens(t *testing.T) {
 		return r
 	}
 	if _, sent := attributes(t, request(w.pod, map[string]string{}))[tokensAttribute]; sent {
-		t.Error("tokens were sent though none were asked for")
+		t.Error("tokens were sent though none were requested")
 	}
 	var minted map[string]struct{ Token string }
 	if err := json.Unmarshal([]byte(attributes(t, request(w.pod, nil))[tokensAttribute]), &minted); err != nil {

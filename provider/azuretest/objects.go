@@ -48,7 +48,7 @@ type Key struct {
 	Tags      map[string]string
 }
 
-// Certificate is a version of a certificate, with the value of the secret that Key Vault keeps under
+// Certificate is a version of a certificate, with the value of the secret that Key Vault stores under
 // the same name and version.
 type Certificate struct {
 	DER         []byte // the certificate; if it cannot be parsed there is no key behind it
@@ -70,7 +70,7 @@ const (
 )
 
 // identify completes version and time, and returns the object's ID with and without its version.
-// Key Vault keeps time in seconds.
+// Key Vault stores times in seconds.
 func (v *Vault) identify(c collection, name string, id *string, created *time.Time) (withVersion, without string) {
 	if !objectName.MatchString(name) {
 		panic(fmt.Sprintf("azuretest: %q is no name of a Key Vault object", name))
@@ -188,7 +188,7 @@ func curveName(c elliptic.Curve) azkeys.CurveName {
 	panic("azuretest: Key Vault has no such curve: " + c.Params().Name)
 }
 
-// SetCertificate adds a version of a certificate and returns its ID. Key Vault keeps the key and the
+// SetCertificate adds a version of a certificate and returns its ID. Key Vault stores the key and the
 // secret of a certificate under the same name and version, and so does the fake.
 func (v *Vault) SetCertificate(name string, c Certificate) (version string) {
 	id, without := v.identify(certificates, name, &c.Version, &c.Created)

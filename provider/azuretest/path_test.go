@@ -177,7 +177,7 @@ func TestClouds(t *testing.T) {
 	}
 }
 
-// A cloud that Microsoft does not run is unknown to instance discovery, which MSAL asks at the public
+// A cloud that Microsoft does not run is unknown to instance discovery, which MSAL sends to the public
 // cloud.
 func TestInstanceDiscoveryKnowsMicrosoftsClouds(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})

@@ -324,7 +324,7 @@ func TestForeignIssuer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := other.Count(azuretest.Issuer); got != 2 {
-		t.Errorf("the second box was asked %d times, want 2", got)
+		t.Errorf("%d requests to the second fake, want 2", got)
 	}
 	other.SetOutage(true)
 	w.ForgetIssuers()

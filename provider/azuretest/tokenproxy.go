@@ -44,13 +44,13 @@ func (s *APIServer) TokenProxy(clusterID string) *TokenProxy {
 }
 
 // sniName is the rule of azure-workload-identity's webhook and of the CSI driver provider: a DNS label
-// has room for the sum in base 32 only, and must begin with a letter.
+// fits the sum in base 32 only, and must begin with a letter.
 func sniName(clusterID string) string {
 	sum := sha256.Sum256([]byte("identity-binding" + clusterID))
 	return "a" + strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:])) + ".ests.aks"
 }
 
-// SNIName is the name that TLS must ask for to reach the proxy.
+// SNIName is the server name in TLS that reaches the proxy.
 func (p *TokenProxy) SNIName() string { return p.sni }
 
 // Bind lets a service account act as the application: an identity binding of its managed identity with

@@ -105,7 +105,7 @@ func (v *Vault) names(c collection) []string {
 	return names
 }
 
-const defaultPage = 25 // also the most a client may ask for
+const defaultPage = 25 // also the most a client may request
 
 // page answers a list request. The link to the next page names port 443, as Key Vault's do: its host
 // is then not literally the vault's.

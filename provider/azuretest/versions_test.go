@@ -95,7 +95,7 @@ func TestVersions(t *testing.T) {
 
 var nextLink = regexp.MustCompile(`^https://contoso\.vault\.azure\.net:443/secrets\?api-version=7\.5&\$skiptoken=([0-9A-Za-z_-]+)&maxresults=3$`)
 
-// The link to the next page has an opaque token, names the port and keeps the size of the page.
+// The link to the next page has an opaque token, names the port and has the size of the page.
 func TestNextLink(t *testing.T) {
 	w := newWorld(t, azuretest.Options{})
 	for i := range 3 {

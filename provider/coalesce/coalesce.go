@@ -43,7 +43,7 @@ type Group[K comparable, V any] struct {
 	sweep  *time.Timer // nil while nothing is cached
 }
 
-// Func is the work of a call: it asks the service, and returns the answer and how long that may
+// Func is the work of a call: it sends the request, and returns the answer and how long that may
 // be used. It reports its requests to the Call.
 type Func[V any] func(context.Context, *Call) (V, Life, error)
 

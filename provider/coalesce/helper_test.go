@@ -82,7 +82,7 @@ func newGroup(change ...func(*coalesce.Config[string])) *group {
 	return coalesce.New[string](cfg)
 }
 
-// now asks for an answer to a request that has not left yet.
+// now requires an answer to a request that has not left yet.
 func now() coalesce.Freshness { return coalesce.Freshness{NotBefore: time.Now()} }
 
 // anything takes any answer.

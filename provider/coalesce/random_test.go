@@ -113,7 +113,7 @@ func (m *model) request(ctx context.Context, c *coalesce.Call) (time.Time, error
 	}
 }
 
-// caller asks at some moment, with some patience, and checks what it gets.
+// caller calls at some moment, with some deadline, and checks the result.
 func (m *model) caller() {
 	time.Sleep(time.Duration(m.number(5000)) * time.Millisecond)
 	key := fmt.Sprint("key ", m.number(3))

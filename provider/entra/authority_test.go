@@ -47,7 +47,7 @@ func send(next policy.Transporter, cache *metadataCache, req *policy.Request) (*
 	}).Do(req)
 }
 
-// look asks for a URL as one sign-in does.
+// look requests a URL as one sign-in does.
 func look(t testing.TB, ctx context.Context, next policy.Transporter, cache *metadataCache, url string) (*http.Response, string, error) {
 	t.Helper()
 	req, err := runtime.NewRequest(ctx, http.MethodGet, url)
@@ -135,7 +135,7 @@ func TestWhatIsNotCached(t *testing.T) {
 			}
 		}
 		if d.asked.Load() != 2 || isCached(docs, c.url) || isCached(docs, bare) {
-			t.Errorf("%s: asked %d times", name, d.asked.Load())
+			t.Errorf("%s: %d requests", name, d.asked.Load())
 		}
 	}
 	for name, c := range map[string]struct {
@@ -154,7 +154,7 @@ func TestWhatIsNotCached(t *testing.T) {
 			}
 		}
 		if d.asked.Load() != 2 {
-			t.Errorf("%s: asked %d times", name, d.asked.Load())
+			t.Errorf("%s: %d requests", name, d.asked.Load())
 		}
 	}
 	// What has no end is not read to it.
@@ -209,7 +209,7 @@ func TestMetadataIsReadOnce(t *testing.T) {
 		leave()
 		callers.Wait()
 		if d.asked.Load() != 1 {
-			t.Errorf("asked %d times", d.asked.Load())
+			t.Errorf("%d requests", d.asked.Load())
 		}
 	})
 }
@@ -242,7 +242,7 @@ func TestMetadataIsRefreshed(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := d.asked.Load(); n != asked || asked > 1 && time.Since(start) > 0 {
-				t.Errorf("asked %d times, want %d, in %s", n, asked, time.Since(start))
+				t.Errorf("%d requests, want %d, in %s", n, asked, time.Since(start))
 			}
 		}
 		want(`{"n":1}`, 1)

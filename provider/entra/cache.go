@@ -43,8 +43,8 @@ const (
 )
 
 // Cache caches the tokens of an Exchanger, each for callers that present the very credential that
-// it was exchanged for: a token with the claims of another's, or signed by somebody
-// else, is another credential. Concurrent callers with one credential share one
+// it was exchanged for: a token with another's claims, or with another signature, is
+// another credential. Concurrent callers with one credential share one
 // exchange, and a caller that gives up does not fail the others. Errors are not cached.
 //
 // A token is cached until it or the service-account token it was exchanged for expires,

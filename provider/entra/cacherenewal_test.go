@@ -154,7 +154,7 @@ func TestEntraDownTokensGood(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				if n := len(attempts); n < 5 || n > 20 {
-					t.Errorf("asked %d times in ten minutes", n)
+					t.Errorf("%d requests in ten minutes", n)
 				}
 				for i := 1; i < len(attempts); i++ {
 					if gap := attempts[i].Sub(attempts[i-1]); gap < renewAgain {
@@ -181,7 +181,7 @@ func TestRenewalThatBringsNothing(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := asked.Load(); n < 2 || n > 10 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests", n)
 		}
 	})
 }

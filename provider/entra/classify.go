@@ -48,20 +48,20 @@ func classifyClient(resp *http.Response, err error) throttle.Result {
 	return throttle.Result{Outcome: throttle.Unknown}
 }
 
-// limitsClient reports whether a response asks one client for fewer requests. That several clients
+// limitsClient reports whether a response throttles one client. That several clients
 // get one says nothing about the tenant: all of them may be one pod's.
 func limitsClient(resp *http.Response, body errorBody) bool {
 	return resp.StatusCode == http.StatusTooManyRequests &&
 		!slices.Contains(body.ErrorCodes, 50196) && !limitsTenant(body)
 }
 
-// limitsTenant reports whether a response asks the whole tenant for fewer requests.
+// limitsTenant reports whether a response throttles the whole tenant.
 func limitsTenant(body errorBody) bool {
 	return slices.ContainsFunc(body.codes(), func(code int) bool { return code == 90033 || code == 90055 })
 }
 
 // classifyIMDS says what an attempt shows about the node's instance metadata service. Microsoft
-// asks for a retry after a 404 and a 410 too: the service is being updated.
+// requires a retry after a 404 and a 410 too: the service is being updated.
 func classifyIMDS(resp *http.Response, err error) throttle.Result {
 	if err != nil {
 		return classifyError(err)

@@ -44,7 +44,7 @@ func identity(assertion string) entra.Identity {
 	return entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority, TenantID: "t", ClientID: "c", Assertion: request.Secret(assertion)}
 }
 
-// jwt is an unsigned token with these claims; Entra is not asked to check it here.
+// jwt is an unsigned token with these claims; Entra does not check it here.
 func jwt(t *testing.T, claims map[string]any) string {
 	t.Helper()
 	payload, err := json.Marshal(claims)

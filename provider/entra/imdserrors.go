@@ -10,7 +10,7 @@ import (
 )
 
 // refusedByIMDS explains a response of the instance metadata service that has no token. What
-// was asked for is in the message: the mode by its parameter, and the ID that was sent.
+// was requested is in the message: the mode by its parameter, and the ID that was sent.
 func (s signIn) refusedByIMDS(resp *http.Response) error {
 	answer := status(resp.StatusCode)
 	r, _ := readError(resp)

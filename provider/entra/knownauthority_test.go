@@ -18,9 +18,9 @@ func TestKnownAuthority(t *testing.T) {
 	}
 	x := w.exchange(t, known(func(authority string) bool { return authority == id.Authority }))
 	token(t, x, id)
-	nobody := id
-	nobody.TenantID = "99999999-9999-9999-9999-999999999999"
-	_, err := x.Token(t.Context(), nobody, scope)
+	unknown := id
+	unknown.TenantID = "99999999-9999-9999-9999-999999999999"
+	_, err := x.Token(t.Context(), unknown, scope)
 	checkRefusal(t, err, fault.TenantNotFound)
 	w.wantRequests(t, 2, 0)
 	token(t, w.exchange(t, known(func(string) bool { return false })), id)

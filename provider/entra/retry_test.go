@@ -19,7 +19,7 @@ import (
 )
 
 // passing are answers of Entra that another attempt within seconds does not get.
-func passing() map[string]func() (*http.Response, error) {
+func transient() map[string]func() (*http.Response, error) {
 	all := map[string]func() (*http.Response, error){
 		"reset": func() (*http.Response, error) { return nil, io.ErrUnexpectedEOF },
 		"cut":   func() (*http.Response, error) { return answer(200, `{"acc`), io.ErrUnexpectedEOF },
@@ -39,7 +39,7 @@ func passing() map[string]func() (*http.Response, error) {
 
 // No single transient answer fails a sign-in, whenever it comes.
 func TestOneTransientAnswerFailsNoSignIn(t *testing.T) {
-	for name, once := range passing() {
+	for name, once := range transient() {
 		t.Run(name, func(t *testing.T) {
 			for bad := 1; bad <= 8; bad++ {
 				synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ func TestServicePrincipalRefusals(t *testing.T) {
 		{"managed identity", func(w *world, _ *entra.Identity) { w.app.FailWith(7000232) }, fault.SignInFailed, 7000232,
 			[]string{"AADSTS7000232", "managed identity, which has no client secret"}},
 		{"number of federation", func(w *world, _ *entra.Identity) { w.app.FailWith(700213) }, fault.SignInFailed, 700213, []string{"AADSTS700213"}},
-		{"number nobody knows", func(w *world, _ *entra.Identity) { w.app.FailWith(123456) }, fault.SignInFailed, 123456, []string{"AADSTS123456", "error?code=123456"}},
+		{"unknown number", func(w *world, _ *entra.Identity) { w.app.FailWith(123456) }, fault.SignInFailed, 123456, []string{"AADSTS123456", "error?code=123456"}},
 		{"blocked", func(w *world, _ *entra.Identity) { w.app.FailWith(53003) }, fault.SignInFailed, 53003, []string{"Conditional Access"}},
 		{"loop", func(w *world, _ *entra.Identity) { w.app.FailWith(50196) }, fault.Throttled, 50196, []string{"login.microsoftonline.com"}},
 	} {

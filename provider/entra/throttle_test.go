@@ -84,7 +84,7 @@ func TestThrottledSignIn(t *testing.T) {
 	}
 }
 
-// While Entra asks for fewer requests, a tenant's pods wait. A caller whose time ends before
+// While Entra throttles, a tenant's pods wait. A caller whose time ends before
 // fails at once, with an error about its own sign-in. Other tenants do not wait.
 func TestThrottleOfATenant(t *testing.T) {
 	for _, mode := range []Mode{WorkloadIdentity, ManagedIdentity} {
@@ -133,7 +133,7 @@ func TestThrottleOfATenant(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 			if s.asked() != before {
-				t.Errorf("asked %d times while the circuit is open", s.asked()-before)
+				t.Errorf("%d requests while the circuit is open", s.asked()-before)
 			}
 			pods.Wait()
 		})
@@ -168,7 +168,7 @@ func TestThrottleOfAClient(t *testing.T) {
 }
 
 // Nor do several of them: only an error number for the tenant says that it is limited. Otherwise a
-// pod with some clients could keep all others of its tenant from signing in.
+// pod with some clients could block the sign-ins of all others in its tenant.
 func TestThrottleOfSeveralClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{answer: func(n int) (*http.Response, error) {
@@ -223,7 +223,7 @@ func TestEntraUnavailable(t *testing.T) {
 					}
 					pods.Wait()
 					if n := s.asked(); n > 60 {
-						t.Errorf("asked %d times in two minutes", n)
+						t.Errorf("%d requests in two minutes", n)
 					}
 				})
 			})

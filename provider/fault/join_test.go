@@ -81,7 +81,7 @@ func TestJoinLeavesALoneErrorAsItIs(t *testing.T) {
 
 // Other mounts may have the same errors.
 func TestJoinChangesNothing(t *testing.T) {
-	names := make([]string, 1, 10) // has room for others
+	names := make([]string, 1, 10) // has capacity for others
 	names[0] = "a"
 	first := &fault.Error{Reason: fault.AccessDenied, Cause: "denied {objects}", Fix: "f", Objects: names, Err: io.EOF, AADSTS: 7}
 	second := of(fault.AccessDenied, "denied", "b")

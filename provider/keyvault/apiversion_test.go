@@ -33,18 +33,18 @@ func TestAPIVersion(t *testing.T) {
 		sent     string
 		works    bool
 	}{
-		"the newest":          {"", "", newest, newest, true},
-		"that of the cloud":   {"7.1", "", "7.1", "7.1", true},
-		"older":               {"", latest("7.1"), "7.1", newest + " 7.1", true},
-		"a date":              {"", latest("2016-10-01"), "2016-10-01", newest + " 2016-10-01", true},
-		"a preview":           {"", latest("7.6-preview.2"), "7.6-preview.2", newest + " 7.6-preview.2", true},
-		"newer than asked":    {"7.1", latest("7.4"), "7.4", "7.1 7.4", true},
-		"a list":              {"", " The supported API-versions are '2016-10-01, 7.0, 7.1'.", "7.1", newest + " 7.1", true},
-		"refused as well":     {"", latest("7.1"), "none", newest + " 7.1", false},
-		"named and refused":   {"7.1", latest("7.1"), "none", "7.1", false},
-		"none named":          {"", "", "none", newest, false},
-		"not a version":       {"", latest("../x&a=b"), "../x&a=b", newest, false},
-		"a version and words": {"", latest("7.1&a=b"), "7.1&a=b", newest + " 7.1", false},
+		"the newest":           {"", "", newest, newest, true},
+		"that of the cloud":    {"7.1", "", "7.1", "7.1", true},
+		"older":                {"", latest("7.1"), "7.1", newest + " 7.1", true},
+		"a date":               {"", latest("2016-10-01"), "2016-10-01", newest + " 2016-10-01", true},
+		"a preview":            {"", latest("7.6-preview.2"), "7.6-preview.2", newest + " 7.6-preview.2", true},
+		"newer than requested": {"7.1", latest("7.4"), "7.4", "7.1 7.4", true},
+		"a list":               {"", " The supported API-versions are '2016-10-01, 7.0, 7.1'.", "7.1", newest + " 7.1", true},
+		"refused as well":      {"", latest("7.1"), "none", newest + " 7.1", false},
+		"named and refused":    {"7.1", latest("7.1"), "none", "7.1", false},
+		"none named":           {"", "", "none", newest, false},
+		"not a version":        {"", latest("../x&a=b"), "../x&a=b", newest, false},
+		"a version and words":  {"", latest("7.1&a=b"), "7.1&a=b", newest + " 7.1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var sent []string

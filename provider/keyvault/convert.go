@@ -2,7 +2,7 @@ package keyvault
 
 import "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
-// conversion is what the SDK needs to ask for Object.AsPEM, or nil.
+// conversion is what the SDK needs to request Object.AsPEM, or nil.
 func (o Object) conversion() *azsecrets.GetSecretOptions {
 	if !o.AsPEM {
 		return nil

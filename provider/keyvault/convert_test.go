@@ -7,7 +7,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// A secret is converted where the caller asks for it, and only there: the two answers are not
+// A secret is converted where the caller requests it, and only there: the two answers are not
 // shared.
 func TestAsPEM(t *testing.T) {
 	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {

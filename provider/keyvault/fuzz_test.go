@@ -54,7 +54,7 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(seed.status, seed.challenge, seed.body)
 	}
 	f.Fuzz(func(t *testing.T, status int, challenge, body string) {
-		// A new one for each question: an answer may close its gate.
+		// A new one for each question: an answer may open its circuit.
 		reader := func() *keyvault.Reader {
 			r, err := keyvault.NewReader(keyvault.Config{
 				Transport: transport.New(vault(func(*http.Request) (*http.Response, error) {

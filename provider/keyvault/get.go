@@ -58,7 +58,7 @@ func parseID[ID ~string](id *ID) (name, version string) {
 }
 
 // newValue makes a value of the object's version that the ID names, without content. ok reports
-// whether it is the version that was asked for.
+// whether it is the requested version.
 func newValue[ID ~string](id *ID, o Object, enabled *bool, notBefore, expires *time.Time) (v Value, ok bool) {
 	name, version := parseID(id)
 	v = Value{Version: version, Disabled: isFalse(enabled), NotBefore: notBefore, Expires: expires}

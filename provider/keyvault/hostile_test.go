@@ -39,7 +39,7 @@ func TestReadGivenUp(t *testing.T) {
 		cancel()
 		<-done
 		if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), later())(); err != nil {
-			t.Errorf("a rotation of somebody else: %v (canceled: %t)", err, errors.Is(err, context.Canceled))
+			t.Errorf("another's rotation: %v (canceled: %t)", err, errors.Is(err, context.Canceled))
 		}
 		time.Sleep(time.Hour)
 	})
@@ -220,7 +220,7 @@ func TestListIsTriedAgain(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if lists.Load() < 2 {
-			t.Errorf("the list was never tried again: %d requests", lists.Load())
+			t.Errorf("the list was never retried: %d requests", lists.Load())
 		}
 	})
 }

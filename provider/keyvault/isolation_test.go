@@ -59,7 +59,7 @@ func (m *moody) answer(req *http.Request) (*http.Response, error) {
 }
 
 // Whatever happens to a vault and to other callers, an answer is one to the caller's own
-// principal and object and is as fresh as the caller asked for, an error names nothing of
+// principal and object and is as fresh as the caller requires, an error names nothing of
 // another principal, and all of it ends. The race detector watches.
 func TestIsolation(t *testing.T) {
 	for seed := range uint64(8) {
@@ -111,7 +111,7 @@ func isolation(t *testing.T, seed uint64) {
 				t.Error(err)
 			}
 			if token != "token-of-"+who || path != "/secrets/"+name+"/" {
-				t.Errorf("%s asked for %s and got %q", who, name, value.Text)
+				t.Errorf("%s requested %s and got %q", who, name, value.Text)
 			}
 			if !value.Stale && time.Unix(0, left).Before(need.NotBefore) {
 				t.Errorf("%s is %s too old", value.Text, need.NotBefore.Sub(time.Unix(0, left)))
@@ -144,6 +144,6 @@ func checkOwnError(t *testing.T, err error, who, name string) {
 	text := typed.Error()
 	if strings.Contains(text, "CANARY") || strings.Contains(text, "token-of") || !strings.Contains(text, `"`+name+`"`) ||
 		strings.Contains(strings.ReplaceAll(text, who, ""), "client-") {
-		t.Errorf("%s asked for %s and got %s", who, name, text)
+		t.Errorf("%s requested %s and got %s", who, name, text)
 	}
 }

@@ -35,7 +35,7 @@ func answer(status int, body string) (*http.Response, error) {
 	}, nil
 }
 
-// secret is Key Vault's answer for the secret that a request asks for.
+// secret is Key Vault's answer for the requested secret.
 func secret(req *http.Request, value string) (*http.Response, error) {
 	name := strings.Split(req.URL.Path, "/")[2]
 	return answer(http.StatusOK, fmt.Sprintf(`{"value":%q,"id":"https://%s/secrets/%s/0123456789abcdef0123456789abcdef"}`, value, req.URL.Host, name))
@@ -92,7 +92,7 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-// An answer for something else than was asked for must never become a file.
+// An answer for another object than the requested one must never become a file.
 func TestForeignAnswer(t *testing.T) {
 	for name, body := range map[string]string{
 		"no value":     `{"id":"https://contoso.vault.azure.net/secrets/my-secret/1"}`,

@@ -57,7 +57,7 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// An answer for something else than was asked for must never become a file.
+// An answer for another object than the requested one must never become a file.
 func TestForeignKeysAndCertificates(t *testing.T) {
 	for name, c := range map[string]struct {
 		kind request.Type
@@ -104,10 +104,10 @@ func TestVersions(t *testing.T) {
 		want        string
 	}{
 		{"newest first", "", 9, "f d c b a"},
-		{"as many as asked for", "", 2, "f d"},
+		{"as many as requested", "", 2, "f d"},
 		{"from one in the middle on", "d", 2, "d c"},
 		{"letter case of a version", "D", 2, "d c"},
-		{"fewer than asked for", "b", 5, "b a"},
+		{"fewer than requested", "b", 5, "b a"},
 		{"from one that is not there", "0", 5, ""},
 		{"from one that is disabled", "e", 5, ""},
 	} {
@@ -206,7 +206,7 @@ func TestOtherType(t *testing.T) {
 		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())()
 		wantReason(t, err, fault.ObjectNotFound)
 		if !slices.Equal(paths, want) {
-			t.Errorf("asked for %v, want %v", paths, want)
+			t.Errorf("requested %v, want %v", paths, want)
 		}
 		return err
 	}

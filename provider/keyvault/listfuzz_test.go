@@ -19,7 +19,7 @@ import (
 var versionOfVault = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
 
 // FuzzVersions answers with two pages of anything. What comes of them is at most as many versions as were
-// asked for, each of the form that versions have, and the same in whichever order the pages come.
+// requested, each of the form that versions have, and the same in whichever order the pages come.
 func FuzzVersions(f *testing.F) {
 	page := func(items ...string) string { return `{"value":[` + strings.Join(items, ",") + `]}` }
 	for _, seed := range [][2]string{

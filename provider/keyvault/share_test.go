@@ -261,7 +261,7 @@ func TestCallersThatGiveUp(t *testing.T) {
 		if s.count() != 1 || s.canceled != 0 {
 			t.Errorf("%d requests, %d of them given up", s.count(), s.canceled)
 		}
-		// A read that nobody waits for ends; so does the one behind it, if it begins at all.
+		// A read without waiting callers ends; so does the one behind it, if it begins at all.
 		ctx, cancel = context.WithCancel(t.Context())
 		for range 2 {
 			group.Go(func() { _, _ = r.Get(ctx, caller("a"), object(request.TypeSecret, "s"), fresh())() })

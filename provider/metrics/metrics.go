@@ -124,8 +124,8 @@ func (m *Metrics) Answered(source string, age time.Duration) {
 	m.oldest.observe(time.Now(), age)
 }
 
-// SignInAsked counts an access token of a mount.
-func (m *Metrics) SignInAsked(cached bool) {
+// SignIn counts an access token of a mount.
+func (m *Metrics) SignIn(cached bool) {
 	result := "exchanged"
 	if cached {
 		result = "cached"

@@ -28,7 +28,7 @@ const (
 	// MaxRounds is the number of hash rounds that all key derivations may cost together:
 	// two seconds at most. A round is one hash over a block of 64 bytes (SHA-1, SHA-256);
 	// one of SHA-384 or SHA-512 counts twice, and PBKDF2 takes two for each iteration.
-	// OpenSSL writes 2,048 iterations for each key, Java 10,000; a PFX can ask for 2⁶².
+	// OpenSSL writes 2,048 iterations for each key, Java 10,000; a PFX can require 2⁶².
 	// The 600,000 that OWASP recommends for SHA-256 take 3,000,000 rounds: for a MAC, the
 	// certificates and a private key.
 	MaxRounds = 4_000_000

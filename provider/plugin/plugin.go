@@ -205,7 +205,7 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 		return nil, err
 	}
 	return entra.NewCache(exchange, entra.CacheConfig{Timeout: cfg.Reads.Timeout, OnToken: func(ctx context.Context, hit bool) {
-		m.SignInAsked(hit)
+		m.SignIn(hit)
 		logToken(ctx, cfg.Log, hit)
 	}})
 }

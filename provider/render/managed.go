@@ -157,8 +157,8 @@ func Convertible(err error) bool {
 	return ok && e.Err != errNotBase64 && pfxCauses[e.Err] != ""
 }
 
-// holdsPFX reports whether the text of a secret looks like a PFX.
-func holdsPFX(text string) bool {
+// containsPFX reports whether the text of a secret looks like a PFX.
+func containsPFX(text string) bool {
 	if len(text) > maxPFXText {
 		return false
 	}

@@ -44,7 +44,7 @@ func TestManaged(t *testing.T) {
 		{"PFX as bytes", pfxFormat, b64, managed(contentTypePKCS12, pfx), string(der), chain, keys},
 		{"PEM", pemFormat, utf8, managed(contentTypePEM, stored), stored, certPEM(root, leaf), keys},
 		{"PEM with parameters", pemFormat, utf8, managed(contentTypePEM+";a=b", ec+chain), ec + chain, chain, ec},
-		{"PEM asked for as PFX", pfxFormat, utf8, managed(contentTypePEM, both), both, chain, keys},
+		{"PEM requested as PFX", pfxFormat, utf8, managed(contentTypePEM, both), both, chain, keys},
 		{"PEM without a key", pemFormat, utf8, managed(contentTypePEM, chain), chain, chain, ""},
 		{"no PEM", pemFormat, utf8, managed(contentTypePEM, "text"), "text", "", ""},
 		{"base64 of PEM", pemFormat, b64, managed(contentTypePEM, base64.StdEncoding.EncodeToString([]byte(both))), both, chain, keys},

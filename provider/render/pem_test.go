@@ -76,7 +76,7 @@ func TestPEMShapes(t *testing.T) {
 	}
 }
 
-// objectFormat does not apply to a plain secret. If that contains a PFX, somebody may think
+// objectFormat does not apply to a plain secret. If that contains a PFX, its author may think
 // that it does.
 func TestPlainPFX(t *testing.T) {
 	leaf := line("leaf")[0]

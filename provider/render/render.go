@@ -63,7 +63,7 @@ func Files(o request.Object, v keyvault.Value, opts Options) (files []File, warn
 		return managed(o, v, opts)
 	default: // objectFormat is for certificates: the provider that this one replaces ignores it here
 		content, err = decode(o, v)
-		if (o.FormatSet || o.Format == request.FormatPFX) && holdsPFX(v.Text) {
+		if (o.FormatSet || o.Format == request.FormatPFX) && containsPFX(v.Text) {
 			warnings = []string{fmt.Sprintf("objectFormat of %s is ignored: the secret contains a PFX, but does not belong to a certificate", o)}
 		}
 	}

@@ -26,7 +26,7 @@ func object(encoding request.Encoding) request.Object {
 }
 
 func TestSecret(t *testing.T) {
-	block := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("not a key, and nobody looks")}))
+	block := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("not a key, and never parsed")}))
 	utf8, b64, hx := request.EncodingUTF8, request.EncodingBase64, request.EncodingHex
 	for _, c := range []struct {
 		name     string

@@ -45,7 +45,7 @@ func TestCachedListsAreSmall(t *testing.T) {
 	per := (int64(b.HeapAlloc) - int64(a.HeapAlloc)) / lists
 	runtime.KeepAlive(p)
 	if per > 1<<20 {
-		t.Errorf("a 16 KiB list keeps %d MiB", per>>20)
+		t.Errorf("a 16 KiB list retains %d MiB", per>>20)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestCachedPiecesAreSmall(t *testing.T) {
 				cached = n
 			}
 			if per > 1<<20 {
-				t.Errorf("%d %s: a list keeps %d KiB", n, name, per>>10)
+				t.Errorf("%d %s: a list retains %d KiB", n, name, per>>10)
 			}
 		}
 		if most := map[string]int{"patterns": 16, "templates": 512, "expressions": 128}[name]; cached < 8 || most > 0 && cached > most {

@@ -52,10 +52,10 @@ type Object struct {
 	Version  string // "" for the latest
 	History  int    // how many versions; 1 without objectVersionHistory
 	Path     string // of its file below the mount point: clean, relative; see below
-	Format   Format // FormatPEM unless a secret asks for FormatPFX, or a key for FormatJWK
+	Format   Format // FormatPEM unless a secret requests FormatPFX, or a key FormatJWK
 	// FormatSet reports that objectFormat is set: it is ignored for what is not of a certificate.
 	FormatSet bool
-	Encoding  Encoding    // EncodingUTF8 unless a secret asks for another
+	Encoding  Encoding    // EncodingUTF8 unless a secret requests another
 	Mode      fs.FileMode // 0 to 0777
 
 	// Optional leaves out what the vault does not have.
@@ -103,7 +103,7 @@ func (o Object) String() string {
 }
 
 // Bounds of the objects parameter. An object of Kubernetes contains at most 1.5 MiB, so no
-// class that works comes near; the volumeAttributes of a pod might try.
+// class that works comes near; the volumeAttributes of a pod might.
 const (
 	maxObjectsBytes = 512 << 10
 	maxObjects      = 4096
@@ -111,7 +111,7 @@ const (
 
 const objectsFix = `use a YAML list, such as "- {objectName: db, objectType: secret}"`
 
-// defaults are what the class gives to entries that do not say otherwise.
+// defaults are what the class sets for entries that do not say otherwise.
 type defaults struct {
 	vault, failover string // in lower case; "" for none
 	mode            fs.FileMode

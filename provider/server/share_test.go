@@ -52,7 +52,7 @@ func TestSameNamesInAnotherNamespace(t *testing.T) {
 	}
 }
 
-// Neither an unsigned token with the victim's claims, nor one signed by somebody else,
+// Neither an unsigned token with the victim's claims, nor one with another issuer's key,
 // nor the victim's with another signature gets what the victim's got, though token and
 // value are cached.
 func TestForgedTokens(t *testing.T) {

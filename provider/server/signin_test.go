@@ -63,7 +63,7 @@ var newClientCertificate = sync.OnceValue(func() clientCertificate {
 
 // A hundred pods start, each with its own ServiceAccount, and Entra refuses every 45th sign-in
 // for a cause that passes: no mount fails.
-func TestRefusalsThatPassFailNoMount(t *testing.T) {
+func TestTransientRefusalsFailNoMount(t *testing.T) {
 	for _, refusal := range []azuretest.Fault{
 		{Status: 401, InnerCode: "700213"}, {Status: 400, InnerCode: "50166"}, {Status: 400, Body: `{"error":"temporarily_unavailable"}`},
 	} {

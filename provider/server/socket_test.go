@@ -199,7 +199,7 @@ func TestRemovedSocketIsRecreated(t *testing.T) {
 		}
 		answers(t, cfg.Socket, "1.2.3")
 	})
-	t.Run("by itself", func(t *testing.T) {
+	t.Run("by the timer", func(t *testing.T) {
 		cfg := config(t, failing{})
 		cfg.SocketCheck = 10 * time.Millisecond
 		start(t, cfg)

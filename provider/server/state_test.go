@@ -55,7 +55,7 @@ func TestState(t *testing.T) {
 		if got := s.State(); got != want {
 			t.Errorf("two volumes: %+v, want %+v", got, want)
 		}
-		// The pod of volume one ends, which nobody reports, and rotations of two fail.
+		// The pod of volume one ends, which is not reported, and rotations of two fail.
 		failing = true
 		for range 15 {
 			time.Sleep(2 * time.Minute)

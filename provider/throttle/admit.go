@@ -40,7 +40,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) 
 			return admission{answer: cause, final: true}, nil
 		}
 		t.mu.Unlock()
-		trace.Retrying(cause.failure(req)) // before it waits: a panic must not keep a place
+		trace.Retrying(cause.failure(req)) // before it waits: a panic must not occupy a place
 		t.mu.Lock()
 	}
 	w := &waiter{trace: trace, tenant: fair.Tenant(ctx), admitted: make(chan admission, 1)}

@@ -14,7 +14,7 @@ import (
 	"akv-csi-provider/provider/throttle"
 )
 
-// The circuit opens at once if the service asks for less, and at the fifth failure in a row.
+// The circuit opens at once if the service throttles, and at the fifth failure in a row.
 func TestCircuitOpens(t *testing.T) {
 	ok, failed := reply{}, reply{status: 500}
 	for _, c := range []struct {
@@ -109,9 +109,9 @@ func TestOneProbeThenUrgentRequests(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		do("opened it", patient)
+		do("opened it", notUrgent)
 		time.Sleep(2 * latency)
-		do("rotation", patient)
+		do("rotation", notUrgent)
 		do("pod 1", urgent)
 		do("pod 2", urgent)
 		group.Wait()
@@ -231,9 +231,9 @@ func TestProbeThatLeaves(t *testing.T) {
 }
 
 // A request does not wait for an open circuit for longer than some seconds, whether the
-// service fails, asks for a pause or is silent: its caller gets the known failure.
+// service fails, requests a pause or is silent: its caller gets the known failure.
 func TestOpenCircuitIsNotWaitedForLong(t *testing.T) {
-	for name, r := range map[string]reply{"fails": {status: 500}, "asks for a minute": {status: 429, retryAfter: "60"}, "asks for six seconds": {status: 429, retryAfter: "6"}, "silent": {err: context.DeadlineExceeded}} {
+	for name, r := range map[string]reply{"fails": {status: 500}, "requests a minute": {status: 429, retryAfter: "60"}, "requests six seconds": {status: 429, retryAfter: "6"}, "silent": {err: context.DeadlineExceeded}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				th := throttle.New(throttle.Config{Max: 32, Retries: 3})

@@ -182,5 +182,5 @@ func (urgency) Sent()          {}
 func (urgency) Answered()      {}
 func (urgency) Retrying(error) {}
 
-func patient() bool { return false }
-func urgent() bool  { return true }
+func notUrgent() bool { return false }
+func urgent() bool    { return true }

@@ -28,7 +28,7 @@ const (
 // Result is the result of an attempt.
 type Result struct {
 	Outcome Outcome
-	// RetryAfter is the pause that the service asked for; 0 if it asked for none.
+	// RetryAfter is the pause that the service requested; 0 if it requested none.
 	RetryAfter time.Duration
 	// Retry says that another attempt may succeed. Throttled and Unavailable imply it.
 	Retry bool
@@ -60,8 +60,8 @@ func Classify(resp *http.Response, err error) Result {
 	return Result{Outcome: OK}
 }
 
-// RetryAfter reads the pause that a server asks for (RFC 9110, section 10.2.3), at most an hour;
-// 0 if it asks for none.
+// RetryAfter reads the pause that a server requests (RFC 9110, section 10.2.3), at most an hour;
+// 0 if it requests none.
 func RetryAfter(h http.Header) time.Duration {
 	const most = time.Hour
 	text := h.Get("Retry-After")

@@ -68,8 +68,8 @@ func TestTenantWithTheFewestPlacesGoesFirst(t *testing.T) {
 			synctest.Wait()
 		}
 		do("a", "a1", urgent)
-		do("a", "rotation of a", patient)
-		do("b", "rotation of b", patient)
+		do("a", "rotation of a", notUrgent)
+		do("b", "rotation of b", notUrgent)
 		do("a", "a2", urgent)
 		do("b", "b1", urgent)
 		group.Wait()
@@ -84,7 +84,7 @@ func TestTenantWithTheFewestPlacesGoesFirst(t *testing.T) {
 		for i := range 3 {
 			do("b", fmt.Sprint("b", i), urgent) // of which one leaves
 		}
-		do("c", "c0", patient) // and this one
+		do("c", "c0", notUrgent) // and this one
 		group.Wait()
 		slices.Sort(s.names[:8])
 		if want := []string{"a0", "a1", "a2", "a3", "a4", "a5", "b0", "c0"}; len(s.names) != 12 || !slices.Equal(s.names[:8], want) {
@@ -94,7 +94,7 @@ func TestTenantWithTheFewestPlacesGoesFirst(t *testing.T) {
 }
 
 // A request that wants no place any more, for whatever reason, takes none of its tenant's.
-func TestTenantsPlacesAreGivenBack(t *testing.T) {
+func TestTenantsPlacesAreReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{})
 		th := throttle.New(throttle.Config{Max: 4})

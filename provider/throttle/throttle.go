@@ -42,7 +42,7 @@ const (
 	minBackoff    = time.Second
 	maxBackoff    = 10 * time.Second // doubled from minBackoff up to it
 	maxOpenWait   = 8 * time.Second  // of one request for an open circuit; its caller then gets the cause
-	maxRetryAfter = time.Minute      // of what a service may ask for; mounts do not live longer
+	maxRetryAfter = time.Minute      // of what a service may request; mounts do not live longer
 	// failureThreshold opens the circuit: so many failures in a row, with no answer between.
 	// Of responses of which one in twenty fails, five in a row are one in three million.
 	failureThreshold = 5

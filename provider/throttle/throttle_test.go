@@ -128,7 +128,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 			name  string
 			trace throttle.Trace
 		}{
-			{"first", urgency(patient)}, {"rotation 1", urgency(patient)}, {"rotation 2", urgency(patient)}, {"joined", urgency(joined.Load)},
+			{"first", urgency(notUrgent)}, {"rotation 1", urgency(notUrgent)}, {"rotation 2", urgency(notUrgent)}, {"joined", urgency(joined.Load)},
 			{"pod", urgency(urgent)}, {"plain", nil},
 		} {
 			ctx := t.Context()
@@ -182,7 +182,7 @@ func TestCallersThatLeave(t *testing.T) {
 	})
 }
 
-func TestPanicGivesThePlaceBack(t *testing.T) {
+func TestPanicReleasesThePlace(t *testing.T) {
 	th := throttle.New(throttle.Config{Max: 1, Retries: 3})
 	broken := newClient(th, transport(func(*http.Request) (*http.Response, error) { panic("a bug") }))
 	for range 10 { // a bug says nothing of the service

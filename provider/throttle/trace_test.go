@@ -121,7 +121,7 @@ func TestTraceOfARequestThatWaits(t *testing.T) {
 	})
 }
 
-// Seconds and dates are honored, however large; what is neither asks for nothing.
+// Seconds and dates are honored, however large; what is neither is ignored.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for text, want := range map[string]time.Duration{

@@ -96,7 +96,7 @@ func TestFailuresLeave(t *testing.T) {
 	}
 }
 
-// One namespace with many requests does not keep another waiting.
+// One namespace with many requests does not block another.
 func TestRequestsAreDivided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := reader(roundTripper(func(r *http.Request) (*http.Response, error) {

@@ -81,7 +81,7 @@ func (e *examination) secret() *Check {
 
 var issuerInCommand = regexp.MustCompile(`--issuer (\S+)`)
 
-// federation says which federated credential Entra must have for the pod. Entra is not asked, so
+// federation says which federated credential Entra must have for the pod. Entra is not called, so
 // that it is missing is known from the provider alone.
 func (e *examination) federation() *Check {
 	const name = "federation"

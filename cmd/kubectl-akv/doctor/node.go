@@ -160,7 +160,7 @@ func (e *examination) flag(name string) string {
 	return value
 }
 
-// tokens checks that kubelet is asked for the tokens that the identity needs.
+// tokens checks that kubelet is configured to send the tokens that the identity needs.
 func (e *examination) tokens() *Check {
 	const name = "tokens"
 	driver, err := e.reader.CSIDriver(e.ctx)
@@ -219,7 +219,7 @@ func (e *examination) rotation() *Check {
 		if !calls {
 			return fine(name, "off: a running pod keeps the files that it started with")
 		}
-		return notChecked(name, "kubelet asks for it (requiresRepublish); the driver's flags were not found")
+		return notChecked(name, "kubelet requests it (requiresRepublish); the driver's flags were not found")
 	}
 	enabled, _ := cluster.Flag(*e.driver, "enable-secret-rotation")
 	interval, _ := cluster.Flag(*e.driver, "rotation-poll-interval")
@@ -227,7 +227,7 @@ func (e *examination) rotation() *Check {
 	case enabled == "true" && calls:
 		return fine(name, "on: a running pod gets changes, at most every "+cmp.Or(interval, "2m"))
 	case enabled == "true" && e.started():
-		return problem(name, "the driver runs with rotation, but its CSIDriver has no requiresRepublish, so kubelet never asks again: the pod keeps the files that it started with",
+		return problem(name, "the driver runs with rotation, but its CSIDriver has no requiresRepublish, so kubelet never requests it: the pod keeps the files that it started with",
 			"set requiresRepublish: true in the CSIDriver; the driver's Helm chart does it from version 1.5 on")
 	}
 	return fine(name, "off: a running pod keeps the files that it started with")

@@ -244,7 +244,7 @@ func (m *mount) made(files []render.File, of []provider.Origin) {
 	}
 }
 
-// Mount implements server.Mounter: it signs the user in where that is asked for, and records what
+// Mount implements server.Mounter: it signs the user in with --as-me, and records what
 // the driver's message does not have.
 func (m *mount) Mount(ctx context.Context, req *request.Mount, lastEnd time.Time) (*provider.Volume, error) {
 	if m.me != nil {

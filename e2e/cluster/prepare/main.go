@@ -33,7 +33,7 @@ func run(ctx context.Context) error {
 	if c.Existing == "" {
 		missing, err := node.Missing()
 		if err == nil && len(missing) > 0 && c.Install {
-			if err := install(ctx, missing); err != nil { // which was asked for
+			if err := install(ctx, missing); err != nil { // which E2E_INSTALL requests
 				return err
 			}
 			missing = nil

@@ -27,11 +27,11 @@ type License struct {
 var licenseFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)([.-].*)?$`)
 
 // allowed are the licenses, by SPDX's names, under which what is linked may be given on in an image. A
-// module under another one is a decision that somebody must make.
+// module under another one is a decision for a maintainer.
 var allowed = []string{"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "ISC"}
 
 // Licenses returns the license and notice files of the project, of Go, and of all modules that are
-// linked into a binary, sorted by path. MIT, BSD and Apache 2.0 ask for them beside each copy. The
+// linked into a binary, sorted by path. MIT, BSD and Apache 2.0 require them beside each copy. The
 // go.sum of that module verifies the others.
 func Licenses(ctx context.Context, project, module, file string) ([]License, error) {
 	info, err := buildinfo.ReadFile(file)
