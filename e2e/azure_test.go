@@ -175,7 +175,7 @@ func (r *azureRun) calls(code int) []string {
 	return strings.Split(strings.TrimSpace(read(r.t, r.record)), "\n")
 }
 
-// want holds regular expressions to the calls, each to be found after the one before it.
+// want checks that each regular expression matches the calls after the match of the one before.
 func (r *azureRun) want(calls []string, expressions ...string) {
 	r.t.Helper()
 	rest := calls

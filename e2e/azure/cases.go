@@ -23,7 +23,7 @@ const (
 	accountNone          = "none"           // names no identity
 )
 
-// nobody is a GUID that no tenant and no application has.
+// nobody is the GUID of no tenant and no application.
 const nobody = "00000000-1111-4222-8333-444444444444"
 
 // refusal is a mistake, and the reason in the event of its pod.

@@ -75,20 +75,20 @@ func referenceRows(t *testing.T) []string {
 // TestContract walks the reference row by row.
 func TestContract(t *testing.T) {
 	all := slices.Concat(parameterStories(), fieldStories(), warningStories(), contentStories(), identityStories(), cloudStories(), boundStories(), differenceStories(), newStories(), beyondStories())
-	told := make(map[string]bool)
+	covered := make(map[string]bool)
 	for _, s := range all {
-		told[s.row] = true
+		covered[s.row] = true
 		t.Run(strings.Join([]string{s.row, s.name}, ": "), func(t *testing.T) { s.happens(t) })
 	}
 	rows := referenceRows(t)
 	for _, row := range rows {
 		// For errors see TestContractErrors; some bounds are too large to reach with a mount, and
 		// the times of changes are the driver's.
-		if !told[row] && !strings.HasPrefix(row, "Errors/") && !strings.HasPrefix(row, "Bounds/") && !strings.HasPrefix(row, "Secret rotation/") {
+		if !covered[row] && !strings.HasPrefix(row, "Errors/") && !strings.HasPrefix(row, "Bounds/") && !strings.HasPrefix(row, "Secret rotation/") {
 			t.Errorf("the reference's row has no story: %s", row)
 		}
 	}
-	for row := range told {
+	for row := range covered {
 		if !slices.Contains(rows, row) {
 			t.Errorf("a story of no row: %s", row)
 		}
