@@ -11,18 +11,18 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// failoverAfter is how long the vaults for which others stand by have for all of their answers, so
-// that a pod starts within 5 s although they are silent.
+// failoverAfter is how long vaults with a failover vault have for all of their answers, so that a
+// pod starts within 5 s although they are silent.
 const failoverAfter = 4 * time.Second
 
-// failover is what a mount knows of the vaults for which others stand by.
+// failover is what a mount knows of the vaults that have a failover vault.
 type failover struct {
 	first context.Context // of reads from these vaults
 	down  map[string]bool // the hosts of those that were unavailable; no further reads are sent there
 }
 
-// withFailover prepares for vaults for which others stand by, if there are any. That is for pods
-// that start: one that runs keeps its files.
+// withFailover prepares for vaults that have a failover vault, if there are any. Only pods that
+// start use it: one that runs keeps its files.
 func (s *session) withFailover(ctx context.Context, objects []request.Object) (cancel context.CancelFunc) {
 	for i := range objects {
 		if s.fresh.Urgent && objects[i].Failover != "" {
@@ -35,7 +35,7 @@ func (s *session) withFailover(ctx context.Context, objects []request.Object) (c
 	return func() {}
 }
 
-// host is the DNS name of a vault; "" is that of the class.
+// hostOf is the DNS name of a vault; "" is that of the class.
 func (s session) hostOf(vault string) string {
 	if vault == "" {
 		return s.host
@@ -47,8 +47,8 @@ func (s session) hostOf(vault string) string {
 type ask[T any] func(ctx context.Context, i int, host string, caller keyvault.Caller) (wait func() (T, error))
 
 // readEach is each for reads of objects from their vaults or, where one of these is unavailable,
-// from the vault that stands by for it. A 401, 403 or 404 of the first one is final. done is called
-// with whether the answer is from the vault that stands by.
+// from its failover vault. A 401, 403 or 404 of the first one is final. done is called
+// with whether the answer is from the failover vault.
 func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, standby bool, err error) error) error {
 	caller := s.caller
 	if s.failover == nil {
@@ -104,7 +104,7 @@ func unavailable(ctx context.Context, err error) bool {
 	return fault.Is(err, fault.ServiceUnavailable, fault.Throttled, fault.Timeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// standbyWarning is about an object that was read from the vault that stands by.
+// standbyWarning is about an object that was read from a failover vault.
 func (s session) standbyWarning(o *request.Object) string {
 	return fmt.Sprintf("%s is read from %s, since %s is unavailable", o, s.hostOf(o.Failover), s.hostOf(o.Vault))
 }

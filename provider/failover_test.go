@@ -17,7 +17,7 @@ import (
 
 const standby = "contoso-dr.vault.azure.net"
 
-// standingBy are objects of a class with a vault that stands by for its own.
+// standingBy are objects of a class with a failover vault.
 func standingBy(objects ...request.Object) []request.Object {
 	for i := range objects {
 		objects[i].Failover = "contoso-dr"

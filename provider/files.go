@@ -123,8 +123,8 @@ func (f owned) field() string {
 }
 
 // invalidPaths finds the paths that the driver or the file system would reject. Of files
-// with one path, the last one is reported. It goes on after the deadline of the mount, which
-// stale answers come at.
+// with one path, the last one is reported. It continues after the deadline of the mount, at
+// which stale answers arrive.
 func invalidPaths(ctx context.Context, items []item, files []request.File) (problems []fault.Problem, bad map[string]bool, _ error) {
 	bad = make(map[string]bool)
 	for _, f := range slices.Backward(files) {

@@ -21,7 +21,7 @@ type session struct {
 	host     string // of the class's vault; "" without one
 	caller   keyvault.Caller
 	fresh    keyvault.Freshness
-	failover *failover // nil where no vault stands by
+	failover *failover // nil without failover vaults
 }
 
 // volume reads all objects and puts the volume together.

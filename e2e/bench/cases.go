@@ -147,7 +147,7 @@ func contentCases() []benchmark {
 		targets: []target{p50.atMost(tenSecrets + milliseconds(slowVault)), reads.atMost(32), failures.none()},
 		run:     cold(5),
 	}, {
-		name: "first vault silent", about: "20 new pods at once in a fresh process; another vault stands by",
+		name: "first vault silent", about: "20 new pods at once in a fresh process, with a failover vault",
 		content: silent(10), targets: []target{p99.atMost(5000), failures.none()},
 		run: crowd(20, 20, false),
 	}}

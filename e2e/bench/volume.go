@@ -86,7 +86,7 @@ func inVaults(n int, slower ...time.Duration) content {
 	}
 }
 
-// silent is n secrets in a vault that never answers, and in the vault that stands by.
+// silent is n secrets in a vault that never answers, and in its failover vault.
 func silent(n int) content {
 	return func(w *world) volume {
 		v := listed(n)(w)

@@ -47,7 +47,7 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// What is given back can be had again, and giving back twice gives back once.
+// What is released is free again, and a second release changes nothing.
 func TestRelease(t *testing.T) {
 	s := fair.New(4, fair.ThreeQuarters)
 	_, release := take(s, "a", 1)
@@ -55,7 +55,7 @@ func TestRelease(t *testing.T) {
 		release[0]()
 	}
 	if n, _ := take(s, "a", 1); n != 1 {
-		t.Errorf("%d places after one was given back", n)
+		t.Errorf("%d places after one was released", n)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// Whatever happens, no more than the size is admitted, everything is given back, and every
+// Whatever happens, no more than the size is admitted, everything is released, and every
 // waiter is served.
 func TestRandom(t *testing.T) {
 	for seed := range uint64(200) {
@@ -180,7 +180,7 @@ func TestRandom(t *testing.T) {
 			}
 			synctest.Wait()
 			if _, ok := s.TryAcquire("x", size); !ok {
-				t.Fatalf("seed %d: not all was given back", seed)
+				t.Fatalf("seed %d: not all was released", seed)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// Where another vault stands by, that one is read in place of a stale answer, and its answers count
+// A failover vault is read in place of a stale answer, and its answers count
 // as its own kind, those of lists too.
 func TestFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,7 +59,7 @@ func newAdmission(timeout time.Duration, stopping context.Context) admission {
 // enter waits until the mount may run. The context ends when the mount's time is over: that of
 // the plugin or, if the caller's deadline is earlier, a little before that, since kubelet
 // reports its own deadline with a bare DeadlineExceeded. Call leave when the mount has ended;
-// what the request takes is given back when its response was sent.
+// what the request uses is released when its response was sent.
 func (a *admission) enter(ctx context.Context, in *v1alpha1.MountRequest) (_ context.Context, leave context.CancelFunc, err error) {
 	tenant := namespaceOf(in.GetAttributes())
 	timeout := a.timeout

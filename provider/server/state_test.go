@@ -77,7 +77,7 @@ func TestState(t *testing.T) {
 	})
 }
 
-// Mounts in progress and the places that they leave are counted, and given back.
+// Mounts in progress and the places that they leave are counted, and released.
 func TestStateOfMounts(t *testing.T) {
 	cfg := config(t, nil)
 	synctest.Test(t, func(t *testing.T) {

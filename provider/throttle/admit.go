@@ -65,7 +65,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
-	case a := <-w.admitted: // at the same moment, so the place is given back
+	case a := <-w.admitted: // at the same moment, so the place is released
 		if a.answer == nil {
 			t.release(a)
 		}
@@ -152,7 +152,7 @@ func (t *Throttle) next(probe bool) int {
 	return next
 }
 
-// release gives back a place. The lock is held.
+// release frees a place. The lock is held.
 func (t *Throttle) release(place admission) {
 	t.inUse--
 	if t.held[place.tenant]--; t.held[place.tenant] == 0 {
@@ -164,7 +164,7 @@ func (t *Throttle) release(place admission) {
 	t.admit()
 }
 
-// leave gives back the place of an attempt, and opens or closes the circuit by its result.
+// leave frees the place of an attempt, and opens or closes the circuit by its result.
 func (t *Throttle) leave(r Result, place admission, last *answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

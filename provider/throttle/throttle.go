@@ -116,7 +116,7 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	}
 }
 
-// attempt sends a clone of the request, and then gives back its place.
+// attempt sends a clone of the request, and then frees its place.
 func (t *Throttle) attempt(req *policy.Request, place admission, trace Trace) (last *answer, result Result) {
 	result.Outcome = Unknown // of a panic
 	defer func() { t.leave(result, place, last) }()
