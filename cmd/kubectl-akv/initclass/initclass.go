@@ -60,11 +60,7 @@ func New(env *cli.Env) *cobra.Command {
 		if err := a.complete(env, flags.Changed("namespace")); err != nil {
 			return err
 		}
-		text, err := a.manifests()
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(env.Out, text)
+		_, err := io.WriteString(env.Out, a.manifests())
 		return err
 	}
 	return cmd
