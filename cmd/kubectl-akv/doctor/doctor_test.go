@@ -17,22 +17,22 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"akv-csi-provider/cmd/kubectl-akv/cli"
-	ct "akv-csi-provider/cmd/kubectl-akv/cluster/clustertest"
 	"akv-csi-provider/cmd/kubectl-akv/doctor"
+	"akv-csi-provider/cmd/kubectl-akv/kubetest"
 )
 
 func TestMain(m *testing.M) {
-	doctor.SetNow(ct.Now)
+	doctor.SetNow(kubetest.Now)
 	os.Exit(m.Run())
 }
 
 // run runs doctor and returns its exit code by the rules of main, and what it printed.
-func run(t *testing.T, s *ct.Server, args ...string) (int, string) {
+func run(t *testing.T, s *kubetest.Server, args ...string) (int, string) {
 	t.Helper()
 	return runWith(t, s, func(*cli.Env) {}, args...)
 }
 
-func runWith(t *testing.T, s *ct.Server, change func(*cli.Env), args ...string) (int, string) {
+func runWith(t *testing.T, s *kubetest.Server, change func(*cli.Env), args ...string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
 	env := cli.NewEnv(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
@@ -50,7 +50,7 @@ func runWith(t *testing.T, s *ct.Server, change func(*cli.Env), args ...string) 
 	}
 }
 
-func examine(t *testing.T, s *ct.Server) doctor.Report {
+func examine(t *testing.T, s *kubetest.Server) doctor.Report {
 	t.Helper()
 	code, out := run(t, s, "web", "-o", "json")
 	var r doctor.Report
@@ -71,172 +71,172 @@ func states(r doctor.Report) map[string]doctor.State {
 	return m
 }
 
-func edit[T any](s *ct.Server, path string, object *T, change func(*T)) {
+func edit[T any](s *kubetest.Server, path string, object *T, change func(*T)) {
 	change(object)
 	s.Put(path, object)
 }
 
-const federated = `client "` + ct.ClientID + `" has no federated credential at all; run az identity federated-credential create --identity-name IDENTITY -g GROUP --name NAME ` +
+const federated = `client "` + kubetest.ClientID + `" has no federated credential at all; run az identity federated-credential create --identity-name IDENTITY -g GROUP --name NAME ` +
 	`--issuer https://oidc.contoso.example/cluster/ --subject system:serviceaccount:shop:web --audiences api://AzureADTokenExchange; if it is there already, retry [FederatedCredentialMissing]`
 
-const denied = `client "` + ct.ClientID + `" may not get secret "db" from kv-shop.vault.azure.net; run az role assignment create --assignee X [AccessDenied]`
+const denied = `client "` + kubetest.ClientID + `" may not get secret "db" from kv-shop.vault.azure.net; run az role assignment create --assignee X [AccessDenied]`
 
 func logged(at time.Duration, pod, message, rest string) string {
-	return fmt.Sprintf("time=%s level=INFO msg=%q pod=%s namespace=shop serviceAccount=web class=web vault=kv-shop objects=1 %s\n", ct.Now.Add(-at).Format(time.RFC3339Nano), message, pod, rest)
+	return fmt.Sprintf("time=%s level=INFO msg=%q pod=%s namespace=shop serviceAccount=web class=web vault=kv-shop objects=1 %s\n", kubetest.Now.Add(-at).Format(time.RFC3339Nano), message, pod, rest)
 }
 
-func parameters(s *ct.Server, m map[string]string) {
+func parameters(s *kubetest.Server, m map[string]string) {
 	all := map[string]string{"keyvaultName": "kv-shop", "tenantID": "contoso.example", "objects": "- {objectName: db, objectType: secret}"}
 	for name, value := range m {
 		all[name] = value
 	}
-	s.Put(ct.ClassPath, ct.Class("azure", all))
+	s.Put(kubetest.ClassPath, kubetest.Class("azure", all))
 }
 
-func running(s *ct.Server) {
-	s.Put(ct.PodPath, ct.Running())
-	s.Put(ct.StatusPath, ct.Mounted("uid-web"))
+func running(s *kubetest.Server) {
+	s.Put(kubetest.PodPath, kubetest.Running())
+	s.Put(kubetest.StatusPath, kubetest.Mounted("uid-web"))
 }
 
 // The first problem is the true one.
 func TestFirstProblem(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		make  func(*ct.Server)
+		make  func(*kubetest.Server)
 		check string // "" for no problem
 		text  string
 		does  string
 	}{
-		{"nothing", func(*ct.Server) {}, "", "", ""},
+		{"nothing", func(*kubetest.Server) {}, "", "", ""},
 		{"runs", running, "", "", ""},
-		{"not scheduled", func(s *ct.Server) {
-			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) {
+		{"not scheduled", func(s *kubetest.Server) {
+			edit(s, kubetest.PodPath, kubetest.Pod(), func(p *corev1.Pod) {
 				p.Spec.NodeName = ""
 				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}
 			})
 		}, "pod", "0/3 nodes are available", "volumes have no part"},
-		{"no driver", func(s *ct.Server) { s.Remove(ct.DriverPath) }, "driver", "is not installed", "install the driver"},
-		{"driver not registered", func(s *ct.Server) {
-			s.Put(ct.NodePath, storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}})
+		{"no driver", func(s *kubetest.Server) { s.Remove(kubetest.DriverPath) }, "driver", "is not installed", "install the driver"},
+		{"driver not registered", func(s *kubetest.Server) {
+			s.Put(kubetest.NodePath, storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}})
 		}, "driver", "is not registered on node node-1", "tolerations"},
-		{"driver without pod", func(s *ct.Server) {
-			s.Remove(ct.NodePath)
+		{"driver without pod", func(s *kubetest.Server) {
+			s.Remove(kubetest.NodePath)
 			s.Remove("/api/v1/namespaces/kube-system/pods/csi-secrets-store-9fj2v")
 		}, "driver", "DaemonSet kube-system/csi-secrets-store has no pod there", "tolerations"},
-		{"no provider", func(s *ct.Server) { s.Remove(ct.SetPath) }, "provider", "no DaemonSet serves azure.sock", "install akv-csi-provider"},
-		{"provider not on node", func(s *ct.Server) { s.Remove(ct.ProviderPath) }, "provider", "DaemonSet kube-system/akv-csi-provider has no pod there", "nodeSelector"},
-		{"provider is being deleted", func(s *ct.Server) {
-			edit(s, ct.ProviderPath, ct.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", ct.ProviderContainer(), true), func(p *corev1.Pod) {
-				p.DeletionTimestamp = &metav1.Time{Time: ct.Now}
+		{"no provider", func(s *kubetest.Server) { s.Remove(kubetest.SetPath) }, "provider", "no DaemonSet serves azure.sock", "install akv-csi-provider"},
+		{"provider not on node", func(s *kubetest.Server) { s.Remove(kubetest.ProviderPath) }, "provider", "DaemonSet kube-system/akv-csi-provider has no pod there", "nodeSelector"},
+		{"provider is being deleted", func(s *kubetest.Server) {
+			edit(s, kubetest.ProviderPath, kubetest.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", kubetest.ProviderContainer(), true), func(p *corev1.Pod) {
+				p.DeletionTimestamp = &metav1.Time{Time: kubetest.Now}
 			})
 		}, "provider", "does not run on node node-1", "nodeSelector"},
-		{"provider crashes", func(s *ct.Server) {
-			s.Put(ct.ProviderPath, ct.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", ct.ProviderContainer(), false))
+		{"provider crashes", func(s *kubetest.Server) {
+			s.Put(kubetest.ProviderPath, kubetest.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", kubetest.ProviderContainer(), false))
 		}, "provider", "CrashLoopBackOff", "logs akv-csi-provider-x7k2p --previous"},
-		{"two providers", func(s *ct.Server) {
-			c := ct.ProviderContainer()
+		{"two providers", func(s *kubetest.Server) {
+			c := kubetest.ProviderContainer()
 			c.Image = "mcr.microsoft.com/oss/azure/secrets-store/provider-azure:v1.8.2"
-			old := ct.SystemPod("old", "old-1", c, true)
+			old := kubetest.SystemPod("old", "old-1", c, true)
 			s.Put("/api/v1/namespaces/kube-system/pods/old-1", old)
 			s.Put("/apis/apps/v1/namespaces/kube-system/daemonsets/old", &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "old", Namespace: "kube-system"},
 				Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: old.Labels}, Template: corev1.PodTemplateSpec{Spec: old.Spec}}})
 		}, "provider", "two providers", "MOVING.md"},
-		{"no pod info", func(s *ct.Server) {
-			edit(s, ct.DriverPath, ct.Driver("api://AzureADTokenExchange"), func(d *storagev1.CSIDriver) { d.Spec.PodInfoOnMount = nil })
+		{"no pod info", func(s *kubetest.Server) {
+			edit(s, kubetest.DriverPath, kubetest.Driver("api://AzureADTokenExchange"), func(d *storagev1.CSIDriver) { d.Spec.PodInfoOnMount = nil })
 		}, "tokens", "no podInfoOnMount", "podInfoOnMount: true"},
-		{"no tokens", func(s *ct.Server) { s.Put(ct.DriverPath, ct.Driver("sts.amazonaws.com")) }, "tokens",
+		{"no tokens", func(s *kubetest.Server) { s.Put(kubetest.DriverPath, kubetest.Driver("sts.amazonaws.com")) }, "tokens",
 			"audience api://AzureADTokenExchange (requested: sts.amazonaws.com)", "tokenRequests[0].audience=api://AzureADTokenExchange"},
-		{"no tokens, no class", func(s *ct.Server) {
-			s.Put(ct.DriverPath, ct.Driver())
-			s.Remove(ct.ClassPath)
+		{"no tokens, no class", func(s *kubetest.Server) {
+			s.Put(kubetest.DriverPath, kubetest.Driver())
+			s.Remove(kubetest.ClassPath)
 		}, "class", "does not exist", "create it"},
-		{"no tokens needed", func(s *ct.Server) {
-			s.Put(ct.DriverPath, ct.Driver())
+		{"no tokens needed", func(s *kubetest.Server) {
+			s.Put(kubetest.DriverPath, kubetest.Driver())
 			parameters(s, map[string]string{"useVMManagedIdentity": "true"})
 		}, "", "", ""},
-		{"another cloud's audience", func(s *ct.Server) {
-			s.Put(ct.DriverPath, ct.Driver("api://AzureADTokenExchangeChina"))
+		{"another cloud's audience", func(s *kubetest.Server) {
+			s.Put(kubetest.DriverPath, kubetest.Driver("api://AzureADTokenExchangeChina"))
 			parameters(s, map[string]string{"cloudName": "AzureChinaCloud"})
 		}, "", "", ""},
-		{"binding's audience", func(s *ct.Server) {
-			parameters(s, map[string]string{"useAzureTokenProxy": "true", "clientID": ct.ClientID})
+		{"binding's audience", func(s *kubetest.Server) {
+			parameters(s, map[string]string{"useAzureTokenProxy": "true", "clientID": kubetest.ClientID})
 		}, "tokens", "api://AKSIdentityBinding", "api://AKSIdentityBinding"},
-		{"rotation half on", func(s *ct.Server) {
+		{"rotation half on", func(s *kubetest.Server) {
 			running(s)
-			edit(s, ct.DriverPath, ct.Driver("api://AzureADTokenExchange"), func(d *storagev1.CSIDriver) { d.Spec.RequiresRepublish = nil })
+			edit(s, kubetest.DriverPath, kubetest.Driver("api://AzureADTokenExchange"), func(d *storagev1.CSIDriver) { d.Spec.RequiresRepublish = nil })
 		}, "rotation", "no requiresRepublish", "requiresRepublish: true"},
-		{"no class", func(s *ct.Server) {
-			s.Remove(ct.ClassPath)
-			s.Put(ct.ClassPath+"s", map[string]any{"metadata": map[string]any{"name": "webs", "namespace": "shop"}})
+		{"no class", func(s *kubetest.Server) {
+			s.Remove(kubetest.ClassPath)
+			s.Put(kubetest.ClassPath+"s", map[string]any{"metadata": map[string]any{"name": "webs", "namespace": "shop"}})
 		}, "class", "SecretProviderClass web does not exist in namespace shop; there is webs", "create it"},
-		{"no class at all", func(s *ct.Server) { s.Remove(ct.ClassPath) }, "class", "SecretProviderClass web does not exist in namespace shop", "create it"},
-		{"another provider's class", func(s *ct.Server) { s.Put(ct.ClassPath, ct.Class("vault", nil)) }, "class", `for provider "vault"`, "spec.provider: azure"},
-		{"invalid class", func(s *ct.Server) {
+		{"no class at all", func(s *kubetest.Server) { s.Remove(kubetest.ClassPath) }, "class", "SecretProviderClass web does not exist in namespace shop", "create it"},
+		{"another provider's class", func(s *kubetest.Server) { s.Put(kubetest.ClassPath, kubetest.Class("vault", nil)) }, "class", `for provider "vault"`, "spec.provider: azure"},
+		{"invalid class", func(s *kubetest.Server) {
 			parameters(s, map[string]string{"keyvaultName": "https://kv-shop.vault.azure.net"})
 		},
 			"parameters", "SecretProviderClass web is invalid: keyvaultName", "not its URL"},
-		{"unknown cloud", func(s *ct.Server) { parameters(s, map[string]string{"cloudName": "Azure"}) }, "parameters", `cloudName: unknown cloud "Azure"`, "OurCloud"},
-		{"the operator's cloud", func(s *ct.Server) { parameters(s, map[string]string{"cloudName": "OurCloud"}) }, "", "", ""},
-		{"invalid attributes", func(s *ct.Server) {
-			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) { p.Spec.Volumes[0].CSI.VolumeAttributes["objects"] = "- {objectName: x}" })
+		{"unknown cloud", func(s *kubetest.Server) { parameters(s, map[string]string{"cloudName": "Azure"}) }, "parameters", `cloudName: unknown cloud "Azure"`, "OurCloud"},
+		{"the operator's cloud", func(s *kubetest.Server) { parameters(s, map[string]string{"cloudName": "OurCloud"}) }, "", "", ""},
+		{"invalid attributes", func(s *kubetest.Server) {
+			edit(s, kubetest.PodPath, kubetest.Pod(), func(p *corev1.Pod) { p.Spec.Volumes[0].CSI.VolumeAttributes["objects"] = "- {objectName: x}" })
 		}, "parameters", "the pod's volumeAttributes are invalid: objects[0] \"x\": objectType: missing", "secret, key, cert"},
-		{"no account", func(s *ct.Server) { s.Remove(ct.AccountPath) }, "identity", "ServiceAccount web does not exist", "create it"},
-		{"no annotation", func(s *ct.Server) { s.Put(ct.AccountPath, ct.Account(nil, nil)) }, "identity", "has no annotation azure.workload.identity/client-id", "annotate serviceaccount web"},
-		{"label", func(s *ct.Server) {
-			s.Put(ct.AccountPath, ct.Account(nil, map[string]string{"azure.workload.identity/client-id": ct.ClientID}))
+		{"no account", func(s *kubetest.Server) { s.Remove(kubetest.AccountPath) }, "identity", "ServiceAccount web does not exist", "create it"},
+		{"no annotation", func(s *kubetest.Server) { s.Put(kubetest.AccountPath, kubetest.Account(nil, nil)) }, "identity", "has no annotation azure.workload.identity/client-id", "annotate serviceaccount web"},
+		{"label", func(s *kubetest.Server) {
+			s.Put(kubetest.AccountPath, kubetest.Account(nil, map[string]string{"azure.workload.identity/client-id": kubetest.ClientID}))
 		}, "identity", `has the label "azure.workload.identity/client-id", which is ignored`, "annotate"},
-		{"not an ID", func(s *ct.Server) {
-			s.Put(ct.AccountPath, ct.Account(map[string]string{"azure.workload.identity/client-id": "not an ID"}, nil))
+		{"not an ID", func(s *kubetest.Server) {
+			s.Put(kubetest.AccountPath, kubetest.Account(map[string]string{"azure.workload.identity/client-id": "not an ID"}, nil))
 		}, "identity", `is not a client ID: "not an ID"`, "annotate"},
-		{"no tenant", func(s *ct.Server) { parameters(s, map[string]string{"tenantID": ""}) }, "identity", "no tenant is configured", "tenantID"},
-		{"no secret", func(s *ct.Server) {
-			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) {
+		{"no tenant", func(s *kubetest.Server) { parameters(s, map[string]string{"tenantID": ""}) }, "identity", "no tenant is configured", "tenantID"},
+		{"no secret", func(s *kubetest.Server) {
+			edit(s, kubetest.PodPath, kubetest.Pod(), func(p *corev1.Pod) {
 				p.Spec.Volumes[0].CSI.NodePublishSecretRef = &corev1.LocalObjectReference{Name: "publish"}
 			})
 		}, "secret", "Secret publish, which nodePublishSecretRef names, does not exist", "create secret generic publish"},
-		{"no federated credential", func(s *ct.Server) { s.Put(ct.EventPath, ct.Failed(federated)) }, "federation",
+		{"no federated credential", func(s *kubetest.Server) { s.Put(kubetest.EventPath, kubetest.Failed(federated)) }, "federation",
 			"has no federated credential at all; it needs issuer https://oidc.contoso.example/cluster/, subject system:serviceaccount:shop:web",
 			"az identity federated-credential create --name shop-web --identity-name IDENTITY --resource-group GROUP --issuer https://oidc.contoso.example/cluster/ --subject system:serviceaccount:shop:web --audiences api://AzureADTokenExchange"},
-		{"denied", func(s *ct.Server) { s.Put(ct.EventPath, ct.Failed(denied)) }, "event", "5s ago, 3 times: client", "run az role assignment create --assignee X"},
-		{"two causes", func(s *ct.Server) {
-			s.Put(ct.EventPath, ct.Failed(`no secret "a"; create it [ObjectNotFound] | secret "b" is disabled; enable it [ObjectDisabled]`))
+		{"denied", func(s *kubetest.Server) { s.Put(kubetest.EventPath, kubetest.Failed(denied)) }, "event", "5s ago, 3 times: client", "run az role assignment create --assignee X"},
+		{"two causes", func(s *kubetest.Server) {
+			s.Put(kubetest.EventPath, kubetest.Failed(`no secret "a"; create it [ObjectNotFound] | secret "b" is disabled; enable it [ObjectDisabled]`))
 		}, "event", `no secret "a"; create it [ObjectNotFound] | secret "b" is disabled; enable it [ObjectDisabled]`, ""},
-		{"without a reason", func(s *ct.Server) {
-			s.Put(ct.EventPath, ct.Event(`kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name secrets-store.csi.k8s.io not found in the list of registered CSI drivers`))
+		{"without a reason", func(s *kubetest.Server) {
+			s.Put(kubetest.EventPath, kubetest.Event(`kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name secrets-store.csi.k8s.io not found in the list of registered CSI drivers`))
 		}, "event", "kubelet or the driver, 5s ago", "tolerations"},
-		{"another volume's event", func(s *ct.Server) {
-			edit(s, ct.EventPath, ct.Event("no"), func(e *corev1.Event) { e.Message = strings.ReplaceAll(e.Message, `"secrets"`, `"other"`) })
+		{"another volume's event", func(s *kubetest.Server) {
+			edit(s, kubetest.EventPath, kubetest.Event("no"), func(e *corev1.Event) { e.Message = strings.ReplaceAll(e.Message, `"secrets"`, `"other"`) })
 		}, "", "", ""},
-		{"in the log only", func(s *ct.Server) {
-			s.PutText(ct.LogPath, logged(9*time.Second, "web", "mount failed", fmt.Sprintf("rotation=false reason=AccessDenied error=%q", denied)))
+		{"in the log only", func(s *kubetest.Server) {
+			s.Put(kubetest.LogPath, logged(9*time.Second, "web", "mount failed", fmt.Sprintf("rotation=false reason=AccessDenied error=%q", denied)))
 		}, "log", "the last mount failed 9s ago: client", "role assignment"},
-		{"rotation fails", func(s *ct.Server) {
+		{"rotation fails", func(s *kubetest.Server) {
 			running(s)
-			s.PutText(ct.LogPath, logged(40*time.Second, "web", "mounted", "rotation=false reason=ok")+
+			s.Put(kubetest.LogPath, logged(40*time.Second, "web", "mounted", "rotation=false reason=ok")+
 				logged(9*time.Second, "web", "mount failed", fmt.Sprintf("rotation=true reason=AccessDenied error=%q", denied))+
 				logged(8*time.Second, "other", "mounted", "rotation=false reason=ok"))
 		}, "log", "the last rotation failed 9s ago: client", "role assignment"},
-		{"rotation works again", func(s *ct.Server) {
+		{"rotation works again", func(s *kubetest.Server) {
 			running(s)
-			s.PutText(ct.LogPath, logged(9*time.Second, "web", "mount failed", `rotation=true reason=Timeout error="x"`)+logged(8*time.Second, "web", "mounted", "rotation=true reason=ok"))
+			s.Put(kubetest.LogPath, logged(9*time.Second, "web", "mount failed", `rotation=true reason=Timeout error="x"`)+logged(8*time.Second, "web", "mounted", "rotation=true reason=ok"))
 		}, "", "", ""},
-		{"an older pod's log", func(s *ct.Server) {
-			s.PutText(ct.LogPath, logged(time.Hour, "web", "mount failed", `rotation=false reason=Timeout error="x"`))
+		{"an older pod's log", func(s *kubetest.Server) {
+			s.Put(kubetest.LogPath, logged(time.Hour, "web", "mount failed", `rotation=false reason=Timeout error="x"`))
 		}, "", "", ""},
-		{"empty volume", func(s *ct.Server) { s.Put(ct.PodPath, ct.Running()) }, "volume", "its volume is empty", "delete pod web"},
-		{"an older pod's status", func(s *ct.Server) {
-			s.Put(ct.PodPath, ct.Running())
-			s.Put(ct.StatusPath, ct.Mounted("uid-of-another"))
+		{"empty volume", func(s *kubetest.Server) { s.Put(kubetest.PodPath, kubetest.Running()) }, "volume", "its volume is empty", "delete pod web"},
+		{"an older pod's status", func(s *kubetest.Server) {
+			s.Put(kubetest.PodPath, kubetest.Running())
+			s.Put(kubetest.StatusPath, kubetest.Mounted("uid-of-another"))
 		}, "volume", "its volume is empty", "delete pod web"},
-		{"container waits", func(s *ct.Server) {
-			s.Put(ct.StatusPath, ct.Mounted("uid-web"))
-			edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) {
+		{"container waits", func(s *kubetest.Server) {
+			s.Put(kubetest.StatusPath, kubetest.Mounted("uid-web"))
+			edit(s, kubetest.PodPath, kubetest.Pod(), func(p *corev1.Pod) {
 				p.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: `secret "db" not found`}
 			})
 		}, "containers", `secret "db" not found`, "syncSecret"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := ct.New(t)
+			s := kubetest.NewReadOnly(t)
 			s.Sound()
 			test.make(s)
 			r := examine(t, s)
@@ -256,10 +256,10 @@ func TestFirstProblem(t *testing.T) {
 
 // JSON logs are read too, and the lines are bounded.
 func TestLogAsJSON(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	line := fmt.Sprintf(`{"time":%q,"level":"ERROR","msg":"mount failed","pod":"web","namespace":"shop","class":"web","reason":"Timeout","error":"no answer; retry [Timeout]"}`+"\n", ct.Now.Format(time.RFC3339Nano))
-	s.PutText(ct.LogPath, strings.Repeat(line, 20))
+	line := fmt.Sprintf(`{"time":%q,"level":"ERROR","msg":"mount failed","pod":"web","namespace":"shop","class":"web","reason":"Timeout","error":"no answer; retry [Timeout]"}`+"\n", kubetest.Now.Format(time.RFC3339Nano))
+	s.Put(kubetest.LogPath, strings.Repeat(line, 20))
 	r := examine(t, s)
 	if p := r.Problem; p == nil || p.Name != "log" || p.Text != "the last mount failed 0s ago: no answer [Timeout]" || p.Fix != "retry" || len(p.Lines) != 5 {
 		t.Errorf("%+v", p)
@@ -280,14 +280,14 @@ func TestFewRights(t *testing.T) {
 		"secretproviderclasspodstatuses": {"volume": doctor.NotChecked},
 	} {
 		t.Run(resource, func(t *testing.T) {
-			s := ct.New(t)
+			s := kubetest.NewReadOnly(t)
 			s.Sound()
 			if resource == "secrets" {
-				edit(s, ct.PodPath, ct.Pod(), func(p *corev1.Pod) {
+				edit(s, kubetest.PodPath, kubetest.Pod(), func(p *corev1.Pod) {
 					p.Spec.Volumes[0].CSI.NodePublishSecretRef = &corev1.LocalObjectReference{Name: "publish"}
 				})
 			}
-			s.Refuse(resource)
+			s.Forbid(resource)
 			r := examine(t, s)
 			got := states(r)
 			for check, state := range want {
@@ -309,19 +309,19 @@ func TestFewRights(t *testing.T) {
 
 // Without the right to read the issuer, the command has the one that the provider saw.
 func TestIssuerOfTheEvent(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	s.Refuse(strings.Trim(ct.IssuerPath, "/"))
-	s.Put(ct.EventPath, ct.Failed(federated))
+	s.Forbid(strings.Trim(kubetest.IssuerPath, "/"))
+	s.Put(kubetest.EventPath, kubetest.Failed(federated))
 	if p := examine(t, s).Problem; p == nil || !strings.Contains(strings.Join(p.Commands, " "), "--issuer https://oidc.contoso.example/cluster/ ") {
 		t.Errorf("%+v", p)
 	}
 }
 
 func TestUsage(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	edit(s, "/api/v1/namespaces/shop/pods/plain", ct.Pod(), func(p *corev1.Pod) { p.Name, p.Spec.Volumes = "plain", nil })
+	edit(s, "/api/v1/namespaces/shop/pods/plain", kubetest.Pod(), func(p *corev1.Pod) { p.Name, p.Spec.Volumes = "plain", nil })
 	for _, test := range []struct {
 		args []string
 		want string
@@ -334,7 +334,7 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: %d %s", test.args, code, out)
 		}
 	}
-	s.Refuse("pods")
+	s.Forbid("pods")
 	if code, out := run(t, s, "web"); code != 2 || !strings.Contains(out, "forbidden") {
 		t.Errorf("%d %s", code, out)
 	}
@@ -342,13 +342,13 @@ func TestUsage(t *testing.T) {
 
 // All pods that wait are checked, and those that run with an empty volume.
 func TestAll(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
 	if code, out := run(t, s, "-A"); code != 0 || out != "NAMESPACE\tPOD\tCHECK\tREASON\tPROBLEM\nshop\tweb\t\t\tnone found\n" {
 		t.Errorf("%d %q", code, out)
 	}
-	s.Put(ct.EventPath, ct.Failed(denied))
-	edit(s, "/api/v1/namespaces/other/pods/empty", ct.Running(), func(p *corev1.Pod) { p.Name, p.Namespace, p.UID = "empty", "other", "uid-empty" })
+	s.Put(kubetest.EventPath, kubetest.Failed(denied))
+	edit(s, "/api/v1/namespaces/other/pods/empty", kubetest.Running(), func(p *corev1.Pod) { p.Name, p.Namespace, p.UID = "empty", "other", "uid-empty" })
 	code, out := run(t, s, "-A")
 	lines := strings.Split(out, "\n")
 	if code != 1 || len(lines) != 4 || !strings.HasPrefix(lines[1], "other\tempty\tclass\t") || !strings.HasPrefix(lines[2], "shop\tweb\tevent\tAccessDenied\t") {
@@ -358,7 +358,7 @@ func TestAll(t *testing.T) {
 		t.Errorf("%d %s", code, out)
 	}
 	running(s)
-	s.Remove(ct.EventPath)
+	s.Remove(kubetest.EventPath)
 	if code, out = run(t, s, "-n", "shop"); code != 0 || out != "No pod waits for a volume. Pods with volumes of the driver: 1.\n" {
 		t.Errorf("%d %q", code, out)
 	}
@@ -367,9 +367,9 @@ func TestAll(t *testing.T) {
 // Lines fit a terminal, except for commands, which are there to be copied. What the cluster says
 // cannot change what the terminal shows.
 func TestTerminal(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	s.Put(ct.EventPath, ct.Failed(strings.Replace(federated, "at all", "at all\x1b[2J", 1)))
+	s.Put(kubetest.EventPath, kubetest.Failed(strings.Replace(federated, "at all", "at all\x1b[2J", 1)))
 	_, out := runWith(t, s, func(env *cli.Env) { env.Terminal, env.Width = true, 80 }, "web")
 	commands := 0
 	for line := range strings.Lines(out) {
@@ -387,10 +387,10 @@ func TestTerminal(t *testing.T) {
 
 // deploy/TROUBLESHOOTING.md shows a run in the cluster suite. Its form is the one of today.
 func TestRecording(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	s.Put(ct.EventPath, ct.Failed(denied))
-	s.PutText(ct.LogPath, logged(9*time.Second, "web", "mount failed", fmt.Sprintf("rotation=false reason=AccessDenied error=%q", denied)))
+	s.Put(kubetest.EventPath, kubetest.Failed(denied))
+	s.Put(kubetest.LogPath, logged(9*time.Second, "web", "mount failed", fmt.Sprintf("rotation=false reason=AccessDenied error=%q", denied)))
 	_, out := run(t, s, "web")
 	text, err := os.ReadFile("../../../deploy/TROUBLESHOOTING.md")
 	if err != nil {

@@ -164,7 +164,7 @@ func TestDifferences(t *testing.T) {
 // The table has a row for each difference; other providers' classes are skipped.
 func TestTable(t *testing.T) {
 	api := kubetest.New(t)
-	api.Set(all, list(class("shop", "b", "azure", with("- {objectName: a, objectType: secret, x: y}")), class("ops", "a", "azure", with(fine, "usePodIdentity", "1")),
+	api.Put(all, list(class("shop", "b", "azure", with("- {objectName: a, objectType: secret, x: y}")), class("ops", "a", "azure", with(fine, "usePodIdentity", "1")),
 		class("ops", "other", "aws", with(fine, "usePodIdentity", "1"))))
 	s := migrate(t, "", "--kubeconfig="+api.Kubeconfig)
 	lines := strings.Split(strings.TrimSpace(s.out), "\n")
@@ -175,7 +175,7 @@ func TestTable(t *testing.T) {
 	if s.errOut != "2 classes read; refused: 1, warning: 1\n" {
 		t.Error(s.errOut)
 	}
-	api.Set(all, list(class("shop", "b", "azure", with(fine))))
+	api.Put(all, list(class("shop", "b", "azure", with(fine))))
 	if s := migrate(t, "", "--kubeconfig="+api.Kubeconfig); s.err != nil || s.out != "" || s.errOut != "1 class read; nothing changes\n" {
 		t.Errorf("%+v", s)
 	}
@@ -219,10 +219,10 @@ func TestRestrictedRights(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			api := kubetest.New(t)
 			one := func(namespace string) map[string]any { return class(namespace, "c", "azure", with(fine)) }
-			api.Set(all, list(one("ops"), one("shop"), one("web")))
-			api.Set(shop, list(one("shop")))
-			api.Set(ops, list(one("ops")))
-			api.Set("/api/v1/namespaces", corev1.NamespaceList{TypeMeta: metav1.TypeMeta{Kind: "NamespaceList", APIVersion: "v1"},
+			api.Put(all, list(one("ops"), one("shop"), one("web")))
+			api.Put(shop, list(one("shop")))
+			api.Put(ops, list(one("ops")))
+			api.Put("/api/v1/namespaces", corev1.NamespaceList{TypeMeta: metav1.TypeMeta{Kind: "NamespaceList", APIVersion: "v1"},
 				Items: []corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "ops"}}, {ObjectMeta: metav1.ObjectMeta{Name: "shop"}}}})
 			api.Forbid(test.forbidden...)
 			s := migrate(t, "", append(test.args, "--kubeconfig="+api.Kubeconfig)...)

@@ -117,14 +117,14 @@ func (w *world) setDriver(audiences ...string) {
 	for _, audience := range audiences {
 		driver.Spec.TokenRequests = append(driver.Spec.TokenRequests, storagev1.TokenRequest{Audience: audience})
 	}
-	w.api.Set(driverPath, driver)
+	w.api.Put(driverPath, driver)
 }
 
 // setAccount makes a ServiceAccount, of which the API server issues tokens and which the
 // application trusts.
 func (w *world) setAccount(namespace, name string, annotations map[string]string) {
 	path := "/api/v1/namespaces/" + namespace + "/serviceaccounts/" + name
-	w.api.Set(path, corev1.ServiceAccount{
+	w.api.Put(path, corev1.ServiceAccount{
 		TypeMeta: metav1.TypeMeta{Kind: "ServiceAccount", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Annotations: annotations}})
 	pod := azuretest.Pod{Namespace: namespace, Name: "any", ServiceAccount: name}
 	w.app.Federate(issuer, pod.Subject(), azuretest.TokenExchangeAudience)
@@ -149,7 +149,7 @@ func (w *world) setAccount(namespace, name string, annotations map[string]string
 }
 
 func (w *world) setClass(parameters map[string]string) {
-	w.api.Set(classPath, map[string]any{"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClass",
+	w.api.Put(classPath, map[string]any{"apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClass",
 		"metadata": map[string]any{"name": "web", "namespace": "shop"}, "spec": map[string]any{"provider": "azure", "parameters": parameters}})
 }
 
@@ -159,7 +159,7 @@ func (w *world) setSecret(namespace, name string, data map[string]string) {
 	for key, value := range data {
 		secret.Data[key] = []byte(value)
 	}
-	w.api.Set("/api/v1/namespaces/"+namespace+"/secrets/"+name, secret)
+	w.api.Put("/api/v1/namespaces/"+namespace+"/secrets/"+name, secret)
 }
 
 // said is what a command has printed, and its error.

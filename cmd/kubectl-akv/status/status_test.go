@@ -14,11 +14,11 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"akv-csi-provider/cmd/kubectl-akv/cli"
-	ct "akv-csi-provider/cmd/kubectl-akv/cluster/clustertest"
+	"akv-csi-provider/cmd/kubectl-akv/kubetest"
 	"akv-csi-provider/cmd/kubectl-akv/status"
 )
 
-func run(ctx context.Context, s *ct.Server, args ...string) (int, string) {
+func run(ctx context.Context, s *kubetest.Server, args ...string) (int, string) {
 	var out bytes.Buffer
 	env := cli.NewEnv(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &out})
 	cmd := status.New(env)
@@ -54,18 +54,18 @@ akv_csi_build_info{version="v1.2.3-4-gabc"} 1
 const header = "NODE\tDRIVER\tPROVIDER\tVERSION\tVOLUMES\tMOUNTS\tFAILED MOUNTS\tFAILED ROTATIONS\tWAITING PODS\n"
 
 func TestStatus(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	s.PutText(ct.MetricsPath, metrics)
-	s.Put(ct.PodPath, ct.Running())
-	s.Put(ct.StatusPath, ct.Mounted("uid-web"))
+	s.Put(kubetest.MetricsPath, metrics)
+	s.Put(kubetest.PodPath, kubetest.Running())
+	s.Put(kubetest.StatusPath, kubetest.Mounted("uid-web"))
 	code, out := run(t.Context(), s)
 	if want := header + "node-1\tregistered\tready\tv1.2.3-4-gabc\t1\t12\tAccessDenied 3, Timeout 1\t2\t0\n"; code != 0 || out != want {
 		t.Errorf("%d %q", code, out)
 	}
 
-	s.Put(ct.PodPath, ct.Pod())
-	s.Put(ct.EventPath, ct.Failed("may not get it; run az [AccessDenied]"))
+	s.Put(kubetest.PodPath, kubetest.Pod())
+	s.Put(kubetest.EventPath, kubetest.Failed("may not get it; run az [AccessDenied]"))
 	code, out = run(t.Context(), s)
 	if code != 1 || !strings.Contains(out, "\t1\n\nWAITING FOR\tPODS\tSUCH AS\nAccessDenied\t1\tshop/web\n") {
 		t.Errorf("%d %q", code, out)
@@ -77,10 +77,10 @@ func TestStatus(t *testing.T) {
 
 // A provider that is down is a problem, without any pod that waits.
 func TestProviderDown(t *testing.T) {
-	s := ct.New(t)
+	s := kubetest.NewReadOnly(t)
 	s.Sound()
-	s.Remove(ct.PodPath)
-	s.Put(ct.ProviderPath, ct.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", ct.ProviderContainer(), false))
+	s.Remove(kubetest.PodPath)
+	s.Put(kubetest.ProviderPath, kubetest.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", kubetest.ProviderContainer(), false))
 	if code, out := run(t.Context(), s); code != 1 || !strings.Contains(out, "CrashLoopBackOff") {
 		t.Errorf("%d %s", code, out)
 	}
@@ -92,10 +92,10 @@ func TestFewRights(t *testing.T) {
 		"daemonsets": "providers (DaemonSets)", "csinodes": "drivers (CSINodes)", "pods/proxy": "metrics of providers (pods/proxy)",
 		"secretproviderclasspodstatuses": "mounted volumes (SecretProviderClassPodStatuses)", "events": "events",
 	} {
-		s := ct.New(t)
+		s := kubetest.NewReadOnly(t)
 		s.Sound()
-		s.PutText(ct.MetricsPath, metrics)
-		s.Refuse(resource)
+		s.Put(kubetest.MetricsPath, metrics)
+		s.Forbid(resource)
 		code, out := run(t.Context(), s)
 		if code == 2 || !strings.Contains(out, "\nnot seen: "+want+": no right\n") || !strings.Contains(out, "node-1\t") {
 			t.Errorf("%s: %d %s", resource, code, out)
@@ -124,7 +124,7 @@ func TestRepeat(t *testing.T) {
 }
 
 func TestInterval(t *testing.T) {
-	if code, out := run(t.Context(), ct.New(t), "--watch", "--interval", "10ms"); code != 2 || !strings.Contains(out, "at least 1s") {
+	if code, out := run(t.Context(), kubetest.NewReadOnly(t), "--watch", "--interval", "10ms"); code != 2 || !strings.Contains(out, "at least 1s") {
 		t.Errorf("%d %s", code, out)
 	}
 }

@@ -1,4 +1,4 @@
-package clustertest
+package kubetest
 
 import (
 	"time"
@@ -53,7 +53,7 @@ func (s *Server) Sound() {
 	s.Put(AccountPath, Account(map[string]string{"azure.workload.identity/client-id": ClientID}, nil))
 	s.Put(PodPath, Pod())
 	s.Put(IssuerPath, map[string]string{"issuer": "https://oidc.contoso.example/cluster/"})
-	s.PutText(LogPath, "the log of another program\n")
+	s.Put(LogPath, "the log of another program\n")
 }
 
 // Driver is the CSIDriver, with rotation.
