@@ -37,9 +37,9 @@ REGISTRY   ?= $(or $(PUSH),registry.example)
 SOURCE_URL ?= https://forge.example/akv-csi-provider
 RELEASE  := cd e2e/tools/image && go run ./release
 
-.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests release releasetest audit e2e help
+.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests release releasetest audit e2e e2e-azure help
 help: ## show this list
-	@grep -E '^[a-z0-9]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 build: ## the plugin as a static binary, in bin/
 	$(STATIC) -o $(BIN) $(PLUGIN)
@@ -117,6 +117,10 @@ else
 	export E2E_KUBERNETES=1.37 E2E_TOKENS=secrets; $(CLUSTER)
 	export E2E_KUBERNETES=1.34 E2E_TOKENS=context; $(CLUSTER) -short
 endif
+
+# As a program of its own, not by go run: it cleans up after Ctrl-C, and its exit code says what failed.
+e2e-azure: ## quick start, examples and errors in a real Azure subscription; costs money, see e2e/README.md
+	cd e2e && go build -o $(CURDIR)/bin/e2e-azure ./azure && exec $(CURDIR)/bin/e2e-azure
 
 # Of one module, since they share nearly all of what they are built of.
 $(HELM): HELM_MAJOR := 4

@@ -23,6 +23,12 @@ const (
 	accountNone          = "none"           // names no identity
 )
 
+// accounts are the variables with the client IDs that the ServiceAccounts name.
+var accounts = map[string]string{
+	accountSound: "CLIENT_ID", accountBare: "BARE_ID", accountNone: "", accountNoRole: "STRANGER_ID",
+	accountWrongIssuer: "STRANGER_ID", accountWrongAudience: "STRANGER_ID", accountWrongSubject: "STRANGER_ID",
+}
+
 // nobody is the GUID of no tenant and no application.
 const nobody = "00000000-1111-4222-8333-444444444444"
 
@@ -64,30 +70,6 @@ func (s settings) refusals() []refusal {
 	}
 }
 
-// otherReasons are those of the reference that a run does not produce, and why.
-var otherReasons = map[fault.Reason]string{
-	fault.IdentityModeRefused:           "needs other flags of the provider",
-	fault.TokenRequestMissing:           "needs another CSIDriver object, which all pods share",
-	fault.ServiceAccountLookupForbidden: "needs other RBAC rules of the provider",
-	fault.ClientSecretInvalid:           "needs an application registration, which is in the tenant, not in the resource group",
-	fault.ClientSecretExpired:           "needs an application registration",
-	fault.TokenExpired:                  "the cluster issues valid tokens",
-	fault.TokenInvalid:                  "the cluster issues valid tokens",
-	fault.IssuerUnreachable:             "AKS serves the issuer",
-	fault.SignInFailed:                  "needs a Conditional Access policy of the tenant",
-	fault.WrongTenant:                   "needs a second tenant",
-	fault.TokenRejected:                 "needs a second cloud",
-	fault.VaultRefused:                  "Key Vault accepts the provider's requests",
-	fault.TooLarge:                      "needs more than 4 MiB of secrets",
-	fault.Throttled:                     "would throttle the subscription's other users",
-	fault.TLSUntrusted:                  "needs a proxy",
-	fault.ProxyRefused:                  "needs a proxy",
-	fault.Timeout:                       "needs a network that loses packets",
-	fault.ServiceUnavailable:            "needs an outage",
-	fault.Canceled:                      "nobody waits for it",
-	fault.Internal:                      "is a bug",
-}
-
 // mount is a class that works, and what its pod prints of the files. No pod prints a private key.
 type mount struct{ name, objects, command, prints string }
 
@@ -108,26 +90,26 @@ var mounts = []mount{
 	{"access-policy", "", "cat /mnt/secrets/my-secret", "Hello!"},
 }
 
+func (t *trial) parametersOf(m mount) map[string]string {
+	if m.name == "access-policy" {
+		return map[string]string{"keyvaultName": t.otherVault()}
+	}
+	return nil
+}
+
 const refusalAttempts = 60 // of 10 s
 
 // applyCases creates the pods of all refusals and mounts, so that they wait at the same time.
 func (t *trial) applyCases(ctx context.Context) error {
 	var items []any
-	for account, client := range map[string]string{
-		accountSound: "CLIENT_ID", accountBare: "BARE_ID", accountNone: "", accountNoRole: "STRANGER_ID",
-		accountWrongIssuer: "STRANGER_ID", accountWrongAudience: "STRANGER_ID", accountWrongSubject: "STRANGER_ID",
-	} {
+	for account, client := range accounts {
 		items = append(items, serviceAccount(account, t.values[client]))
 	}
 	for _, r := range t.refusals() {
 		items = append(items, t.class(r.name, r.parameters, r.objects), pod(r.name, r.account, "true"))
 	}
 	for _, m := range mounts {
-		parameters := map[string]string{}
-		if m.name == "access-policy" {
-			parameters["keyvaultName"] = t.otherVault()
-		}
-		items = append(items, t.class(m.name, parameters, m.objects), pod(m.name, "", m.command))
+		items = append(items, t.class(m.name, t.parametersOf(m), m.objects), pod(m.name, "", m.command))
 	}
 	list, err := json.Marshal(object{"apiVersion": "v1", "kind": "List", "items": items})
 	if err != nil {

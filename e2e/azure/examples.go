@@ -32,16 +32,6 @@ var examples = []example{
 	{folder: "managed-identity", client: "KUBELET_CLIENT_ID", prints: "Hello!"},
 }
 
-// otherExamples are the folders that a run leaves out, and why.
-var otherExamples = map[string]string{
-	"quick-start":        "is the quick start",
-	"service-principal":  "an application registration is in the tenant, not in the resource group",
-	"client-certificate": "an application registration is in the tenant, not in the resource group",
-	"identity-binding":   "needs identity binding, a preview of AKS, turned on for the subscription",
-	"sync-controller":    "needs secrets-store-sync-controller in the cluster",
-	"sovereign-cloud":    "needs a subscription of another cloud",
-}
-
 // An attempt waits 15 s for a pod to end.
 const podAttempts = 15
 
