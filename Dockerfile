@@ -1,16 +1,16 @@
 # syntax=docker/dockerfile:1
-# Go's patch version is that of go.mod's toolchain line. A tag can be moved: to pin what it means, put the
-# digest behind it (docker buildx imagetools inspect golang:1.26.8-bookworm prints it), as in
+# Go's patch version is that of go.mod's toolchain line. A tag can be moved. To pin the image, append the
+# digest (docker buildx imagetools inspect golang:1.26.8-bookworm prints it), as in
 # golang:1.26.8-bookworm@sha256:...
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
-# With .git, from which Go takes the version that it stamps into the binary.
+# With .git, from which Go derives the version in the binary.
 COPY . .
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -tags=grpcnotrace -ldflags='-s -w' -o /akv-csi-provider ./cmd/akv-csi-provider
-# The licenses of what is linked ask for their text beside each copy. make image checks them, too.
+# The licenses of linked modules require their text with each copy. make image checks them, too.
 RUN mkdir -p /licenses/akv-csi-provider /licenses/go && cp LICENSE /licenses/akv-csi-provider/ && cp "$(go env GOROOT)/LICENSE" /licenses/go/ && \
     go list -deps -tags=grpcnotrace -f '{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/akv-csi-provider | sort -u | \
     while read -r module folder; do \

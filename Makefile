@@ -5,25 +5,25 @@ TOOL     := bin/kubectl-akv
 FUZZTIME ?= 60s
 IMAGE    ?= akv-csi-provider:dev
 STATIC   := go build -ldflags='-s -w'
-# Go's build cache tells apart what was built with other flags, or with C: with those of the
-# shipped binary everywhere, a dependency is compiled once for tests, linters and image.
-# grpcnotrace leaves out gRPC's pages for golang.org/x/net/trace, which nobody can reach
-# here, and with them html/template, because of which the linker keeps every method.
+# Go's build cache has separate entries for other flags, or with C. The flags of the shipped
+# binary are used everywhere, so that a dependency is compiled once for tests, linters and image.
+# grpcnotrace omits gRPC's pages for golang.org/x/net/trace, which cannot be reached here, and
+# with them html/template, because of which the linker would retain every method.
 export CGO_ENABLED := 0
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -tags=grpcnotrace)
 # The modules beside the plugin's own; see e2e/README.md. The tests of e2e/cluster start a
-# Kubernetes, so they have a target of their own.
+# Kubernetes, so they have a separate target.
 MODULES  := cmd/kubectl-akv e2e e2e/policy e2e/watch e2e/tools/image
-# Of these the race detector watches the one that runs the plugin. It needs a C compiler.
+# The one of these that runs the plugin is tested with the race detector, which needs a C compiler.
 WATCHED  := e2e
 RACE     := $(shell command -v "$$(CGO_ENABLED=1 go env CC)" >/dev/null && echo -race)
-# go vet looks before, and at more than go test has it look at.
+# go vet runs before, with more checks than go test would run.
 TEST     := go test -vet=off
 WATCH    := $(if $(RACE),CGO_ENABLED=1) $(TEST) $(RACE)
-# What takes long is built before go test starts its clock. E2E_RUN and E2E_HOLD: see e2e/README.md.
+# Long builds run before the timeout of go test starts. E2E_RUN and E2E_HOLD: see e2e/README.md.
 CLUSTER  := cd e2e/cluster && $(TEST) ./build ./node && go run ./prepare && $(TEST) -count=1 -v \
             -timeout=$(if $(E2E_HOLD),0,30m) -run='TestCluster/$(or $(E2E_RUN),$(if $(E2E_HOLD),none))'
-# What reads certificates, and what connects: in FIPS 140-only mode the standard library panics
+# Packages that read certificates or connect: in FIPS 140-only mode the standard library panics
 # on algorithms that a vault's PFX may use.
 FIPS     := ./provider ./provider/keyvault ./provider/kube ./provider/pkcs12 ./provider/render ./provider/transport
 LINTER   := $(CURDIR)/bin/staticcheck
@@ -31,7 +31,7 @@ ACTIONS  := $(CURDIR)/bin/actionlint
 HELM     := $(CURDIR)/bin/helm
 HELM3    := $(CURDIR)/bin/helm3
 COSIGN   := $(CURDIR)/bin/cosign
-# A release: where the image and the chart will be, where the source is, and with what PUSH signs
+# A release: the registry of the image and the chart, the URL of the source, and how PUSH signs
 # (a key for cosign, or keyless). PUSH=ghcr.io/contoso is REGISTRY=ghcr.io/contoso, and pushes.
 REGISTRY   ?= $(or $(PUSH),registry.example)
 SOURCE_URL ?= https://forge.example/akv-csi-provider
@@ -80,7 +80,7 @@ bench: build ## speed, requests and memory against their targets, on this machin
 trust: build ## attacks on the plugin under the manifests' limits; TRUST=--short for fewer, --soak=1h for a soak
 	cd e2e && go run ./trust --provider=../$(BIN) $(TRUST)
 
-demo: build ## the way of a secret from a vault into a pod, on this machine
+demo: build ## watch a secret travel from Key Vault into a pod, on this machine
 	cd e2e && go run ./demo --provider=../$(BIN)
 
 image: ## a multi-arch OCI archive and its bills of materials, in bin/; needs no docker
@@ -101,8 +101,8 @@ release: $(HELM) $(if $(PUSH),$(COSIGN)) ## VERSION=v1.2.3 in dist/, equal bytes
 releasetest: $(HELM) $(COSIGN) ## build a release twice, push it to a registry on loopback, verify signatures and install it
 	cd e2e/tools/image && HELM=$(HELM) COSIGN=$(COSIGN) $(TEST) -count=1 -run=TestRelease ./release
 
-# govulncheck ends with 3 where it finds something that the plugin can reach.
-audit: ## compare modules with go.sum; known vulnerabilities of what is linked, where their database can be reached
+# govulncheck exits with 3 if it finds something that the plugin can reach.
+audit: ## compare modules with go.sum; known vulnerabilities of linked code, if their database can be reached
 	go mod verify
 	cd e2e/tools/lint && go build -o $(CURDIR)/bin/govulncheck golang.org/x/vuln/cmd/govulncheck
 	@text=$$(bin/govulncheck -tags=grpcnotrace $(PLUGIN) 2>&1); code=$$?; echo "$$text"; case "$$code $$text" in \
@@ -122,7 +122,7 @@ endif
 e2e-azure: ## quick start, examples and errors in a real Azure subscription; costs money, see e2e/README.md
 	cd e2e && go build -o $(CURDIR)/bin/e2e-azure ./azure && exec $(CURDIR)/bin/e2e-azure
 
-# Of one module, since they share nearly all of what they are built of.
+# Both are in one module, since they share nearly all dependencies.
 $(HELM): HELM_MAJOR := 4
 $(HELM3): HELM_MAJOR := 3
 $(COSIGN): e2e/tools/cosign/go.mod e2e/tools/cosign/go.sum

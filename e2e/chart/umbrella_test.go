@@ -35,7 +35,7 @@ func umbrella(t *testing.T, chart string) string {
 // chartYAML is the example of the chart's README, with a head and the condition of this chart.
 func chartYAML(t *testing.T) string {
 	t.Helper()
-	_, example, _ := strings.Cut(read(t, folder+"/README.md"), "# Chart.yaml of your own chart\n")
+	_, example, _ := strings.Cut(read(t, folder+"/README.md"), "# Chart.yaml of the parent chart\n")
 	example, _, ok := strings.Cut(example, "```")
 	if !ok || !strings.Contains(example, "condition: akv-csi-provider.enabled") {
 		t.Fatalf("the README's example: %q", example)

@@ -1,7 +1,7 @@
 {{/*
-The argument list, sorted: each flag with its value and the provider's own default, which is
-not written out. An empty text or list leaves its flag out too. Numbers of values are floats,
-which would print as 1.6777216e+07.
+The sorted argument list: each flag with its value and the provider's own default. A flag is
+omitted if its value equals the default, or is an empty text or list. Numbers in values are
+floats, which would print as 1.6777216e+07.
 */}}
 {{- define "akv.args" -}}
 {{- $v := .root.Values -}}

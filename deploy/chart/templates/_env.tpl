@@ -29,7 +29,7 @@ Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in M
   value: {{ concat (list "169.254.169.254" "$(KUBERNETES_SERVICE_HOST)" ".svc" ".cluster.local") $v.proxy.noProxy | join "," | quote }}
 {{- end }}
 {{- if and $v.extraCABundle.configMapName (eq .name "linux") }}
-# Not SSL_CERT_FILE, which would take the place of the image's public CAs.
+# Not SSL_CERT_FILE, which would replace the image's public CAs.
 - name: SSL_CERT_DIR
   value: /etc/akv-csi-provider/ca
 {{- end }}
@@ -51,8 +51,8 @@ Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in M
 {{- end }}
 {{- end -}}
 
-{{/* Where kubelet's probes go: to the pod's address by default. A loopback address is the node's
-only in the node's network. What "$(NODE_IP)" stands for is the pod's address. */}}
+{{/* The host of kubelet's probes: the pod's address by default. A loopback address is the node's
+only in the host network. "$(NODE_IP)" is the pod's address. */}}
 {{- define "akv.probeHost" -}}
 {{- $address := .os.bindAddress | default "" -}}
 {{- if or (hasPrefix "127." $address) (eq "::1" $address) -}}

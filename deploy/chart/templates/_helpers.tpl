@@ -63,7 +63,7 @@ yes
 {{- .Values.serviceAccount.name | default $default -}}
 {{- end -}}
 
-{{/* The chart's and the shared secrets for pulling, by name or as objects. */}}
+{{/* Image pull secrets of the chart and of global, by name or as objects. */}}
 {{- define "akv.pullSecrets" -}}
 {{- $names := list -}}
 {{- range concat (.Values.imagePullSecrets | default list) (.Values.global.imagePullSecrets | default list) -}}

@@ -1,4 +1,4 @@
-{{/* What of the values has no effect, or not the one that it had with the replaced chart. */}}
+{{/* Warnings of values that have no effect, or another one than with the replaced chart. */}}
 {{- define "akv.warnings" -}}
 {{- $v := .Values -}}
 {{- $warnings := list -}}
