@@ -36,7 +36,7 @@ resource "azurerm_key_vault_secret" "my_secret" {
   depends_on = [azurerm_role_assignment.writer]
 }
 
-# The identity: what it may read, and whom it trusts.
+# The identity, its role and its federated credential.
 
 resource "azurerm_user_assigned_identity" "quick_start" {
   name                = var.service_account_name
@@ -60,7 +60,7 @@ resource "azurerm_federated_identity_credential" "quick_start" {
   audience                  = [local.audience]
 }
 
-# The driver, which asks kubelet for the pods' tokens, and the provider.
+# The driver, which requests the pods' tokens from kubelet, and the provider.
 
 resource "helm_release" "driver" {
   count = var.driver_version == null ? 0 : 1

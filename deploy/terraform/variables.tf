@@ -1,5 +1,5 @@
 variable "resource_group_name" {
-  description = "Resource group of the cluster; vault and identity are made in it too."
+  description = "Resource group of the cluster; vault and identity are created in it too."
   type        = string
 }
 
@@ -9,7 +9,7 @@ variable "cluster_name" {
 }
 
 variable "key_vault_name" {
-  description = "Name of the vault to make: 3 to 24 letters, digits and hyphens, not taken by anyone."
+  description = "Globally unique name of the vault to create: 3 to 24 letters, digits and hyphens."
   type        = string
 
   validation {
@@ -19,7 +19,7 @@ variable "key_vault_name" {
 }
 
 variable "secret_value" {
-  description = "What the pod will read. It is sent to the vault and not kept in the state."
+  description = "What the pod will read. It is sent to the vault and not stored in the state."
   type        = string
   sensitive   = true
   ephemeral   = true
@@ -27,7 +27,7 @@ variable "secret_value" {
 }
 
 variable "secret_value_version" {
-  description = "Raise it when secret_value has changed: Terraform cannot see that by itself."
+  description = "Increase it when secret_value has changed: Terraform cannot detect that."
   type        = number
   default     = 1
 }
@@ -45,7 +45,7 @@ variable "service_account_name" {
 }
 
 variable "image_repository" {
-  description = "Where the image of the provider was pushed to."
+  description = "Repository to which the image of the provider was pushed."
   type        = string
 }
 
@@ -55,7 +55,7 @@ variable "image_tag" {
 }
 
 variable "driver_version" {
-  description = "Chart version of the Secrets Store CSI driver; null where the driver is there already, with the tokenRequests of README.md."
+  description = "Chart version of the Secrets Store CSI driver; null if the driver is already installed, with the tokenRequests of README.md."
   type        = string
   default     = "1.6.0"
 }

@@ -14,12 +14,12 @@ terraform {
 }
 
 provider "azurerm" {
-  # Version 5 registers none by itself.
+  # Version 5 registers none automatically.
   resource_providers_to_register = ["Microsoft.KeyVault", "Microsoft.ManagedIdentity"]
 
   features {
     key_vault {
-      # Nothing of a quick start should stay; set it to false where secrets matter.
+      # A quick start should leave nothing behind; set it to false for real secrets.
       purge_soft_delete_on_destroy = true
     }
   }
