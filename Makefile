@@ -118,7 +118,7 @@ else
 	export E2E_KUBERNETES=1.34 E2E_TOKENS=context; $(CLUSTER) -short
 endif
 
-# As a program of its own, not by go run: it cleans up after Ctrl-C, and its exit code says what failed.
+# A separate program, not go run: it cleans up after Ctrl-C, and its exit code says what failed.
 e2e-azure: ## quick start, examples and errors in a real Azure subscription; costs money, see e2e/README.md
 	cd e2e && go build -o $(CURDIR)/bin/e2e-azure ./azure && exec $(CURDIR)/bin/e2e-azure
 

@@ -99,6 +99,7 @@ func comments(src []byte) map[int]string {
 			return texts
 		}
 		if tok != token.COMMENT {
+			next = 0
 			continue
 		}
 		if line := file.Line(pos); line != next {

@@ -19,7 +19,7 @@ const (
 	usualPace = 100 * time.Millisecond // between two mounts
 	rotation  = 4                      // each so many mounts, one is a rotation
 	known     = 5                      // volumes that are rotated
-	most      = 200                    // mounts under way
+	most      = 200                    // concurrent mounts
 	allowance = 30 * time.Second       // for a mount; one that takes longer has failed
 	tokenAge  = 40 * time.Minute       // of the known volumes; they are valid for an hour
 )

@@ -1,4 +1,4 @@
-// Helm 3 and 4, to lint and render the chart. In a module of its own, so that its many
+// Helm 3 and 4, to lint and render the chart. In a separate module, so that its many
 // dependencies enter neither the plugin's module graph nor the linter's.
 module akv-csi-provider/e2e/tools/helm
 
