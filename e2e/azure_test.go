@@ -267,7 +267,7 @@ func TestAzureStepFails(t *testing.T) {
 	if slices.ContainsFunc(calls, func(call string) bool {
 		return strings.HasPrefix(call, "kubectl -n default get events --field-selector reason")
 	}) {
-		t.Error("it went on")
+		t.Error("it continued")
 	}
 }
 

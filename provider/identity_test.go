@@ -92,7 +92,7 @@ func TestIdentity(t *testing.T) {
 				t.Errorf("signed in as\n%#v, want\n%#v", s.ids, c.want)
 			}
 			if a.asked != c.asked {
-				t.Errorf("the API server was asked %d times", a.asked)
+				t.Errorf("%d requests to the API server", a.asked)
 			}
 		})
 	}
@@ -158,7 +158,7 @@ func TestNoIdentity(t *testing.T) {
 				t.Errorf("shows a credential: %v", err)
 			}
 			if len(s.ids) > 0 || c.accounts != nil && c.accounts.asked != c.asked {
-				t.Errorf("signed in as %v, asked %d times", s.ids, c.accounts.asked)
+				t.Errorf("signed in as %v, %d requests to the API server", s.ids, c.accounts.asked)
 			}
 		})
 	}
@@ -173,7 +173,7 @@ func TestAnnotationOfARefusedMode(t *testing.T) {
 	refused(t, volume, err, "workload-identity", "--identity-modes")
 	wantReason(t, err, fault.IdentityModeRefused)
 	if a.asked > 0 {
-		t.Error("the API server was asked")
+		t.Error("a request to the API server")
 	}
 }
 

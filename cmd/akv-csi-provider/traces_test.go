@@ -89,7 +89,7 @@ func TestTraces(t *testing.T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.bad) > 0 {
-		t.Errorf("requests that no collector takes: %q", c.bad)
+		t.Errorf("requests that collectors reject: %q", c.bad)
 	}
 	for _, never := range []string{canary, "eyJ", "Bearer", "client_assertion", "Authorization", "ResponseError", "RESPONSE", "AADSTS", "Trace ID"} {
 		if bytes.Contains(c.raw.Bytes(), []byte(never)) {

@@ -342,7 +342,7 @@ func TestPolicies(t *testing.T) {
 		}
 		for _, part := range wrong {
 			if len(checker.CheckExpression(types, part)) == 0 {
-				t.Errorf("%s: the type check lets %s pass", file, part)
+				t.Errorf("%s: the type check accepts %s", file, part)
 			}
 		}
 		for _, v := range policy.Spec.Variables {

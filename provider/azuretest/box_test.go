@@ -128,7 +128,7 @@ func TestJournalContainsNoSecrets(t *testing.T) {
 	}
 	for _, secret := range []string{assertion, token.Token, "Hello!", "canary"} {
 		if strings.Contains(string(journal), secret) {
-			t.Errorf("the journal holds %.10s…", secret)
+			t.Errorf("the journal contains %.10s…", secret)
 		}
 	}
 	if w.ResetCounts(); len(w.Requests()) != 0 || len(w.Counts()) != 0 || w.Handshakes() != 0 {

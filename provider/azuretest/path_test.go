@@ -131,7 +131,7 @@ func TestUnservedNames(t *testing.T) {
 	w.RefuseProxy(0)
 	response, _ := send(t, proxied(t, w.Box, true), http.MethodGet, w.vault.URL()+"/secrets/x", "", nil)
 	if response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("proxy lets through again: got %s", response.Status)
+		t.Errorf("the proxy connects again: got %s", response.Status)
 	}
 	if plain, _ := send(t, http.DefaultTransport, http.MethodGet, w.ProxyURL(), "", nil); plain.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("no CONNECT: got %s", plain.Status)

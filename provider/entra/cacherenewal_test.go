@@ -158,7 +158,7 @@ func TestEntraDownTokensGood(t *testing.T) {
 				}
 				for i := 1; i < len(attempts); i++ {
 					if gap := attempts[i].Sub(attempts[i-1]); gap < renewAgain {
-						t.Errorf("asked again after %s", gap)
+						t.Errorf("another request after %s", gap)
 					}
 				}
 			})

@@ -203,7 +203,7 @@ func TestCallerThatLeaves(t *testing.T) {
 // the network: this caller waits.
 func TestCancellationOfAnotherRequest(t *testing.T) {
 	x := newExchange(t, entra.Config{Transport: transport.New(roundTripper(func(*http.Request) (*http.Response, error) {
-		return nil, fmt.Errorf("the connection is gone: %w", context.Canceled)
+		return nil, fmt.Errorf("the connection is closed: %w", context.Canceled)
 	}), "test")})
 	_, err := x.Token(t.Context(), identity("a"), scope)
 	checkRefusal(t, err, fault.ServiceUnavailable, "login.microsoftonline.com")

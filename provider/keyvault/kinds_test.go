@@ -245,7 +245,7 @@ func TestResource(t *testing.T) {
 			r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
 				asked++
 				if req.Header.Get("Authorization") != "" || req.URL.Host != stackHost {
-					t.Errorf("asked %s with %q", req.URL, req.Header.Get("Authorization"))
+					t.Errorf("requested %s with %q", req.URL, req.Header.Get("Authorization"))
 				}
 				resp, err := answer(http.StatusUnauthorized, `{}`)
 				resp.Header.Set("WWW-Authenticate", challenge)

@@ -161,7 +161,7 @@ func optionalRules() []story {
 	return []story{
 		later,
 		in(story{name: "a version", objects: "[{objectName: my-secret, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: v, optional: true, objectVersion: 01234567890123456789012345678901}]", files: hello}),
-		in(story{name: "goes at the next rotation when it is deleted", setup: uncached(), objects: one, files: hello,
+		in(story{name: "disappears at the next rotation when it is deleted", setup: uncached(), objects: one, files: hello,
 			then: &story{prepare: func(_ *testing.T, w *world) { w.vault.Delete("secret", "my-secret") }, files: map[string]string{}}}),
 		in(story{name: "a key and a certificate", prepare: func(_ *testing.T, w *world) { w.vault.Grant(clientID, azuretest.KeysGet, azuretest.CertificatesGet) },
 			objects: "[{objectName: k, objectType: key, optional: true}, {objectName: c, objectType: cert, optional: true}]", files: map[string]string{}}),

@@ -413,7 +413,7 @@ func TestFailures(t *testing.T) {
 				t.Fatalf("got %v: %s, want %s [%s]", got.Code(), got.Message(), f.wantCode, f.wantReason)
 			}
 			if slices.Contains(unsure, got.Code()) {
-				t.Errorf("kubelet takes %v for a mount under way", got.Code())
+				t.Errorf("kubelet treats %v as a mount under way", got.Code())
 			}
 			checkWords(t, w, req, got.Message())
 			if reasons, _ := w.seen.observed(); strings.Contains(reasons, ",") || reasons == "" {

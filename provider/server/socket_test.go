@@ -88,7 +88,7 @@ func TestOtherFileIsLeftAlone(t *testing.T) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 	if got, err := os.ReadFile(cfg.Socket); string(got) != "mine" {
-		t.Errorf("the file is gone: %q, %v", got, err)
+		t.Errorf("the file was removed: %q, %v", got, err)
 	}
 }
 

@@ -101,7 +101,7 @@ func fieldStories() []story {
 		in(story{row: "objectVersion", name: "latest", objects: with("objectVersion: latest"), files: hello}),
 		in(story{row: "objectVersionHistory", objects: history("objectVersionHistory: 2, objectAlias: d/h"), prepare: three,
 			files: map[string]string{"d/h/0": "value b", "d/h/1": "value a"}, ids: []string{"secret/h/0", "secret/h/1"}}),
-		in(story{row: "objectVersionHistory", name: "from a version on, fewer than asked for", objects: history("objectVersionHistory: 9, objectVersion: " + strings.Repeat("a", 32)), prepare: three,
+		in(story{row: "objectVersionHistory", name: "from a version on, fewer than requested", objects: history("objectVersionHistory: 9, objectVersion: " + strings.Repeat("a", 32)), prepare: three,
 			files: map[string]string{"h/0": "value a", "h/1": "value c"}, ids: []string{"secret/h/0", "secret/h/1"}}),
 		in(story{row: "objectVersionHistory", name: "in the mount itself", objects: history("objectVersionHistory: 2, objectAlias: ."), prepare: three,
 			files: map[string]string{"0": "value b", "1": "value a"}}),

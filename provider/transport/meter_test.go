@@ -84,7 +84,7 @@ func TestFloods(t *testing.T) {
 					t.Errorf("%d bytes were sent", n)
 				}
 			case <-time.After(30 * time.Second):
-				t.Error("the flood goes on")
+				t.Error("the flood continues")
 			}
 		})
 	}
