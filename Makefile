@@ -26,6 +26,7 @@ CLUSTER  := cd e2e/cluster && $(TEST) ./build ./node && go run ./prepare && $(TE
 # Packages that read certificates or connect: in FIPS 140-only mode the standard library panics
 # on algorithms that a vault's PFX may use.
 FIPS     := ./provider ./provider/keyvault ./provider/kube ./provider/pkcs12 ./provider/render ./provider/transport
+DRIVER   := sigs.k8s.io/secrets-store-csi-driver/cmd/secrets-store-csi-driver
 LINTER   := $(CURDIR)/bin/staticcheck
 ACTIONS  := $(CURDIR)/bin/actionlint
 HELM     := $(CURDIR)/bin/helm
@@ -37,7 +38,7 @@ REGISTRY   ?= $(or $(PUSH),registry.example)
 SOURCE_URL ?= https://forge.example/akv-csi-provider
 RELEASE  := cd e2e/tools/image && go run ./release
 
-.PHONY: build tool cross test lint fuzz bench trust demo image chart manifests release releasetest audit e2e e2e-azure help
+.PHONY: build tool cross test drivers lint fuzz bench trust demo image chart manifests release releasetest audit e2e e2e-azure help
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
@@ -60,6 +61,10 @@ test: ## vet and test all modules but the cluster's, with the race detector, and
 	@set -e; for m in $(WATCHED); do echo "== $$m"; (cd $$m && go vet ./... && $(WATCH) -count=1 ./...); done
 	@set -e; for m in $(filter-out $(WATCHED),$(MODULES)); do echo "== $$m"; (cd $$m && go vet ./... && $(TEST) -count=1 ./...); done
 
+drivers: ## the plugin with older versions of the CSI driver, as programs; minutes the first time
+	@set -e; for d in e2e/drivers/v*; do echo "== $$d"; (cd $$d && $(STATIC) -o $(CURDIR)/bin/drivers/$${d##*/} $(DRIVER)); done
+	cd e2e/drivers && go vet . && DRIVERS=$(CURDIR)/bin/drivers $(TEST) -count=1 .
+
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck, workflows
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "run gofmt -w on: $$bad"; exit 1; }
 	GOOS=windows go vet ./... && cd e2e/mlog && go vet .
@@ -67,7 +72,7 @@ lint: cross ## formatting, go.mod, vet for Windows, staticcheck, workflows
 	cd e2e/tools/lint && go build -o $(ACTIONS) github.com/rhysd/actionlint/cmd/actionlint
 	$(ACTIONS) -shellcheck= -pyflakes= .github/workflows/*.yml
 	cd e2e/cluster && go vet ./...
-	@set -e; for m in . $(MODULES) e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
+	@set -e; for m in . $(MODULES) e2e/drivers e2e/cluster; do echo "== $$m"; (cd $$m && go mod tidy -diff && $(LINTER) ./...); done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for m in . cmd/kubectl-akv; do cd $(CURDIR)/$$m; for pkg in $$(go list ./...); do \
