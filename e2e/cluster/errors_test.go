@@ -3,14 +3,13 @@ package cluster_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"akv-csi-provider/provider/azuretest"
+	"akv-csi-provider/provider/fault"
 )
 
 // refusal is a mistake, and the reason by which the pod's event names it.
@@ -133,19 +132,12 @@ var elsewhere = map[string]string{
 	"Internal":                      "a bug",
 }
 
-// everyReason compares the refusals with what users can look up.
+// everyReason compares the refusals with the reasons of the plugin.
 func everyReason(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/TROUBLESHOOTING.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	headings := regexp.MustCompile(`(?m)^### (\w+)$`).FindAllStringSubmatch(string(text), -1)
-	if len(headings) < 30 {
-		t.Fatalf("%d reasons in TROUBLESHOOTING.md", len(headings))
-	}
-	for _, h := range headings {
-		if elsewhere[h[1]] == "" && !slices.ContainsFunc(refusals, func(r refusal) bool { return r.reason == h[1] }) {
-			t.Errorf("no pod meets %s", h[1])
+	for _, known := range fault.Reasons {
+		reason := string(known.Reason)
+		if elsewhere[reason] == "" && !slices.ContainsFunc(refusals, func(r refusal) bool { return r.reason == reason }) {
+			t.Errorf("no pod meets %s", reason)
 		}
 	}
 }
