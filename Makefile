@@ -104,7 +104,7 @@ release: $(HELM) $(if $(PUSH),$(COSIGN)) ## VERSION=v1.2.3 in dist/, equal bytes
 	$(if $(PUSH),$(RELEASE) push --sign=$(SIGN) --cosign=$(COSIGN))
 
 releasetest: $(HELM) $(COSIGN) ## build a release twice, push it to a registry on loopback, verify signatures and install it
-	cd e2e/tools/image && HELM=$(HELM) COSIGN=$(COSIGN) $(TEST) -count=1 -run=TestRelease ./release
+	cd e2e/tools/image && HELM=$(HELM) COSIGN=$(COSIGN) $(TEST) -count=1 -timeout=40m -run=TestRelease ./release
 
 # govulncheck exits with 3 if it finds something that the plugin can reach.
 audit: ## compare modules with go.sum; known vulnerabilities of linked code, if their database can be reached

@@ -55,7 +55,7 @@ func newAPIServer() *apiServer {
 	return &apiServer{objects: make(map[string]object), changed: make(chan struct{})}
 }
 
-// set creates the object or takes the place of the one with its name.
+// set creates the object or replaces the one with its name.
 func (a *apiServer) set(resource string, o object) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

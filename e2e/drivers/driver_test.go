@@ -33,7 +33,7 @@ const (
 	audience   = azuretest.TokenExchangeAudience
 )
 
-// node is a node of a cluster: the provider and the driver, each a process of its own, and as much
+// node is a node of a cluster: the provider and the driver, each as a process, and as much
 // of kubelet as calls the driver.
 type node struct {
 	t       *testing.T
