@@ -87,28 +87,32 @@ func (w wording) find(text string, line int) []found {
 	return all
 }
 
-// comments are the comments of a Go file, by the line in which each begins. Comments in a row are one.
+// comments are the comments of a Go file, by the line in which each begins. Comments on lines in a row
+// are one, unless code is before them.
 func comments(src []byte) map[int]string {
 	file := token.NewFileSet().AddFile("", -1, len(src))
 	var s scanner.Scanner
 	s.Init(file, src, nil, scanner.ScanComments)
-	texts, begin, next := make(map[int]string), 0, 0
+	texts, begin, next, statement := make(map[int]string), 0, 0, 0
 	for {
 		pos, tok, text := s.Scan()
 		if tok == token.EOF {
 			return texts
 		}
+		line := file.Line(pos)
 		if tok != token.COMMENT {
-			next = 0
+			statement = line
 			continue
 		}
-		if line := file.Line(pos); line != next {
-			begin, next = line, line
-			texts[begin] = text
-		} else {
+		if line == next && line != statement {
 			texts[begin] += "\n" + text
+		} else {
+			begin = line
+			texts[begin] += text
 		}
-		next += strings.Count(text, "\n") + 1
+		if next = line + strings.Count(text, "\n") + 1; line == statement {
+			next = 0
+		}
 	}
 }
 

@@ -1,4 +1,4 @@
-// The kubectl plugin. In a separate module, so that client-go and cobra never enter the
+// The kubectl plugin. It is a separate module, so that client-go and cobra never enter the
 // plugin's module graph.
 module akv-csi-provider/cmd/kubectl-akv
 

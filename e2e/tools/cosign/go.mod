@@ -1,4 +1,4 @@
-// cosign, which signs releases and verifies them. In a separate module, so that its many
+// cosign, which signs releases and verifies them. It is in a separate module, so that its many
 // dependencies enter no other module graph.
 module akv-csi-provider/e2e/tools/cosign
 

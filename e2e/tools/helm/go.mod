@@ -1,4 +1,4 @@
-// Helm 3 and 4, to lint and render the chart. In a separate module, so that its many
+// Helm 3 and 4, to lint and render the chart. They are in a separate module, so that their many
 // dependencies enter neither the plugin's module graph nor the linter's.
 module akv-csi-provider/e2e/tools/helm
 
