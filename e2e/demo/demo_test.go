@@ -43,7 +43,7 @@ func TestStory(t *testing.T) {
 	for _, want := range []string{
 		"1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "2 requests to Azure: 0 discovery, 1 token, 0 challenge, 1 get",
 		"$ cat my-secret\n     Hello!\n", "7. ", "$ cat my-secret\n     Hello again!\n",
-		"8. ", "--subject system:serviceaccount:default:stranger", "[FederatedCredentialMissing]", "Every step succeeded.",
+		"8. ", "subject \"system:serviceaccount:default:stranger\"", "[FederatedCredentialMissing]", "Every step succeeded.",
 	} {
 		i := strings.Index(out.String()[at:], want)
 		if i < 0 {
