@@ -29,7 +29,7 @@ var accounts = map[string]string{
 	accountWrongIssuer: "STRANGER_ID", accountWrongAudience: "STRANGER_ID", accountWrongSubject: "STRANGER_ID",
 }
 
-// nobody is the GUID of no tenant and no application.
+// nobody is a GUID that no tenant and no application has.
 const nobody = "00000000-1111-4222-8333-444444444444"
 
 // refusal is a mistake, and the reason in the event of its pod.
@@ -153,9 +153,12 @@ func (t *trial) refused(ctx context.Context) {
 
 func (t *trial) mounted(ctx context.Context) {
 	for _, m := range mounts {
+		if ctx.Err() != nil {
+			return
+		}
 		begun := time.Now()
 		got := t.printed(ctx, m.name, m.prints, []string{"logs", m.name}, true)
-		t.add(result{name: "file " + m.name, want: fmt.Sprintf("%q", m.prints), got: got, took: time.Since(begun)})
+		t.add(result{name: "file " + m.name, want: quoted(m.prints), got: got, took: time.Since(begun)})
 	}
 }
 

@@ -59,6 +59,32 @@ func newFake(t *testing.T) *fake {
 		}
 	})
 	f := &fake{t: t, trial: &trial{settings: s, values: s.values()}}
+	f.prepare(box)
+	if f.cluster, err = box.Cluster(issuer); err != nil {
+		t.Fatal(err)
+	}
+	if f.api, err = f.cluster.APIServer(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := f.api.WriteCredentials(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.mounter, err = plugin.NewMounter(plugin.Config{
+		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: throttle.Config{Max: 8},
+		Cluster: plugin.Cluster{APIServer: "https://" + f.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")},
+		Mounter: provider.Mounter{Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
+		Reads:   keyvault.Config{Timeout: 50 * time.Second},
+	}, metrics.New("1.2.3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// prepare creates the identities, their credentials and the vaults.
+func (f *fake) prepare(box *azuretest.Box) {
+	s := f.trial.settings
 	tenant := box.Tenant(s.tenant)
 	clients := map[string]*azuretest.Application{}
 	for i, name := range []string{"CLIENT_ID", "STRANGER_ID", "BARE_ID"} {
@@ -81,27 +107,6 @@ func newFake(t *testing.T) *fake {
 	other.SetSecret("my-secret", azuretest.Secret{Value: "Hello!"})
 	box.Vault(s.closedVault(), tenant).SetFirewall("ForbiddenByFirewall")
 	box.Vault(s.privateVault(), tenant).SetFirewall("ForbiddenByConnection")
-
-	if f.cluster, err = box.Cluster(issuer); err != nil {
-		t.Fatal(err)
-	}
-	if f.api, err = f.cluster.APIServer(); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := f.api.WriteCredentials(dir); err != nil {
-		t.Fatal(err)
-	}
-	f.mounter, err = plugin.NewMounter(plugin.Config{
-		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: throttle.Config{Max: 8},
-		Cluster: plugin.Cluster{APIServer: "https://" + f.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")},
-		Mounter: provider.Mounter{Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
-		Reads:   keyvault.Config{Timeout: 50 * time.Second},
-	}, metrics.New("1.2.3"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }
 
 // fill is what the preparation puts into the vault.

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// account is the signed-in user, as "az account show" prints it.
+// account is the signed-in account, as "az account show" prints it.
 type account struct {
 	ID              string
 	TenantID        string

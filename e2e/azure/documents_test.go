@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -98,6 +99,11 @@ func TestReadme(t *testing.T) {
 	for _, m := range regexp.MustCompile(`read\("([A-Z0-9_]+)"`).FindAllStringSubmatch(document(t, "settings.go"), -1) {
 		if !strings.Contains(section, "| `"+m[1]+"` |") {
 			t.Errorf("no variable %s", m[1])
+		}
+	}
+	for _, count := range []string{fmt.Sprintf("%d mistakes", len(settings{}.refusals())), fmt.Sprintf("%d pods that must start", len(mounts))} {
+		if !strings.Contains(section, "\n3. "+count) && !strings.Contains(section, "\n4. "+count) {
+			t.Errorf("no %s", count)
 		}
 	}
 	if !strings.Contains(section, runLimit.String()[:1]+" hours") || !strings.Contains(section, "was never run against Azure") {

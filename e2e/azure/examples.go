@@ -33,7 +33,7 @@ var examples = []example{
 }
 
 // An attempt waits 15 s for a pod to end.
-const podAttempts = 15
+const podAttempts = 24
 
 // applyExamples creates all of them, so that they wait for Azure at the same time.
 func (t *trial) applyExamples(ctx context.Context) error {
@@ -72,7 +72,7 @@ func (t *trial) applyExamples(ctx context.Context) error {
 
 // example waits for what the example prints, and adds its row.
 func (t *trial) example(ctx context.Context, e example) {
-	r := result{name: "example " + e.folder, want: fmt.Sprintf("%q", e.prints)}
+	r := result{name: "example " + e.folder, want: quoted(e.prints)}
 	begun := time.Now()
 	show := e.show
 	if show == nil {
@@ -82,6 +82,9 @@ func (t *trial) example(ctx context.Context, e example) {
 	r.took = time.Since(begun)
 	t.add(r)
 }
+
+// quoted is a pattern in the table.
+func quoted(pattern string) string { return fmt.Sprintf("%.40q", pattern) }
 
 // printed returns the quoted pattern if kubectl prints what matches it in time; else what it
 // printed, or why the pod does not start.
@@ -104,7 +107,7 @@ func (t *trial) printed(ctx context.Context, pod, pattern string, show []string,
 		return nil
 	})
 	if err == nil {
-		return fmt.Sprintf("%q", pattern)
+		return quoted(pattern)
 	}
 	if last == "" {
 		if messages, err := t.failedMounts(ctx); err == nil {

@@ -73,12 +73,14 @@ func run(ctx context.Context, release func(), out io.Writer, root string, pause 
 		return exitMissing
 	}
 	defer t.log.Close()
-	if missing := t.check(ctx); missing > 0 {
+	if missing := t.check(ctx); ctx.Err() != nil {
+		return exitInterrupted
+	} else if missing > 0 {
 		fmt.Fprintf(out, "\n%d missing; nothing was created\n", missing)
 		return exitMissing
 	}
 	if !s.clean {
-		limited, cancel := context.WithTimeout(ctx, runLimit)
+		limited, cancel := context.WithTimeoutCause(ctx, runLimit, fmt.Errorf("not done after %v", runLimit))
 		err = t.all(limited)
 		cancel()
 	}
@@ -157,15 +159,17 @@ func (t *trial) all(ctx context.Context) error {
 		return err
 	}
 	for _, e := range examples {
-		t.example(ctx, e)
+		if t.example(ctx, e); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
 	if err := t.step(ctx, "cases: apply", t.applyCases); err != nil {
 		return err
 	}
 	t.refused(ctx)
 	t.mounted(ctx)
-	if err := ctx.Err(); err != nil || t.keep {
-		return err
+	if ctx.Err() != nil || t.keep {
+		return context.Cause(ctx)
 	}
 	return t.step(ctx, "quick start: "+document.cleanUp.title, func(ctx context.Context) error { return t.section(ctx, document.cleanUp) })
 }

@@ -120,7 +120,7 @@ func (t *trial) content(ctx context.Context) error {
 	return t.calls(ctx,
 		certificate("ec", policy("Self", ecKey, pfx)),
 		certificate("pem", policy("Self", rsaKey, pemPEM)),
-		certificate("pending", policy("Unknown", rsaKey, pfx)), // its signing request is never signed
+		certificate("pending", policy("Unknown", rsaKey, pfx)), // somebody would have to sign the request
 		secret("my-secret", "Hello!"),                          // a second version
 		secret("db", `{"username": "app", "password": "s3cret"}`),
 		secret("appsettings", `{"logLevel": "info", "queue": "orders"}`),
@@ -135,7 +135,7 @@ func (t *trial) content(ctx context.Context) error {
 	)
 }
 
-// otherVaults are one with access policies, and two whose network allows no access.
+// otherVaults are one with access policies, and two whose network admits nobody.
 func (t *trial) otherVaults(ctx context.Context) error {
 	create := func(name string, more ...string) []string {
 		return append([]string{"keyvault", "create", "--name", name, "--resource-group", t.group, "--location", t.location}, more...)

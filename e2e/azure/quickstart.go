@@ -33,8 +33,8 @@ var (
 	exports = regexp.MustCompile(`(?:^export| ) *([A-Z][A-Z_]*)=`)
 )
 
-// readQuickStart reads the document. Two things differ from what a reader does: the names, which
-// the document asks to choose, are the given ones; and who runs this is signed in.
+// readQuickStart reads the document. Two things differ from what a reader does: the names are the
+// given ones, where the document asks to choose some; and the user is signed in already.
 func readQuickStart(root string, names map[string]string) (quickStart, error) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy", "QUICKSTART.md"))
 	if err != nil {

@@ -45,7 +45,7 @@ func fromEnvironment(get func(string) string) (settings, error) {
 
 // The other vaults.
 func (s settings) otherVault() string   { return s.vault + "-o" } // has access policies
-func (s settings) closedVault() string  { return s.vault + "-c" } // its firewall allows no address
+func (s settings) closedVault() string  { return s.vault + "-c" } // its firewall admits nobody
 func (s settings) privateVault() string { return s.vault + "-p" } // has no public access
 func (s settings) missingVault() string { return s.vault + "-n" } // is never created
 
