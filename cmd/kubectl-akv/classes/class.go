@@ -199,13 +199,13 @@ func (c *Class) readSpec(sent map[string]any) {
 		case nil:
 			c.Parameters[name] = "" // which the API server drops
 		default:
-			c.notText(name, at)
+			c.notText(name, value, at)
 		}
 	}
 }
 
 // notText reports a parameter that is a number, a boolean or more than one value.
-func (c *Class) notText(name string, node *yaml.Node) {
+func (c *Class) notText(name string, value any, node *yaml.Node) {
 	kind := map[string]string{"!!bool": "a boolean", "!!int": "a number", "!!float": "a number"}[node.Tag]
 	switch {
 	case node.Kind == yaml.MappingNode || node.Kind == yaml.SequenceNode:
@@ -221,8 +221,12 @@ func (c *Class) notText(name string, node *yaml.Node) {
 		}
 	case kind != "":
 		c.add(node, name, kind+", and the API server accepts only text", fmt.Sprintf("put it in quotes: %q", node.Value))
-	default: // a word that is a boolean in YAML 1.1, such as yes
-		c.add(node, name, "a boolean, and the API server accepts only text", fmt.Sprintf("put it in quotes: %q", node.Value))
+	default: // a word that is a boolean in YAML 1.1, such as yes; the provider accepts only those of YAML 1.2
+		fix := fmt.Sprintf("put it in quotes: %q", node.Value)
+		if strings.HasPrefix(name, "use") {
+			fix = fmt.Sprintf("write it as text: %q", fmt.Sprint(value))
+		}
+		c.add(node, name, "a boolean, and the API server accepts only text", fix)
 	}
 }
 

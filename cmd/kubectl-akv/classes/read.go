@@ -200,6 +200,11 @@ func (f *Found) class(c *Class, object map[string]any) {
 		return
 	}
 	c.Problems = nil
+	if request.Nearest(c.Provider, Provider) != "" {
+		c.add(at, field, fmt.Sprintf("%q is no provider that the driver finds", c.Provider), "did you mean "+Provider+"?")
+		f.Problems = append(f.Problems, c.Problems...)
+		return
+	}
 	c.add(at, field, fmt.Sprintf("the class is for the provider %q", c.Provider), "")
 	f.Skipped = append(f.Skipped, c.Problems...)
 }
@@ -234,7 +239,21 @@ func broken(name string, d document, err error) Problem {
 		cause = strings.TrimPrefix(cause, m[0]+": ")
 	}
 	p := d.in(position{line, 1})
+	if at, ok := indentingTab(d.text, line); ok && strings.Contains(cause, "tab character") {
+		p = d.in(at) // of a block of text, the parser names the line on which it begins
+	}
 	return Problem{File: name, Cause: "not valid YAML: " + cause, Fix: "correct the YAML", Line: p.line, Column: p.column}
+}
+
+// indentingTab returns the place of the first tab in the indentation of a line, from a line on.
+func indentingTab(text string, from int) (position, bool) {
+	for n, line := range strings.Split(text, "\n") {
+		indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+		if tab := strings.IndexByte(indent, '\t'); n+1 >= from && tab >= 0 {
+			return position{n + 1, tab + 1}, true
+		}
+	}
+	return position{}, false
 }
 
 // clearly reports whether a placeholder is one wherever it stands: words in single brackets are

@@ -75,12 +75,16 @@ func Judge(c *classes.Class, ownClouds []string) []Finding {
 		found = append(found, at(c, w.Field, w.Line, w.Column, Finding{Severity: Warning, Rule: string(w.Kind), Cause: w.Cause}))
 	}
 	found = append(found, unknownParameters(c)...)
+	if len(c.Problems)+len(verdict.problems) == 0 {
+		found = append(found, unknownFiles(c, verdict.mount)...)
+	}
 	found = withoutEchoes(c, found)
 	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 	return found
 }
 
 type verdict struct {
+	mount    *request.Mount
 	problems []fault.Problem
 	warnings []request.Warning
 }
@@ -92,7 +96,7 @@ func parse(parameters map[string]string, ownClouds []string) verdict {
 	if e, ok := errors.AsType[*fault.Error](checkCloud(m.Cloud.Name, ownClouds)); ok && !slices.ContainsFunc(problems, named) {
 		problems = append(problems, fault.Problem{Field: "cloudName", Cause: e.Cause, Fix: e.Fix})
 	}
-	return verdict{problems, m.Warnings}
+	return verdict{m, problems, m.Warnings}
 }
 
 func checkCloud(name string, own []string) error {
