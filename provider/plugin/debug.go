@@ -28,7 +28,13 @@ type requestLog struct {
 	log  *slog.Logger
 }
 
-func logged(next http.RoundTripper, log *slog.Logger) http.RoundTripper { return requestLog{next, log} }
+// logged returns next itself where the log has no debug messages: its level does not change.
+func logged(next http.RoundTripper, log *slog.Logger) http.RoundTripper {
+	if !log.Enabled(context.Background(), slog.LevelDebug) {
+		return next
+	}
+	return requestLog{next, log}
+}
 
 // measured adds the log to what measures requests.
 func measured(measure func(http.RoundTripper) http.RoundTripper, log *slog.Logger) func(http.RoundTripper) http.RoundTripper {
@@ -38,9 +44,6 @@ func measured(measure func(http.RoundTripper) http.RoundTripper, log *slog.Logge
 // RoundTrip implements http.RoundTripper.
 func (l requestLog) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if !l.log.Enabled(ctx, slog.LevelDebug) {
-		return l.next.RoundTrip(req)
-	}
 	start := time.Now()
 	resp, err := l.next.RoundTrip(req)
 	path := req.URL.EscapedPath()
@@ -71,7 +74,9 @@ func logAnswer(ctx context.Context, log *slog.Logger, a keyvault.Answer) {
 
 // logToken logs how an access token came about.
 func logToken(ctx context.Context, log *slog.Logger, cached bool) {
-	log.LogAttrs(ctx, slog.LevelDebug, "token", append(mountOf(ctx), slog.Bool("cached", cached))...)
+	if log.Enabled(ctx, slog.LevelDebug) {
+		log.LogAttrs(ctx, slog.LevelDebug, "token", append(mountOf(ctx), slog.Bool("cached", cached))...)
+	}
 }
 
 // mountOf says which mount causes what is logged.
