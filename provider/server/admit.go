@@ -8,6 +8,7 @@ import (
 
 	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/request"
 
 	"google.golang.org/grpc/stats"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
@@ -61,7 +62,7 @@ func newAdmission(timeout time.Duration, stopping context.Context) admission {
 // reports its own deadline with a bare DeadlineExceeded. Call leave when the mount has ended;
 // what the request uses is released when its response was sent.
 func (a *admission) enter(ctx context.Context, in *v1alpha1.MountRequest) (_ context.Context, leave context.CancelFunc, err error) {
-	tenant := namespaceOf(in.GetAttributes())
+	tenant := attributeOf(in.GetAttributes(), "pod.namespace")
 	timeout := a.timeout
 	giveBack, ok := a.long.TryAcquire(tenant, 1)
 	if !ok {
@@ -101,19 +102,28 @@ func (a *admission) explain(err error) error {
 	return err
 }
 
-// namespaceOf finds the pod's namespace in the attributes without decoding them, as they may
-// be large; it serves fairness only. kubelet writes it over anything that a user sets, and
-// quotes within a JSON string follow a backslash.
-func namespaceOf(attributes string) string {
-	const key = `"csi.storage.k8s.io/pod.namespace":"`
+// podOf finds the pod in the attributes of a request that is not parsed.
+func podOf(attributes string) request.Pod {
+	return request.Pod{Namespace: attributeOf(attributes, "pod.namespace"), Name: attributeOf(attributes, "pod.name"),
+		UID: attributeOf(attributes, "pod.uid"), ServiceAccount: attributeOf(attributes, "serviceAccount.name")}
+}
+
+// maxName bounds an attribute of kubelet's. Kubernetes' names have at most 253 bytes.
+const maxName = 253
+
+// attributeOf finds an attribute of kubelet's without decoding all of them, as they may be large; it
+// serves fairness and the log only. kubelet writes it over anything that a user sets, and quotes
+// within a JSON string follow a backslash.
+func attributeOf(attributes, name string) string {
+	key := `"csi.storage.k8s.io/` + name + `":"`
 	for rest := attributes; ; {
 		before, after, found := strings.Cut(rest, key)
 		if !found {
 			return ""
 		}
 		if !strings.HasSuffix(before, `\`) {
-			name, _, _ := strings.Cut(after, `"`)
-			return name[:min(len(name), 63)]
+			value, _, _ := strings.Cut(after, `"`)
+			return value[:min(len(value), maxName)]
 		}
 		rest = after
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"strings"
 
@@ -29,29 +30,45 @@ func (s *Server) auditMount(ctx context.Context, req *request.Mount, got []*v1al
 	s.audit(ctx, event, req, r, append(versionFields("objects", got), slog.String("reason", "ok")))
 }
 
-// auditFailure records who did not get what, and why: once for each volume and reason, until a
-// mount succeeds or fails for another reason, since kubelet repeats a mount for as long as it fails.
+// auditFailure records who did not get what, and why: once for each volume, until a mount succeeds
+// or something of that differs, since kubelet repeats a mount for as long as it fails. Who may edit
+// a class could otherwise try out names in a pod that waits, and only the first would be recorded.
 func (s *Server) auditFailure(ctx context.Context, req *request.Mount, f failure, r report) {
 	if s.cfg.Audit == nil {
 		return
 	}
-	if last, ok := s.refused.Get(r.id); ok && last == f.reason {
+	same := refusal(req, f, r)
+	if last, ok := s.refused.Get(r.id); ok && last == same {
 		return
 	}
-	s.refused.Add(r.id, f.reason)
-	var objects []slog.Attr
-	if req != nil {
-		objects = objectFields("objects", len(req.Objects), func(i int) string { return wantedText(&req.Objects[i]) })
-	}
+	s.refused.Add(r.id, same)
+	objects := objectFields("objects", len(req.Objects), func(i int) string { return wantedText(&req.Objects[i]) })
 	s.audit(ctx, "failure", req, r, append(objects, slog.String("reason", string(f.reason)), slog.Bool("rotation", r.rotation)))
 }
 
-func (s *Server) audit(ctx context.Context, event string, req *request.Mount, r report, what []slog.Attr) {
-	fields := s.identityFields(req, r)
-	if req != nil {
-		fields = appendText(fields, "namespace", req.Pod.Namespace, "pod", req.Pod.Name, "serviceAccount", req.Pod.ServiceAccount,
-			"class", req.Class, "vault", req.Vault)
+// refusal digests what a failure is about: all objects, also those that its line omits.
+func refusal(req *request.Mount, f failure, r report) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	add := func(texts ...string) {
+		for _, text := range texts {
+			maphash.WriteComparable(&h, text)
+		}
 	}
+	add(string(f.reason))
+	if id := r.stats.Identity.Load(); id != nil {
+		add(id.Mode, id.ClientID, id.TenantID)
+	}
+	add(req.Class, req.Vault)
+	for i := range req.Objects {
+		add(wantedText(&req.Objects[i]))
+	}
+	return h.Sum64()
+}
+
+func (s *Server) audit(ctx context.Context, event string, req *request.Mount, r report, what []slog.Attr) {
+	fields := appendText(s.identityFields(req, r), "namespace", req.Pod.Namespace, "pod", req.Pod.Name,
+		"serviceAccount", req.Pod.ServiceAccount, "class", req.Class, "vault", req.Vault)
 	fields = append(append(fields, what...), r.answers()...)
 	s.cfg.Audit.LogAttrs(ctx, slog.LevelInfo, event, append(fields, slog.Float64("durationSeconds", seconds(r.took)))...)
 }

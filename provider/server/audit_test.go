@@ -84,6 +84,16 @@ func TestAudit(t *testing.T) {
 	w.vault.Revoke(clientID)
 	_, _ = w.mount(t, req)
 	one("another failure", refused)
+	// Who edits the class tries out names.
+	for _, name := range []string{"other", "other", "third"} {
+		req := w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "[{objectName: " + name + ", objectType: secret}]"}), nil)
+		req.TargetPath = "/var/lib/kubelet/pods/" + w.pod.UID + "/mount"
+		_, _ = w.mount(t, req)
+	}
+	all := logLines(t, w.audit)
+	if len(all) != 2 || fmt.Sprint(all[0]["objects"], all[1]["objects"]) != "[secret/other] [secret/third]" {
+		t.Errorf("other objects: %v", all)
+	}
 }
 
 // What a line has of a class is bounded.

@@ -3,12 +3,14 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 
 	"akv-csi-provider/provider"
@@ -51,12 +53,14 @@ type crowd struct {
 	client v1alpha1.CSIDriverProviderClient
 	vault  slowVault
 	ended  chan error
+	log    *buffer
 }
 
 func newCrowd(t *testing.T) *crowd {
 	t.Helper()
-	c := &crowd{t: t, vault: slowVault{make(chan question, 256)}, ended: make(chan error, 256)}
+	c := &crowd{t: t, vault: slowVault{make(chan question, 256)}, ended: make(chan error, 256), log: new(buffer)}
 	cfg := config(t, c.vault)
+	cfg.Log = slog.New(slog.NewTextHandler(c.log, nil))
 	cfg.MountTimeout = time.Minute
 	start(t, cfg)
 	c.client = dial(t, cfg.Socket)
@@ -134,6 +138,35 @@ func TestLongPlacesAreReused(t *testing.T) {
 	}
 }
 
+// A volume whose rotation finds no place is known all the same, and the log names its pod.
+func TestRotationWithoutPlace(t *testing.T) {
+	c := newCrowd(t)
+	known := fromVault("good", "shop")
+	known.TargetPath = "/var/lib/kubelet/pods/uid-1/volumes/kubernetes.io~csi/x/mount"
+	known.Attributes = strings.Replace(known.Attributes, "{", `{"csi.storage.k8s.io/pod.uid":"uid-1",`, 1)
+	large := proto.CloneOf(known) // so large that it waits for its turn to be parsed
+	large.Secrets = `{"x":"` + strings.Repeat("x", 80<<10) + `"}`
+	if _, err := c.client.Mount(c.ctx, known); err != nil {
+		t.Fatal(err)
+	}
+	c.mount(96, "shop")
+	_, _ = c.running(72)
+	for _, req := range []*v1alpha1.MountRequest{known, large} {
+		ctx, cancel := context.WithTimeout(c.ctx, 300*time.Millisecond)
+		_, err := c.client.Mount(ctx, req)
+		cancel()
+		if err == nil {
+			t.Fatal("it had a place")
+		}
+	}
+	const want = "pod=p namespace=shop rotation=true podUID=uid-1 "
+	for deadline := time.Now().Add(10 * time.Second); strings.Count(c.log.String(), want) < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no two lines with %q:\n%s", want, c.log.String())
+		}
+	}
+}
+
 // What has no place waits, and has one as soon as another mount's time in a crowd is over.
 func TestCrowdPasses(t *testing.T) {
 	t.Parallel() // it waits for 5 s
@@ -185,7 +218,7 @@ func TestLargeRequestsWait(t *testing.T) {
 }
 
 // The namespace is that of kubelet, whatever a pod puts into its parameters.
-func TestNamespaceOf(t *testing.T) {
+func TestAttributeOf(t *testing.T) {
 	for attributes, want := range map[string]string{
 		`{"csi.storage.k8s.io/pod.name":"p","csi.storage.k8s.io/pod.namespace":"shop"}`:                   "shop",
 		`{"a":"\"csi.storage.k8s.io/pod.namespace\":\"bank\"","csi.storage.k8s.io/pod.namespace":"shop"}`: "shop",
@@ -193,7 +226,7 @@ func TestNamespaceOf(t *testing.T) {
 		`{"keyvaultName":"contoso"}`: "",
 		``:                           "",
 	} {
-		if got := server.NamespaceOf(attributes); got != want {
+		if got := server.AttributeOf(attributes, "pod.namespace"); got != want {
 			t.Errorf("%s: got %q, want %q", attributes, got, want)
 		}
 	}

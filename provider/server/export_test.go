@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
-// NamespaceOf is namespaceOf, for tests.
-var NamespaceOf = namespaceOf
+// AttributeOf is attributeOf, for tests.
+var AttributeOf = attributeOf
 
 // Call is one gRPC call of Mount without gRPC and its socket, which a bubble of testing/synctest
 // cannot have.

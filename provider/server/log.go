@@ -38,8 +38,7 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 	s.cfg.Observe.Mounted(r.operation(), "", r.took)
 	r.trace(ctx, req, "ok")
 	s.refused.Remove(r.id)
-	level, fields := slog.LevelInfo, append(mountFields(req), slog.Bool("rotation", r.rotation))
-	changed := before.versions != now.versions
+	level, changed := slog.LevelInfo, before.versions != now.versions
 	if r.rotation {
 		result := "unchanged"
 		if changed {
@@ -48,17 +47,25 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 			level = slog.LevelDebug
 		}
 		s.cfg.Observe.Rotated(result)
-		fields = append(fields, slog.Bool("changed", changed))
 	}
 	if !r.rotation || changed {
 		s.auditMount(ctx, req, resp.GetObjectVersion(), r)
+	}
+	if len(resp.warnings) > 0 && (!r.rotation || before.warnings != now.warnings) {
+		level = slog.LevelWarn
+	}
+	if !s.cfg.Log.Enabled(ctx, level) { // most mounts are rotations that change nothing
+		return
+	}
+	fields := append(mountFields(req), slog.Bool("rotation", r.rotation))
+	if r.rotation {
+		fields = append(fields, slog.Bool("changed", changed))
+	}
+	if !r.rotation || changed {
 		fields = append(fields, s.identityFields(req, r)...)
 		fields = append(fields, versionFields("versions", resp.GetObjectVersion())...)
 	}
 	if n := len(resp.warnings); n > 0 {
-		if !r.rotation || before.warnings != now.warnings {
-			level = slog.LevelWarn
-		}
 		fields = append(fields, slog.Int("warnings", n), slog.Any("firstWarnings", resp.warnings[:min(n, maxLogged)]))
 	}
 	if n := len(resp.absent); n > 0 {
@@ -114,10 +121,8 @@ func (r report) trace(ctx context.Context, req *request.Mount, reason string) {
 	}
 	span.SetAttributes(attribute.String("akv.reason", reason), attribute.Bool("akv.rotation", r.rotation),
 		attribute.Int("akv.requests", int(r.stats.Requests.Load())))
-	if req != nil {
-		span.SetAttributes(attribute.String("k8s.pod.name", req.Pod.Name), attribute.String("k8s.namespace.name", req.Pod.Namespace),
-			attribute.String("akv.vault", req.Vault))
-	}
+	span.SetAttributes(attribute.String("k8s.pod.name", req.Pod.Name), attribute.String("k8s.namespace.name", req.Pod.Namespace),
+		attribute.String("akv.vault", req.Vault))
 }
 
 // logWarnings reports the mistakes in a class that are accepted, in one line for each start of a
@@ -147,11 +152,7 @@ type warnedKey struct {
 // mountFields are the attributes of a request in the log. Of one that cannot be parsed, these
 // are the pod's, as far as it is known.
 func mountFields(req *request.Mount) []slog.Attr {
-	fields := make([]slog.Attr, 0, 28)
-	if req == nil {
-		return fields
-	}
-	fields = appendText(fields, "pod", req.Pod.Name, "namespace", req.Pod.Namespace, "serviceAccount", req.Pod.ServiceAccount,
+	fields := appendText(make([]slog.Attr, 0, 28), "pod", req.Pod.Name, "namespace", req.Pod.Namespace, "serviceAccount", req.Pod.ServiceAccount,
 		"class", req.Class, "vault", req.Vault)
 	if len(req.Objects) > 0 {
 		fields = append(fields, slog.Int("objects", len(req.Objects)))
@@ -161,10 +162,7 @@ func mountFields(req *request.Mount) []slog.Attr {
 
 // identityFields are where a pod runs and as whom its mount reads, as far as that is known.
 func (s *Server) identityFields(req *request.Mount, r report) []slog.Attr {
-	fields := appendText(nil, "node", s.cfg.Node)
-	if req != nil {
-		fields = appendText(fields, "podUID", req.Pod.UID)
-	}
+	fields := appendText(nil, "node", s.cfg.Node, "podUID", req.Pod.UID)
 	if id := r.stats.Identity.Load(); id != nil {
 		fields = appendText(fields, "identity", id.Mode, "clientID", id.ClientID, "tenantID", id.TenantID)
 	}

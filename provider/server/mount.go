@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/stats"
@@ -30,9 +29,12 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	ctx, stats := stats.Begin(ctx)
 	ctx, leave, err := s.admission.enter(ctx, in)
 	defer leave()
-	req := &request.Mount{Pod: request.Pod{Namespace: fair.Tenant(ctx)}}
+	var req *request.Mount
 	if err == nil {
 		req, err = s.parse(ctx, in)
+	}
+	if req == nil { // it was not parsed
+		req = &request.Mount{Pod: podOf(in.GetAttributes())}
 	}
 	id := volumeOf(in, req)
 	in.Attributes, in.Secrets = "", "" // what they contain is in req, and they may be large
@@ -56,8 +58,8 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	return nil, failed.Err()
 }
 
-// parse checks a request. What it returns is not nil, unless parsing panics; of a request that
-// cannot be parsed it has only the pod and the class.
+// parse checks a request. Of a request that is not valid, what it returns has only the pod and the
+// class; it is nil if there was no turn for parsing, or parsing panicked.
 func (s *Server) parse(ctx context.Context, in *v1alpha1.MountRequest) (req *request.Mount, err error) {
 	defer fault.Recover(&err)
 	leave, err := s.admission.enterParsing(ctx, in)

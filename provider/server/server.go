@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"akv-csi-provider/provider"
-	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
@@ -72,10 +71,10 @@ type Server struct {
 	cfg       Config
 	grpc      *grpc.Server
 	health    *healthServer
-	failed    chan error                         // a listener that stopped unexpectedly
-	volumes   *lru.Cache[volumeID, mounted]      // the last successful mounts
-	warned    *lru.Cache[warnedKey, struct{}]    // whose warnings are in the log
-	refused   *lru.Cache[volumeID, fault.Reason] // the failures that the audit log has, by volume
+	failed    chan error                      // a listener that stopped unexpectedly
+	volumes   *lru.Cache[volumeID, mounted]   // the last successful mounts
+	warned    *lru.Cache[warnedKey, struct{}] // whose warnings are in the log
+	refused   *lru.Cache[volumeID, uint64]    // digests of the failures that the audit log has
 	parser    *request.Parser
 	admission admission
 	running   atomic.Int32       // mounts
@@ -102,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	volumes, _ := lru.New[volumeID, mounted](maxVolumes) // rejects only a size below 1
 	warned, _ := lru.New[warnedKey, struct{}](maxReported)
-	refused, _ := lru.New[volumeID, fault.Reason](maxReported)
+	refused, _ := lru.New[volumeID, uint64](maxReported)
 	stopping, endMounts := context.WithCancel(context.Background())
 	s := &Server{
 		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),

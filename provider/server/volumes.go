@@ -20,10 +20,10 @@ type volumeID struct {
 	parameters uint64 // a digest; 0 with kubelet's path
 }
 
-// volumeOf returns the ID of the volume, of which req is nil if parsing panicked.
+// volumeOf returns the ID of the volume.
 func volumeOf(in *v1alpha1.MountRequest, req *request.Mount) volumeID {
 	id := volumeID{target: in.GetTargetPath()}
-	if req == nil || req.Pod.UID == "" || !strings.Contains(id.target, req.Pod.UID) {
+	if req.Pod.UID == "" || !strings.Contains(id.target, req.Pod.UID) {
 		id.parameters = parametersOf(in.GetAttributes())
 	}
 	return id
