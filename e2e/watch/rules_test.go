@@ -138,7 +138,7 @@ func firing(t *testing.T, data string) []string {
 					continue
 				}
 				text := r.Alert
-				for _, name := range []string{"reason", "service", "node", "log", "daemonset"} {
+				for _, name := range []string{"cluster", "reason", "service", "node", "log", "daemonset"} {
 					if value := a.Labels.Get(name); value != "" {
 						text += " " + value
 					}
@@ -202,6 +202,25 @@ func TestAlertCases(t *testing.T) {
 				t.Errorf("fires %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// One Prometheus of many clusters, such as Azure Monitor's, judges each cluster by itself, and the
+// alert says which.
+func TestAlertsByCluster(t *testing.T) {
+	in := func(cluster string, nodes []node) string {
+		_, samples, _ := strings.Cut(series(nodes), "\n")
+		return strings.ReplaceAll(samples, "{", fmt.Sprintf("{cluster=%q,", cluster))
+	}
+	broken := healthy()
+	broken.starts = map[string]float64{"Timeout": 0.5}
+	broken.requests = map[string]float64{"429": 1}
+	broken.open = 30
+	small := in("small", []node{broken, {never: true}})
+	got := firing(t, "load 1m\n"+small+in("large", slices.Repeat([]node{healthy()}, 40)))
+	want := []string{"AkvCsiMountsFail small Timeout", "AkvCsiNodesWithoutProvider small akv-csi-provider", "AkvCsiServiceUnavailable small keyvault", "AkvCsiThrottled small keyvault"}
+	if !slices.Equal(got, want) {
+		t.Errorf("fires %q, want %q", got, want)
 	}
 }
 
