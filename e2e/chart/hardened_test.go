@@ -26,6 +26,7 @@ func TestHardened(t *testing.T) {
 		"--identity-modes=workload-identity,identity-binding",
 		"--managed-identity-namespaces=kube-system",
 		"--strict-objects=true",
+		"--audit-log=stdout",
 		"--bind-address=127.0.0.1",
 	} {
 		if !slices.Contains(c.Args, want) {
@@ -37,7 +38,7 @@ func TestHardened(t *testing.T) {
 	}
 	plain, _ := objects(t, "testdata/plain.golden")
 	for _, arg := range plain["akv-csi-provider"].Spec.Template.Spec.Containers[0].Args {
-		for _, flag := range []string{"--identity-modes", "--managed-identity-namespaces", "--bind-address"} {
+		for _, flag := range []string{"--identity-modes", "--managed-identity-namespaces", "--bind-address", "--audit-log"} {
 			if strings.HasPrefix(arg, flag) {
 				t.Errorf("%s is the default: say so in the values and in SECURITY.md", arg)
 			}
