@@ -10,7 +10,7 @@ import (
 const cleanUpAttempts = 30
 
 // cleanUp deletes the resource group and purges the vaults, whatever of them there is. Azure may
-// refuse to delete a group while a command that was interrupted goes on in it, so it tries again.
+// refuse to delete a group while a command that was interrupted continues in it, so it retries.
 func (t *trial) cleanUp(ctx context.Context) error {
 	return t.eventually(ctx, cleanUpAttempts, func(ctx context.Context) error {
 		exists, err := t.az(ctx, "group", "exists", "--name", t.group)

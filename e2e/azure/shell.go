@@ -22,7 +22,7 @@ type shell struct {
 
 // environment is that of the programs: what kubectl, Helm and crane write goes to a temporary
 // folder, not to the user's. What make hands to the programs it starts is left out, since the
-// quick start runs a make of its own.
+// quick start runs make itself.
 func environment(own []string, temporary string) (env []string) {
 	for _, v := range own {
 		if name, _, _ := strings.Cut(v, "="); name != "MAKEFLAGS" && name != "MFLAGS" && name != "MAKELEVEL" && name != "MAKEOVERRIDES" {
@@ -41,7 +41,7 @@ func (s shell) run(ctx context.Context, input, program string, args ...string) (
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.env, strings.NewReader(input)
 	cmd.Stdout, cmd.Stderr = &out, &problems
-	// A group of its own: Ctrl-C in a terminal must not end the clean-up's commands.
+	// A separate group: Ctrl-C in a terminal must not end the clean-up's commands.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 20 * time.Second

@@ -205,7 +205,7 @@ func TestAlertCases(t *testing.T) {
 	}
 }
 
-// One Prometheus of many clusters, such as Azure Monitor's, judges each cluster by itself, and the
+// One Prometheus of many clusters, such as Azure Monitor's, judges each cluster separately, and the
 // alert says which.
 func TestAlertsByCluster(t *testing.T) {
 	in := func(cluster string, nodes []node) string {

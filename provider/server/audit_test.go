@@ -84,7 +84,7 @@ func TestAudit(t *testing.T) {
 	w.vault.Revoke(clientID)
 	_, _ = w.mount(t, req)
 	one("another failure", refused)
-	// Who edits the class tries out names.
+	// The author of the class experiments with names.
 	for _, name := range []string{"other", "other", "third"} {
 		req := w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "[{objectName: " + name + ", objectType: secret}]"}), nil)
 		req.TargetPath = "/var/lib/kubelet/pods/" + w.pod.UID + "/mount"
