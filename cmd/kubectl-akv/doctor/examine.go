@@ -24,7 +24,6 @@ type examination struct {
 	driver     *corev1.Container // nil if it was not found
 	provider   *corev1.Pod       // likewise
 	class      class
-	issuer     string           // of the cluster; "" if it is not known
 	failure    *cluster.Failure // the last one; nil if there is none
 	failureErr error            // why events could not be read
 	mounted    *cluster.Status  // nil if the driver reports none

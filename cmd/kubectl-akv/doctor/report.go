@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -75,6 +74,3 @@ func unread(name, what string, err error) *Check {
 	}
 	return notChecked(name, text)
 }
-
-// sentence ends a text that others follow.
-func sentence(text string) string { return strings.TrimRight(strings.TrimSpace(text), ".;") }
