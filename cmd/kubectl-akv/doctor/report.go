@@ -1,7 +1,6 @@
 package doctor
 
 import (
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"akv-csi-provider/cmd/kubectl-akv/cluster"
