@@ -46,17 +46,20 @@ func copyChart(t *testing.T) string {
 // A value that does not do what it says is a warning, and nothing else is.
 func TestWarnings(t *testing.T) {
 	driver := "secrets-store-csi-driver: ignored. "
+	unreachable := "podMonitor: Prometheus cannot reach linux.bindAddress=127.0.0.1"
 	arc := "enableArcExtension, arc, Azure, "
 	for _, test := range []struct {
 		args []string
 		want []string
 	}{
 		{[]string{"--values=testdata/plain.yaml"}, nil},
-		{append(slices.Clone(operator), "--values=testdata/everything.yaml"), []string{"linux.resources.limits.cpu=1: "}},
+		{append(slices.Clone(operator), "--values=testdata/everything.yaml"), []string{"linux.resources.limits.cpu=1: ", unreachable}},
 		{[]string{"--values=testdata/everything.yaml"}, []string{
-			"linux.resources.limits.cpu=1: ", "podMonitor: not created. The cluster does not have azmonitoring.coreos.com/v1 PodMonitor",
+			"linux.resources.limits.cpu=1: ", "podMonitor: not created. The cluster does not have azmonitoring.coreos.com/v1 PodMonitor", unreachable,
 			"prometheusRule: not created. The cluster does not have monitoring.coreos.com/v1 PrometheusRule",
 		}},
+		{append(slices.Clone(operator), "--values=../../deploy/values-hardened.yaml", "--set=linux.image.repository=registry.example/akv-csi-provider,podMonitor.enabled=true"),
+			[]string{unreachable}},
 		{[]string{"--values=testdata/peer.yaml"}, []string{driver, arc, "linux.resources.limits.cpu=50m: ", "linux.resources.limits.memory=100Mi: "}},
 		{[]string{"--values=testdata/plain.yaml", "--set=secrets-store-csi-driver.install=true"}, []string{driver}},
 		{[]string{"--values=testdata/plain.yaml", "--set=secrets-store-csi-driver.install=false"}, nil},
