@@ -62,7 +62,7 @@ test: ## vet and test all modules but the cluster's, with the race detector, and
 	@set -e; for m in $(filter-out $(WATCHED),$(MODULES)); do echo "== $$m"; (cd $$m && go vet ./... && $(TEST) -count=1 ./...); done
 
 drivers: ## the plugin with older versions of the CSI driver, as programs; minutes the first time
-	@set -e; for d in e2e/drivers/v*; do echo "== $$d"; (cd $$d && $(STATIC) -o $(CURDIR)/bin/drivers/$${d##*/} $(DRIVER)); done
+	@set -e; for d in e2e/drivers/v[0-9]*; do echo "== $$d"; (cd $$d && $(STATIC) -o $(CURDIR)/bin/drivers/$${d##*/} $(DRIVER)); done
 	cd e2e/drivers && go vet . && DRIVERS=$(CURDIR)/bin/drivers $(TEST) -count=1 .
 
 lint: cross ## formatting, go.mod, vet for Windows, staticcheck, workflows
