@@ -16,7 +16,7 @@ import (
 var provider string // path of the plugin's binary
 
 func TestMain(m *testing.M) {
-	os.Exit(plugin.Built(func(binary string) int {
+	os.Exit(plugin.Shipped(func(binary string) int {
 		provider = binary
 		return m.Run()
 	}))
