@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func programs(t *testing.T) map[string]string {
 	t.Helper()
 	modules, err := filepath.Glob("v*/go.mod")
-	if err != nil || len(modules) < 2 {
+	if err != nil || len(modules) < 3 {
 		t.Fatalf("%d modules, %v", len(modules), err)
 	}
 	found := make(map[string]string)
