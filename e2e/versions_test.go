@@ -32,8 +32,13 @@ func TestSupportedVersions(t *testing.T) {
 		t.Errorf("the chart needs %v", minimum)
 	}
 	driver := regexp.MustCompile(`driverVersion = "(v[\d.]+)"`).FindStringSubmatch(suite)
-	if driver == nil || !strings.Contains(row("Secrets Store CSI driver"), "| "+driver[1]+" |") {
+	if driver == nil || !strings.Contains(row("Secrets Store CSI driver"), "| "+driver[1]+" in a cluster") {
 		t.Errorf("driver %v is tested", driver)
+	}
+	for _, older := range olderDrivers(t) {
+		if !strings.Contains(row("Secrets Store CSI driver"), "v"+older) {
+			t.Errorf("driver %s is tested", older)
+		}
 	}
 	platforms := regexp.MustCompile(`(?m)^var platforms = (.*)$`).FindString(read(t, "tools/image/release/build.go"))
 	for _, m := range regexp.MustCompile(`linux/(\w+)`).FindAllStringSubmatch(platforms, -1) {
