@@ -53,6 +53,11 @@ func TestWorkflows(t *testing.T) {
 			if job.Permissions == nil || job.Timeout == 0 {
 				t.Errorf("%s: job %s has no permissions or no timeout", file, name)
 			}
+			for scope, right := range job.Permissions {
+				if right != "read" && filepath.Base(file)+" "+name != "release.yml release" {
+					t.Errorf("%s: job %s has %s: %s", file, name, scope, right)
+				}
+			}
 			for _, step := range job.Steps {
 				if step.Uses != "" && !pinned.MatchString(step.Uses) {
 					t.Errorf("%s: %s is not pinned by digest", file, step.Uses)
@@ -72,11 +77,20 @@ func TestWorkflows(t *testing.T) {
 		}
 	}
 	// The targets of the matrix.
-	for _, m := range regexp.MustCompile(`(?m)^ *target: \[(.*)\]$`).FindAllStringSubmatch(read(t, "../.github/workflows/test.yml"), -1) {
-		for target := range strings.SplitSeq(m[1], ", ") {
-			if name, _, _ := strings.Cut(target, " "); !strings.Contains(makefile, "\n"+name+":") {
+	matrix := regexp.MustCompile(`(?m)^ *target: \[(.*)\]$|\{target: ([^,]+),`).FindAllStringSubmatch(read(t, "../.github/workflows/test.yml"), -1)
+	var targets []string
+	for _, m := range matrix {
+		for target := range strings.SplitSeq(m[1]+m[2], ", ") {
+			name, _, _ := strings.Cut(target, " ")
+			if targets = append(targets, name); !strings.Contains(makefile, "\n"+name+":") {
 				t.Errorf("no target %s", name)
 			}
+		}
+	}
+	// The cluster's suite has a workflow of its machines.
+	for _, m := range regexp.MustCompile(`(?m)^step make (\w+)`).FindAllStringSubmatch(read(t, "../.ci/run"), -1) {
+		if m[1] != "e2e" && !slices.Contains(targets, m[1]) {
+			t.Errorf(".ci/run makes %s, the workflow %q", m[1], targets)
 		}
 	}
 }

@@ -344,8 +344,11 @@ func (c *cluster) rolledOut(t *testing.T, daemonSet string) {
 	c.kubectl(t, "-n", system, "rollout", "status", "daemonset/"+daemonSet, "--timeout="+busy.String())
 }
 
-// noManagedIdentity is why tests are skipped.
-const noManagedIdentity = "the plugin asks only loopback and link-local addresses for managed identities, not E2E_BOX_ADDRESS"
+// Why tests are skipped.
+const (
+	noNode            = "needs the node that the suite starts: run make e2e without E2E_CLUSTER"
+	noManagedIdentity = "the plugin asks only loopback and link-local addresses for managed identities, not E2E_BOX_ADDRESS"
+)
 
 // installPlugin installs the chart, or upgrades it with more values.
 func (c *cluster) installPlugin(t *testing.T, values ...string) {

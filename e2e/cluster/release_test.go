@@ -22,11 +22,11 @@ import (
 // from the release before while pods start, goes back, and verifies who built it.
 func (c *cluster) released(t *testing.T) {
 	if c.node == nil {
-		t.Skip("not our node")
+		t.Skip(noNode)
 	}
 	releases := setup.Builder().Releases()
 	if len(releases) == 0 {
-		t.Skip("the project is no git checkout, from which releases could be built")
+		t.Skip("releases are built from commits, and with E2E_RUN only for a name with Release: run make e2e in a git checkout")
 	}
 	before, now := releases[0], releases[1]
 	s := c.newStore(t)

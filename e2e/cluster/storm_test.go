@@ -236,7 +236,7 @@ func (c *cluster) crowd(t *testing.T) {
 // come back with their secrets, and with the present ones.
 func (c *cluster) rebooted(t *testing.T) {
 	if c.node == nil {
-		t.Skip("not our node")
+		t.Skip(noNode)
 	}
 	p := c.sound(t)
 	p.apply(t, p.deployment("app", "app", "app", 3))

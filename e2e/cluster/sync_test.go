@@ -22,8 +22,11 @@ const (
 // the plugin beside it, makes a Secret of the example, which a pod reads, and updates it when
 // the vault has a new value. Its pod has no volume of the driver.
 func (c *cluster) syncController(t *testing.T) {
-	if err := setup.Builder().SyncController(); err != nil {
-		t.Skip(err)
+	switch missing, err := setup.Builder().MissingSync(); {
+	case err != nil:
+		t.Fatal(err)
+	case missing != "":
+		t.Skipf("%s could not be built, since module proxies may lack it: go run ./prepare says why", missing)
 	}
 	c.installSyncController(t)
 	p := c.newPlace(t)

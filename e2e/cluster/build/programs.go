@@ -123,19 +123,21 @@ func (b *Builder) syncChart() artifact {
 	return b.folder(b.SyncChart(), "tools/sync-controller", "sigs.k8s.io/secrets-store-sync-controller@"+syncVersion, "charts/secrets-store-sync-controller", true)
 }
 
-// SyncController returns an error unless all of secrets-store-sync-controller was built.
-func (b *Builder) SyncController() error {
+// MissingSync names what of secrets-store-sync-controller could not be built; "" if nothing is missing.
+func (b *Builder) MissingSync() (string, error) {
 	all, err := b.artifacts()
+	if err != nil {
+		return "", err
+	}
 	for _, a := range all {
-		if !a.optional || err != nil {
+		if !a.optional {
 			continue
 		}
-		var current bool
-		if current, err = a.current(); err == nil && !current {
-			err = fmt.Errorf("%s could not be built; the lines of go run ./prepare say why", b.name(a))
+		if current, err := a.current(); err != nil || !current {
+			return b.name(a), err
 		}
 	}
-	return err
+	return "", nil
 }
 
 // folder is copied from a module that the go.mod in tools pins.
