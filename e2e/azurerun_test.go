@@ -81,17 +81,8 @@ type azureRun struct {
 func newAzureRun(t *testing.T, binary string, env ...string) *azureRun {
 	t.Helper()
 	dir := t.TempDir()
-	root, record := filepath.Join(dir, "akv-csi-provider"), filepath.Join(dir, "record")
-	for _, folder := range []string{root, record + ".logs"} {
-		if err := os.Mkdir(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	project, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(filepath.Join(project, "deploy"), filepath.Join(root, "deploy")); err != nil {
+	root, record := cloneIn(t, dir), filepath.Join(dir, "record")
+	if err := os.Mkdir(record+".logs", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r := &azureRun{t: t, record: record, out: new(strings.Builder)}

@@ -338,12 +338,18 @@ func checkWorkload(t *testing.T, all example, w manifest, synced map[string][]st
 			if len(c.VolumeMounts) != 1 || c.VolumeMounts[0].Name != v.Name || c.VolumeMounts[0].MountPath != "/mnt/secrets" {
 				t.Errorf("%s does not mount %s at /mnt/secrets", w.Metadata.Name, v.Name)
 			}
-			for _, m := range mounted.FindAllStringSubmatch(fmt.Sprint(c.Command), -1) {
-				want := strings.TrimSuffix(m[1], "]")
-				if !slices.ContainsFunc(files, func(file string) bool { ok, _ := path.Match(want, file); return ok }) {
-					t.Errorf("%s reads %s, the files are %q", w.Metadata.Name, want, files)
-				}
-			}
+			checkMounted(t, w.file+": "+w.Metadata.Name, c.Command, files)
+		}
+	}
+}
+
+// checkMounted finds the files that a command reads below the mount among those that are there.
+func checkMounted(t *testing.T, who string, command, files []string) {
+	t.Helper()
+	for _, m := range mounted.FindAllStringSubmatch(fmt.Sprint(command), -1) {
+		want := strings.TrimSuffix(m[1], "]")
+		if !slices.ContainsFunc(files, func(file string) bool { ok, _ := path.Match(want, file); return ok }) {
+			t.Errorf("%s reads %s, the files are %q", who, want, files)
 		}
 	}
 }

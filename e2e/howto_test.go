@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -116,12 +115,7 @@ func checkReads(t *testing.T, document string, class, pod manifest) {
 	files := filesOf(t, class, nil)
 	files = append(files, bundles(class)...)
 	for _, c := range pod.Spec.Containers {
-		for _, m := range mounted.FindAllStringSubmatch(fmt.Sprint(c.Command), -1) {
-			want := strings.TrimSuffix(m[1], "]")
-			if !slices.ContainsFunc(files, func(file string) bool { ok, _ := path.Match(want, file); return ok }) {
-				t.Errorf("%s: %s reads %s, the files are %q", document, pod.Metadata.Name, want, files)
-			}
-		}
+		checkMounted(t, document+": "+pod.Metadata.Name, c.Command, files)
 		for _, env := range c.Env {
 			ref, made := env.ValueFrom.SecretKeyRef, false
 			for _, object := range class.Spec.SecretObjects {

@@ -73,12 +73,10 @@ func standIns(t *testing.T, dir, script string) (path string) {
 	return bin + ":" + tools
 }
 
-// runCommands runs all commands of a document in one shell, as a reader does who follows it
-// from top to bottom, and returns the calls. Only cat, printf and what the shell has are real.
-func runCommands(t *testing.T, document string) []string {
+// cloneIn makes what the documents' commands need of a clone, and returns its path.
+func cloneIn(t *testing.T, dir string) string {
 	t.Helper()
-	dir := t.TempDir()
-	clone, record := filepath.Join(dir, "akv-csi-provider"), filepath.Join(dir, "record")
+	clone := filepath.Join(dir, "akv-csi-provider")
 	if err := os.Mkdir(clone, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +87,15 @@ func runCommands(t *testing.T, document string) []string {
 	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(clone, "deploy")); err != nil {
 		t.Fatal(err)
 	}
+	return clone
+}
+
+// runCommands runs all commands of a document in one shell, as a reader does who follows it
+// from top to bottom, and returns the calls. Only cat, printf and what the shell has are real.
+func runCommands(t *testing.T, document string) []string {
+	t.Helper()
+	dir := t.TempDir()
+	clone, record := cloneIn(t, dir), filepath.Join(dir, "record")
 	path := standIns(t, dir, standIn)
 	script := "set -eu\n"
 	blocks := shell.FindAllStringSubmatch(read(t, document), -1)
