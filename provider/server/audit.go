@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"strings"
@@ -37,17 +38,19 @@ func (s *Server) auditFailure(ctx context.Context, req *request.Mount, f failure
 	if s.cfg.Audit == nil {
 		return
 	}
-	same := refusal(req, f, r)
+	wanted := wantedTexts(req.Objects)
+	same := refusal(req, wanted, f, r)
 	if last, ok := s.refused.Get(r.id); ok && last == same {
 		return
 	}
 	s.refused.Add(r.id, same)
-	objects := objectFields("objects", len(req.Objects), func(i int) string { return wantedText(&req.Objects[i]) })
+	objects := objectFields("objects", len(wanted), func(i int) string { return wanted[i] })
 	s.audit(ctx, "failure", req, r, append(objects, slog.String("reason", string(f.reason)), slog.Bool("rotation", r.rotation)))
 }
 
-// refusal digests what a failure is about: all objects, also those that its line omits.
-func refusal(req *request.Mount, f failure, r report) uint64 {
+// refusal digests what a failure is about: all objects, also those that its line omits, and what
+// decides on them without a name.
+func refusal(req *request.Mount, wanted []string, f failure, r report) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	add := func(texts ...string) {
@@ -60,8 +63,12 @@ func refusal(req *request.Mount, f failure, r report) uint64 {
 		add(id.Mode, id.ClientID, id.TenantID)
 	}
 	add(req.Class, req.Vault)
+	add(wanted...)
 	for i := range req.Objects {
-		add(wantedText(&req.Objects[i]))
+		o := &req.Objects[i]
+		if add(o.Failover); o.Find != nil {
+			add(fmt.Sprint(o.Find.Tags)) // sorted
+		}
 	}
 	return h.Sum64()
 }
@@ -100,6 +107,37 @@ func versionText(id, version string) string {
 		id += "@" + version
 	}
 	return strings.ToValidUTF8(id[:min(len(id), maxAuditedText)], "")
+}
+
+// wantedTexts are the entries of a class in a list of objects, each followed by the objects that it
+// names in its template, or as passwords of its keystores.
+func wantedTexts(objects []request.Object) (texts []string) {
+	for i := range objects {
+		o := &objects[i]
+		texts = append(texts, wantedText(o))
+		add := func(t request.Type, name string) {
+			texts = append(texts, versionText(request.Object{Vault: o.Vault, Type: t, Name: name}.ID(), ""))
+		}
+		if o.Document != nil {
+			for _, r := range o.Document.References() {
+				t := request.Type(r.Kind)
+				if t == "certificate" {
+					t = request.TypeCert
+				}
+				add(t, r.Name)
+			}
+		}
+		if o.Pieces != nil {
+			known := map[string]bool{"": true}
+			for _, p := range o.Pieces.Parts {
+				if !known[p.PasswordFrom] {
+					known[p.PasswordFrom] = true
+					add(request.TypeSecret, p.PasswordFrom)
+				}
+			}
+		}
+	}
+	return texts
 }
 
 // wantedText is an entry of a class in a list of objects. Searches and documents have no name.

@@ -96,6 +96,34 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// Nor can the author experiment with names in templates, of passwords, or with tags and vaults.
+func TestAuditHasAllNames(t *testing.T) {
+	for _, c := range []struct{ objects, first, second, line string }{
+		{`[{objectAlias: f, template: '{{ secret "NAME" }}'}]`, "one", "two", `document "f" secret/NAME`},
+		{`[{objectAlias: f, template: '{{ certificate "NAME" }}', keyvaultName: fabrikam}]`, "one", "two", `document "f" fabrikam/cert/NAME`},
+		{`[{objectName: tls, objectType: secret, files: [{part: jks, objectAlias: f, passwordFrom: NAME}, {part: jks, objectAlias: g, passwordFrom: NAME}]}]`, "one", "two", "secret/tls secret/NAME"},
+		{`[{find: {tags: {team: NAME}}, objectType: secret}]`, "one", "two", "find by tags"},
+		{`[{objectName: gone, objectType: secret, failoverKeyvaultName: NAME}]`, "fabrikam", "tailspin", "secret/gone"},
+	} {
+		w := newWorld(t, setup{})
+		w.pod.UID = "6f2f0a1e-0000-4000-8000-000000000002"
+		for i, name := range []string{c.first, c.second, c.second} {
+			objects := strings.ReplaceAll(c.objects, "NAME", name)
+			w.vault.Revoke(clientID)
+			req := w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects}), nil)
+			req.TargetPath = "/var/lib/kubelet/pods/" + w.pod.UID + "/mount"
+			_, err := w.mount(t, req)
+			all := logLines(t, w.audit)
+			if want := 1 - i/2; err == nil || len(all) != want {
+				t.Fatalf("%s: error %v, lines %v, want %d", objects, err, all, want)
+			}
+			if want := "[" + strings.ReplaceAll(c.line, "NAME", name) + "]"; i < 2 && fmt.Sprint(all[0]["objects"]) != want {
+				t.Errorf("%s: objects %v, want %s", objects, all[0]["objects"], want)
+			}
+		}
+	}
+}
+
 // What a line has of a class is bounded.
 func TestAuditIsBounded(t *testing.T) {
 	w := newWorld(t, setup{})
