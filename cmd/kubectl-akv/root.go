@@ -10,6 +10,14 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"akv-csi-provider/cmd/kubectl-akv/cli"
+	"akv-csi-provider/cmd/kubectl-akv/doctor"
+	"akv-csi-provider/cmd/kubectl-akv/explain"
+	"akv-csi-provider/cmd/kubectl-akv/initclass"
+	"akv-csi-provider/cmd/kubectl-akv/migrate"
+	"akv-csi-provider/cmd/kubectl-akv/preview"
+	"akv-csi-provider/cmd/kubectl-akv/schema"
+	"akv-csi-provider/cmd/kubectl-akv/status"
+	"akv-csi-provider/cmd/kubectl-akv/validate"
 	"akv-csi-provider/cmd/kubectl-akv/version"
 )
 
@@ -51,13 +59,10 @@ Exit codes: 0 all is well; 1 the command found problems; 2 it could not answer.`
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Write SecretProviderClasses:", authoring(env)},
-		{"Diagnose pods and nodes:", diagnosing(env)},
-		{"Read Key Vault and migrate:", reading(env)},
+		{"Write SecretProviderClasses:", []*cobra.Command{validate.New(env), initclass.New(env), schema.New(env), explain.New(env)}},
+		{"Diagnose pods and nodes:", []*cobra.Command{doctor.New(env), status.New(env)}},
+		{"Read Key Vault and migrate:", []*cobra.Command{preview.New(env), migrate.New(env)}},
 	} {
-		if len(group.commands) == 0 {
-			continue
-		}
 		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
 		for _, cmd := range group.commands {
 			cmd.GroupID = group.title

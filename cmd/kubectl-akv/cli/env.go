@@ -11,6 +11,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
 // ErrProblems ends a command with exit code 1: it has answered, and printed the problems that it
@@ -57,14 +58,23 @@ func (e *Env) AddClusterFlags(cmd *cobra.Command) {
 	e.Kube.AddFlags(cmd.Flags())
 }
 
-// Client returns a client for the user's cluster.
-func (e *Env) Client() (*kubernetes.Clientset, error) {
+// Config returns what clients for the user's cluster are made of.
+func (e *Env) Config() (*rest.Config, error) {
 	config, err := e.Kube.ToRESTConfig()
 	if err != nil {
 		return nil, err
 	}
 	// client-go's limit of 5 requests per second is for controllers.
 	config.QPS, config.Burst = 50, 300
+	return config, nil
+}
+
+// Client returns a client for the user's cluster.
+func (e *Env) Client() (*kubernetes.Clientset, error) {
+	config, err := e.Config()
+	if err != nil {
+		return nil, err
+	}
 	return kubernetes.NewForConfig(config)
 }
 

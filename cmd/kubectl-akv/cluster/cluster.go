@@ -69,15 +69,14 @@ type Reader struct {
 
 // New connects to the user's cluster.
 func New(env *cli.Env, namespaces Namespaces) (*Reader, error) {
-	kube, err := env.Client()
+	config, err := env.Config()
 	if err != nil {
 		return nil, err
 	}
-	config, err := env.Kube.ToRESTConfig()
+	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
 	}
-	config.QPS, config.Burst = 50, 300
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err

@@ -10,12 +10,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"akv-csi-provider/cmd/kubectl-akv/cluster"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/kube"
 )
 
 const (
-	csiDriver = "secrets-store.csi.k8s.io"
 	// tokenSeconds is the shortest lifetime of a token that the API server accepts.
 	tokenSeconds = 600
 	// notRequested stands for a token that kubelet would send and no sign-in would use.
@@ -27,7 +27,7 @@ const (
 // what could not be checked.
 func tokens(ctx context.Context, client kubernetes.Interface, namespace, account string, usable []string) (byAudience map[string]string, notes []string, err error) {
 	audiences := usable[:1]
-	driver, err := client.StorageV1().CSIDrivers().Get(ctx, csiDriver, metav1.GetOptions{})
+	driver, err := client.StorageV1().CSIDrivers().Get(ctx, cluster.DriverName, metav1.GetOptions{})
 	switch {
 	case err == nil:
 		audiences = nil
@@ -35,11 +35,11 @@ func tokens(ctx context.Context, client kubernetes.Interface, namespace, account
 			audiences = append(audiences, r.Audience)
 		}
 	case apierrors.IsNotFound(err):
-		notes = append(notes, "the cluster has no CSIDriver "+csiDriver+": install the Secrets Store CSI driver before pods use the class")
+		notes = append(notes, "the cluster has no CSIDriver "+cluster.DriverName+": install the Secrets Store CSI driver before pods use the class")
 	case apierrors.IsForbidden(err):
-		notes = append(notes, fmt.Sprintf("you may not read CSIDriver %s: whether it requests tokens for %s was not checked", csiDriver, usable[0]))
+		notes = append(notes, fmt.Sprintf("you may not read CSIDriver %s: whether it requests tokens for %s was not checked", cluster.DriverName, usable[0]))
 	default:
-		return nil, nil, fmt.Errorf("CSIDriver %s: %w", csiDriver, err)
+		return nil, nil, fmt.Errorf("CSIDriver %s: %w", cluster.DriverName, err)
 	}
 	byAudience = make(map[string]string)
 	for _, audience := range audiences {
