@@ -160,15 +160,24 @@ func (e *examination) flag(name string) string {
 	return value
 }
 
-// tokens checks that kubelet is configured to send the tokens that the identity needs.
-func (e *examination) tokens() *Check {
-	const name = "tokens"
+// csiDriver is the driver's object, or what the check that needs it says without one.
+func (e *examination) csiDriver(check string) (*storagev1.CSIDriver, *Check) {
 	driver, err := e.reader.CSIDriver(e.ctx)
 	switch {
 	case apierrors.IsNotFound(err):
-		return notReached(name, "there is no CSIDriver")
+		return nil, notReached(check, "there is no CSIDriver")
 	case err != nil:
-		return unread(name, "CSIDriver "+cluster.DriverName, err)
+		return nil, unread(check, "CSIDriver "+cluster.DriverName, err)
+	}
+	return driver, nil
+}
+
+// tokens checks that kubelet is configured to send the tokens that the identity needs.
+func (e *examination) tokens() *Check {
+	const name = "tokens"
+	driver, missing := e.csiDriver(name)
+	if missing != nil {
+		return missing
 	}
 	if driver.Spec.PodInfoOnMount == nil || !*driver.Spec.PodInfoOnMount {
 		return problem(name, "the CSIDriver has no podInfoOnMount, so the driver does not know the pod", "set podInfoOnMount: true, see deploy/README.md, \"The driver\"")
@@ -188,7 +197,7 @@ func (e *examination) tokens() *Check {
 		return problem(name, fmt.Sprintf("the CSIDriver requests no service-account token for audience %s (requested: %s)", wanted[0], list(requested)),
 			"add the audience to spec.tokenRequests of the CSIDriver; cluster operator, with the driver's Helm chart:",
 			"helm upgrade csi-secrets-store secrets-store-csi-driver/secrets-store-csi-driver -n kube-system --reset-then-reuse-values "+
-				"--set 'tokenRequests[0].audience="+wanted[0]+"'")
+				fmt.Sprintf("--set 'tokenRequests[%d].audience=%s'", len(requested), wanted[0]))
 	}
 	text := "the CSIDriver requests tokens for " + list(requested)
 	if s := driver.Spec.ServiceAccountTokenInSecrets; s != nil && *s {
@@ -207,12 +216,9 @@ func list(texts []string) string {
 // rotation says whether running pods get what changes in the vault.
 func (e *examination) rotation() *Check {
 	const name = "rotation"
-	driver, err := e.reader.CSIDriver(e.ctx)
-	switch {
-	case apierrors.IsNotFound(err):
-		return notReached(name, "there is no CSIDriver")
-	case err != nil:
-		return unread(name, "CSIDriver "+cluster.DriverName, err)
+	driver, missing := e.csiDriver(name)
+	if missing != nil {
+		return missing
 	}
 	calls := driver.Spec.RequiresRepublish != nil && *driver.Spec.RequiresRepublish
 	if e.driver == nil {
