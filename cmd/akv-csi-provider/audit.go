@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -104,14 +107,30 @@ func (a *auditFile) open() error {
 		_ = a.file.Close()
 		a.file, a.torn = nil, false
 	}
-	// A named pipe or a device could block for as long as it likes.
-	if at, err := os.Stat(a.path); err == nil && !at.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", a.path)
-	}
-	file, err := os.OpenFile(filepath.Clean(a.path), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := openRegular(filepath.Clean(a.path))
 	if err != nil {
 		return err
 	}
 	a.file = file
 	return nil
 }
+
+// openRegular opens a file for appending, and creates it. A named pipe could block for as long as it
+// likes, at its opening too: the type is checked on what was opened, since another file may be moved
+// to the path at any time.
+func openRegular(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) { // a named pipe that nobody reads, or a socket
+		return nil, notRegular(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = file.Close()
+		return nil, cmp.Or(err, notRegular(path))
+	}
+	return file, nil
+}
+
+func notRegular(path string) error { return fmt.Errorf("%s is not a regular file", path) }
