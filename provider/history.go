@@ -84,7 +84,7 @@ func (s session) histories(ctx context.Context, items []item) ([][]string, error
 			return s.Vaults.Versions(ctx, caller, keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version}, min(o.History, left+1), s.fresh)
 		}, func(i int, list []string, _ bool, err error) error {
 			if err != nil && !(items[i].Optional && fault.Is(err, fault.ObjectNotFound)) {
-				return err
+				return failed(ctx, &items[i].Object, err)
 			}
 			if left -= len(list); left >= 0 {
 				versions[i] = list

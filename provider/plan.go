@@ -30,6 +30,14 @@ func (i *item) String() string {
 	return i.Object.String()
 }
 
+// entryObject is what the item's files are made of: an object, or a composite's entry.
+func (i *item) entryObject() *request.Object {
+	if i.of != nil {
+		return &i.of.Object
+	}
+	return &i.Object
+}
+
 // composite is an entry of the class whose files are made of several values.
 type composite struct {
 	request.Object

@@ -62,6 +62,9 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 			return s.Vaults.List(ctx, caller, host, order[i].kind, s.fresh)
 		}, func(i int, list []keyvault.Item, standby bool, err error) error {
 			if err != nil {
+				for _, one := range searches[order[i]] {
+					_ = failed(ctx, one.Object, err)
+				}
 				return err
 			}
 			host := s.hostOf(order[i].vault)
@@ -74,8 +77,9 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 				if left -= len(matches); left < 0 {
 					return tooMany("objects that the searches find", "narrow them")
 				}
-				found[one.finding] = matches
-				errs = append(errs, err)
+				if found[one.finding] = matches; err != nil {
+					errs = append(errs, failed(ctx, one.Object, err))
+				}
 			}
 			return fault.Join(errs)
 		})

@@ -11,6 +11,7 @@ import (
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/stats"
 )
 
 // session is one mount after its sign-in: the vaults that it reads from, the caller that it
@@ -117,15 +118,18 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 		}, func(i int, value keyvault.Value, standby bool, err error) error {
 			there := err == nil
 			if err != nil && !(items[i].Optional && fault.Is(err, fault.ObjectNotFound)) {
-				return err
+				return failed(ctx, &items[i].Object, err)
 			}
-			if parts[i], err = s.newPart(ctx, &items[i], value, there, known); standby && there {
+			if parts[i], err = s.newPart(ctx, &items[i], value, there, known); err != nil {
+				return failed(ctx, items[i].entryObject(), err)
+			}
+			if standby && there {
 				parts[i].warnings = append(parts[i].warnings, s.standbyWarning(&items[i].Object))
 			}
 			if total += parts[i].size; total > s.MaxBytes {
 				parts[i].files = nil // refused below; until then only sizes are needed
 			}
-			return err
+			return nil
 		})
 	if err != nil {
 		return nil, err
@@ -142,6 +146,12 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 		return nil, TooLarge(total, s.MaxBytes, sizes)
 	}
 	return parts, nil
+}
+
+// failed records the object without which the mount fails, and returns the error.
+func failed(ctx context.Context, o *request.Object, err error) error {
+	stats.Failed(ctx, o.Label())
+	return err
 }
 
 // newPart renders the files of an item. there says whether its object exists.

@@ -89,6 +89,18 @@ func (o Object) ID() string {
 	return string(o.Type) + "/" + o.Name
 }
 
+// Label is the object in a list of objects: its ID with the version that it names, such as
+// secret/db-password@0123456789abcdef. Searches and documents have neither.
+func (o Object) Label() string {
+	switch {
+	case o.Find != nil || o.Document != nil:
+		return o.String()
+	case o.Version != "":
+		return o.ID() + "@" + o.Version
+	}
+	return o.ID()
+}
+
 // String names the object in messages: its type and name.
 func (o Object) String() string {
 	switch {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"akv-csi-provider/provider/request"
+	"akv-csi-provider/provider/stats"
 
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
@@ -15,7 +16,7 @@ import (
 // Bounds of the objects in a line: their number, and the bytes of each. A class may contain
 // thousands; their names have at most 127 bytes, and their versions 64.
 const (
-	maxAudited     = 256
+	maxAudited     = stats.MaxFailed
 	maxAuditedText = 256
 )
 
@@ -45,6 +46,7 @@ func (s *Server) auditFailure(ctx context.Context, req *request.Mount, f failure
 	}
 	s.refused.Add(r.id, same)
 	objects := objectFields("objects", len(wanted), func(i int) string { return wanted[i] })
+	objects = append(objects, failedFields(r)...)
 	s.audit(ctx, "failure", req, r, append(objects, slog.String("reason", string(f.reason)), slog.Bool("rotation", r.rotation)))
 }
 
@@ -62,6 +64,8 @@ func refusal(req *request.Mount, wanted []string, f failure, r report) uint64 {
 	if id := r.stats.Identity.Load(); id != nil {
 		add(id.Mode, id.ClientID, id.TenantID)
 	}
+	failed, _ := r.stats.Failures()
+	add(failed...)
 	add(req.Class, req.Vault)
 	add(wanted...)
 	for i := range req.Objects {
@@ -83,6 +87,12 @@ func (s *Server) audit(ctx context.Context, event string, req *request.Mount, r 
 // versionFields are the versions of a volume, such as secret/db-password@0123456789abcdef.
 func versionFields(name string, all []*v1alpha1.ObjectVersion) []slog.Attr {
 	return objectFields(name, len(all), func(i int) string { return versionText(all[i].GetId(), all[i].GetVersion()) })
+}
+
+// failedFields are the objects without which a mount fails; none if it failed before it read any.
+func failedFields(r report) []slog.Attr {
+	first, n := r.stats.Failures()
+	return objectFields("failedObjects", n, func(i int) string { return versionText(first[i], "") })
 }
 
 // objectFields are a list of at most maxAudited of n objects, and how many it omits.
@@ -114,9 +124,9 @@ func versionText(id, version string) string {
 func wantedTexts(objects []request.Object) (texts []string) {
 	for i := range objects {
 		o := &objects[i]
-		texts = append(texts, wantedText(o))
+		texts = append(texts, versionText(o.Label(), ""))
 		add := func(t request.Type, name string) {
-			texts = append(texts, versionText(request.Object{Vault: o.Vault, Type: t, Name: name}.ID(), ""))
+			texts = append(texts, versionText(request.Object{Vault: o.Vault, Type: t, Name: name}.Label(), ""))
 		}
 		if o.Document != nil {
 			for _, r := range o.Document.References() {
@@ -138,12 +148,4 @@ func wantedTexts(objects []request.Object) (texts []string) {
 		}
 	}
 	return texts
-}
-
-// wantedText is an entry of a class in a list of objects. Searches and documents have no name.
-func wantedText(o *request.Object) string {
-	if o.Find != nil || o.Document != nil {
-		return versionText(o.String(), "")
-	}
-	return versionText(o.ID(), o.Version)
 }

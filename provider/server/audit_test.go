@@ -57,7 +57,11 @@ func TestAudit(t *testing.T) {
 			t.Fatalf("%s: %d lines: %v", step, len(all), all)
 		}
 		got := all[0]
-		got["objects"] = strings.Trim(fmt.Sprint(got["objects"]), "[]")
+		for _, list := range []string{"objects", "failedObjects"} {
+			if _, there := got[list]; there {
+				got[list] = strings.Trim(fmt.Sprint(got[list]), "[]")
+			}
+		}
 		if !maps.Equal(got, want) {
 			t.Errorf("%s:\ngot  %v\nwant %v", step, got, want)
 		}
@@ -77,7 +81,7 @@ func TestAudit(t *testing.T) {
 			t.Fatal("mounted")
 		}
 	}
-	refused := want("failure", "secret/my-secret", "AccessDenied", map[string]any{"rotation": true, "read": 0.0})
+	refused := want("failure", "secret/my-secret", "AccessDenied", map[string]any{"failedObjects": "secret/my-secret", "rotation": true, "read": 0.0})
 	one("failures", refused)
 	w.vault.Grant(clientID, azuretest.SecretsGet)
 	_ = w.mounted(t, req)
@@ -124,6 +128,60 @@ func TestAuditHasAllNames(t *testing.T) {
 	}
 }
 
+// A failure names the objects without which the mount fails, and no other, in both logs. What fails
+// before the vaults are asked has none.
+func TestFailedObjects(t *testing.T) {
+	version := strings.Repeat("a", 32)
+	for _, c := range []struct{ objects, want string }{
+		{`[{objectName: my-secret, objectType: secret}, {objectName: gone, objectType: secret}]`, "secret/gone"},
+		{`[{objectName: gone, objectType: secret, objectVersion: ` + version + `}, {objectName: k, objectType: key, keyvaultName: fabrikam}]`, "secret/gone@" + version + " fabrikam/key/k"},
+		{`[{objectName: my-secret, objectType: secret}, {objectName: web, objectType: cert, objectVersionHistory: 3}]`, "cert/web"},
+		{`[{objectName: my-secret, objectType: secret, objectEncoding: hex}, {objectName: gone, objectType: secret, optional: true}]`, "secret/my-secret"},
+		{`[{objectAlias: f, template: '{{ secret "my-secret" }}{{ secret "gone" }}'}]`, "secret/gone"},
+		{`[{objectAlias: f, template: '{{ secret "my-secret" | b64dec }}'}, {objectName: my-secret, objectType: secret}]`, `document "f"`},
+		{`[{find: {name: none}, objectType: secret}, {find: {name: my.*}, objectType: secret, objectAlias: m}]`, `find "none"`},
+		{`[{find: {name: my}, objectType: key}, {find: {name: m}, objectType: key}, {objectAlias: f, template: '{{ range find "my" }}{{ .Value }}{{ end }}{{ range find "m" }}{{ .Value }}{{ end }}', keyvaultName: fabrikam}]`,
+			`find "my" find "m" document "f"`},
+		{`[{objectName: my_secret, objectType: secret}]`, ""},
+	} {
+		w := newWorld(t, setup{})
+		w.vault.Grant(clientID, azuretest.SecretsGet, azuretest.SecretsList)
+		_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": c.objects}), nil))
+		if err == nil {
+			t.Fatalf("%s: mounted", c.objects)
+		}
+		for log, line := range map[string]map[string]any{"audit": logLines(t, w.audit)[0], "log": w.lines(t)[0]} {
+			got := ""
+			if line["failedObjects"] != nil {
+				got = strings.Trim(fmt.Sprint(line["failedObjects"]), "[]")
+			}
+			if got != c.want {
+				t.Errorf("%s: the %s has %q, want %q (%v)", c.objects, log, got, c.want, err)
+			}
+		}
+	}
+}
+
+// Other objects that fail, for the same reason, are another line of the audit log.
+func TestAuditOfOtherFailedObjects(t *testing.T) {
+	w := newWorld(t, setup{})
+	w.pod.UID = "6f2f0a1e-0000-4000-8000-000000000003"
+	req := w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "[{objectName: one, objectType: secret}, {objectName: two, objectType: secret}]"}), nil)
+	for i, missing := range []string{"secret/one secret/two", "", "secret/two", ""} {
+		if i == 2 {
+			w.vault.SetSecret("one", azuretest.Secret{Value: "x"})
+		}
+		_, err := w.mount(t, req)
+		all := logLines(t, w.audit)
+		if err == nil || len(all) != 1-i%2 {
+			t.Fatalf("mount %d: %v, lines %v", i, err, all)
+		}
+		if i%2 == 0 && fmt.Sprint(all[0]["failedObjects"]) != "["+missing+"]" {
+			t.Errorf("mount %d: %v, want %s", i, all[0]["failedObjects"], missing)
+		}
+	}
+}
+
 // What a line has of a class is bounded.
 func TestAuditIsBounded(t *testing.T) {
 	w := newWorld(t, setup{})
@@ -134,7 +192,15 @@ func TestAuditIsBounded(t *testing.T) {
 		fmt.Fprintf(&objects, "- {objectName: %s, objectType: secret}\n", name)
 	}
 	_ = w.mounted(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": objects.String()}), nil))
-	for _, all := range [][]map[string]any{logLines(t, w.audit), w.lines(t)} {
+	started, mounted := logLines(t, w.audit), w.lines(t)
+	missing := strings.ReplaceAll(objects.String(), "objectName: s", "objectName: gone")
+	_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "- {objectName: s000, objectType: secret}\n" + missing}), nil))
+	for _, line := range []map[string]any{logLines(t, w.audit)[0], w.lines(t)[0]} {
+		if n := len(line["failedObjects"].([]any)); err == nil || n != 256 || line["failedObjectsOmitted"] != 44.0 {
+			t.Errorf("%v: %d failed objects, %v omitted", err, n, line["failedObjectsOmitted"])
+		}
+	}
+	for _, all := range [][]map[string]any{started, mounted} {
 		list, omitted := "objects", all[0]["objectsOmitted"]
 		if all[0]["msg"] == "mounted" {
 			list, omitted = "versions", all[0]["versionsOmitted"]

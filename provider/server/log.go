@@ -87,6 +87,7 @@ func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r
 	s.auditFailure(ctx, req, f, r)
 	fields = append(fields, slog.Bool("rotation", r.rotation))
 	fields = append(fields, s.identityFields(req, r)...)
+	fields = append(fields, failedFields(r)...)
 	fields = append(fields, f.fields...)
 	fields = append(fields, slog.String("code", f.Code().String()), slog.String("reason", string(f.reason)), slog.String("error", f.Message()))
 	r.trace(ctx, req, string(f.reason))

@@ -1,9 +1,11 @@
-// Package stats collects what each mount costs, and as whom it reads. That travels in the
-// context, so that code that knows it does not depend on code that reports it.
+// Package stats collects what each mount costs, as whom it reads, and which objects it fails to
+// get. That travels in the context, so that code that knows it does not depend on code that reports it.
 package stats
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -16,7 +18,15 @@ type Mount struct {
 
 	// Responses of vaults, lists among them, by their source.
 	Read, Shared, Cached, Stale, Failover atomic.Int32
+
+	mu       sync.Mutex // guards what follows
+	failed   []string   // the first MaxFailed of the failures
+	last     string     // of them
+	failures int
 }
+
+// MaxFailed bounds the failed objects that a Mount names: a class may contain thousands.
+const MaxFailed = 256
 
 // Identity is as whom a mount reads. None of it is secret.
 type Identity struct{ Mode, ClientID, TenantID string }
@@ -50,6 +60,31 @@ func Identified(ctx context.Context, id Identity) {
 	if m := FromContext(ctx); m != nil {
 		m.Identity.Store(&id)
 	}
+}
+
+// Failed records an object, such as secret/db-password, without which the context's mount fails.
+// One that is recorded twice in a row counts once.
+func Failed(ctx context.Context, object string) {
+	m := FromContext(ctx)
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.last == object {
+		return
+	}
+	m.last = object
+	if m.failures++; m.failures <= MaxFailed {
+		m.failed = append(m.failed, object)
+	}
+}
+
+// Failures are the first MaxFailed of the objects that failed, and how many all are.
+func (m *Mount) Failures() (first []string, all int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.failed), m.failures
 }
 
 // IDOf is the ID of the context's mount; 0 if it has none.

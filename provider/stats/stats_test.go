@@ -2,6 +2,7 @@ package stats_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"akv-csi-provider/provider/stats"
@@ -26,9 +27,23 @@ func TestRequested(t *testing.T) {
 	}
 }
 
+// The objects that fail are named up to a bound, and all are counted.
+func TestFailed(t *testing.T) {
+	ctx, count := stats.Begin(t.Context())
+	for i := range 300 {
+		stats.Failed(ctx, fmt.Sprint("secret/", i))
+		stats.Failed(ctx, fmt.Sprint("secret/", i))
+	}
+	first, all := count.Failures()
+	if len(first) != stats.MaxFailed || first[0] != "secret/0" || first[255] != "secret/255" || all != 300 {
+		t.Errorf("%d names of %d: %v", len(first), all, first)
+	}
+}
+
 // Without a count nothing is counted, and nothing breaks.
 func TestWithoutCount(t *testing.T) {
 	stats.Requested(t.Context())
+	stats.Failed(t.Context(), "secret/x")
 	if stats.FromContext(t.Context()) != nil {
 		t.Error("there is a count")
 	}
