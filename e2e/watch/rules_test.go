@@ -185,6 +185,10 @@ func TestAlertCases(t *testing.T) {
 			n.open, n.oldest = 55, "120+60x180"
 		})...), want: []string{"AkvCsiMountsFail ServiceUnavailable", "AkvCsiRotationOverdue node-0", "AkvCsiRotationOverdue node-1", "AkvCsiRotationOverdue node-2", "AkvCsiRotationOverdue node-3",
 			"AkvCsiRotationsFail node-0", "AkvCsiRotationsFail node-1", "AkvCsiRotationsFail node-2", "AkvCsiRotationsFail node-3", "AkvCsiServiceUnavailable keyvault"}},
+		// The rotations of all pods fail from the start of the plugin on, which has mounted none of their volumes.
+		"vault down when a node's plugin restarts": {nodes: cluster(func(n *node) {
+			*n = node{starts: map[string]float64{"ServiceUnavailable": 25}, requests: map[string]float64{"503": 5}, open: 55, oldest: "0+60x180"}
+		}), want: []string{"AkvCsiMountsFail ServiceUnavailable", "AkvCsiRotationOverdue node-0", "AkvCsiServiceUnavailable keyvault"}},
 		"vault down, with stale values": {nodes: cluster(every(func(n *node) { n.open, n.stale = 55, 2 })...), want: []string{"AkvCsiServiceUnavailable keyvault",
 			"AkvCsiStaleValues node-0", "AkvCsiStaleValues node-1", "AkvCsiStaleValues node-2", "AkvCsiStaleValues node-3"}},
 		"throttled":     {nodes: cluster(every(func(n *node) { n.requests["429"] = 3 })...), want: []string{"AkvCsiThrottled keyvault"}},

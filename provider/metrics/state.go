@@ -28,7 +28,7 @@ var (
 	inFlight = prometheus.NewDesc("akv_csi_mounts_in_flight", "Mounts in progress.", nil, nil)
 	places   = prometheus.NewDesc("akv_csi_mount_places_left", "Further mounts that would get the whole time limit of --mount-timeout; mounts beyond them get 5 s.", nil, nil)
 	rotation = prometheus.NewDesc("akv_csi_oldest_rotation_age_seconds",
-		"Time since the last successful mount of the volume that has waited longest for one, of those that the driver mounted in the last 15 minutes.", nil, nil)
+		"Time since the last successful mount of the volume that has waited longest for one, of those that the driver mounted in the last 15 minutes; without one since this process started, time since its first failure.", nil, nil)
 	expiry = prometheus.NewDesc("akv_csi_certificate_next_expiry_timestamp_seconds",
 		"When the first of the certificates expires that are in volumes which the driver mounted in the last 15 minutes; absent without one.", nil, nil)
 	expiring = prometheus.NewDesc("akv_csi_certificates_expiring",

@@ -52,7 +52,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 		s.logMounted(ctx, req, resp, rep, previous, now)
 		return resp.MountResponse, nil
 	}
-	s.failedToRotate(id)
+	s.failedToRotate(id, previous)
 	failed := statusOf(err)
 	s.logFailed(ctx, req, failed, rep)
 	return nil, failed.Err()

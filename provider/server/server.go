@@ -71,8 +71,9 @@ type Server struct {
 	cfg       Config
 	grpc      *grpc.Server
 	health    *healthServer
-	failed    chan error                      // a listener that stopped unexpectedly
-	volumes   *lru.Cache[volumeID, mounted]   // the last successful mounts
+	failed    chan error // a listener that stopped unexpectedly
+	started   time.Time
+	volumes   *lru.Cache[volumeID, mounted]   // the last successful mounts, and none for volumes that only fail
 	warned    *lru.Cache[warnedKey, struct{}] // whose warnings are in the log
 	refused   *lru.Cache[volumeID, uint64]    // digests of the failures that the audit log has
 	parser    *request.Parser
@@ -104,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 	refused, _ := lru.New[volumeID, uint64](maxReported)
 	stopping, endMounts := context.WithCancel(context.Background())
 	s := &Server{
-		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1),
+		cfg: cfg, health: newHealthServer(), failed: make(chan error, 1), started: time.Now(),
 		volumes: volumes, warned: warned, refused: refused, parser: request.NewParser(), admission: newAdmission(cfg.MountTimeout, stopping), endMounts: endMounts,
 	}
 	interceptors := append(cfg.Interceptors, recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(s.recovered)))

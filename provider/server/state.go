@@ -1,6 +1,9 @@
 package server
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // State is what a server does now, and what it knows of the volumes that the driver mounted in the
 // last Recent: it is not called when a pod ends.
@@ -8,7 +11,8 @@ type State struct {
 	Mounts int // in progress
 	Places int // that are free for mounts with the whole time limit
 	// OldestRotation is for how long the volume has had no successful mount that has waited
-	// longest for one; 0 without a volume.
+	// longest for one; 0 without a volume. Before the first one it counts from the first failure,
+	// if the volume contains files of an earlier process; see failedToRotate.
 	OldestRotation time.Duration
 	// NextExpiry is when the first of the mounted certificates expires; zero without one.
 	NextExpiry time.Time
@@ -31,7 +35,7 @@ func (s *Server) State() State {
 		if now.UnixNano()-v.attempted.Load() > int64(Recent) {
 			continue
 		}
-		state.OldestRotation = max(state.OldestRotation, now.Sub(v.ended))
+		state.OldestRotation = max(state.OldestRotation, now.Sub(v.since))
 		for _, expires := range v.expiries {
 			if state.NextExpiry.IsZero() || expires.Before(state.NextExpiry) {
 				state.NextExpiry = expires
@@ -48,8 +52,17 @@ func (s *Server) State() State {
 
 // failedToRotate remembers that the driver still mounts the volume. It changes nothing else: a mount
 // that has succeeded meanwhile counts.
-func (s *Server) failedToRotate(id volumeID) {
+//
+// If this process has never mounted the volume, an earlier one may have: then its pod runs with old
+// files, and the volume counts from now on. Drivers before 1.6 say so. Later ones send the same for
+// a pod that starts, but they call for each volume again within minutes. So a volume counts that
+// fails first in the time for which volumes are remembered; one that fails first later is new.
+func (s *Server) failedToRotate(id volumeID, previous mounted) {
+	now := time.Now()
+	if (previous.exists || now.Sub(s.started) < Recent) && id.target != "" {
+		s.volumes.ContainsOrAdd(id, mounted{since: now, attempted: new(atomic.Int64)})
+	}
 	if v, ok := s.volumes.Peek(id); ok {
-		v.attempted.Store(time.Now().UnixNano())
+		v.attempted.Store(now.UnixNano())
 	}
 }

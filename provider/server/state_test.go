@@ -10,6 +10,8 @@ import (
 	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/server"
+
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // scripted makes the volumes that it is given.
@@ -75,6 +77,68 @@ func TestState(t *testing.T) {
 			t.Errorf("without pods: %+v", got)
 		}
 	})
+}
+
+// A volume that an earlier process mounted, and whose rotation has failed since, counts from its
+// first failure on. One that fails first when all earlier ones have been called for is new: its pod
+// waits for its start.
+func TestStateAfterRestart(t *testing.T) {
+	cfg := config(t, nil)
+	contains := []*v1alpha1.ObjectVersion{{Id: "secret/x", Version: "1"}}
+	for name, c := range map[string]struct {
+		after    time.Duration // the start of the process
+		contains []*v1alpha1.ObjectVersion
+		want     time.Duration
+	}{
+		"driver 1.6":             {after: 2 * time.Minute, want: time.Hour},
+		"a new pod":              {after: server.Recent},
+		"driver 1.5":             {after: 2 * time.Minute, contains: contains, want: time.Hour},
+		"driver 1.5, much later": {after: 2 * server.Recent, contains: contains, want: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				failing := true
+				cfg.Mounter = scripted(func(context.Context) (*provider.Volume, error) {
+					if failing {
+						return nil, errors.New("unavailable")
+					}
+					return &provider.Volume{Versions: []provider.Version{{ID: "secret/x", Version: "1"}}}, nil
+				})
+				s, err := server.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mount := func() {
+					req := fromVault("one", "shop")
+					req.CurrentObjectVersion = c.contains
+					if _, err := s.Call(t.Context(), req); (err != nil) != failing {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(c.after)
+				mount()
+				for range 30 {
+					time.Sleep(2 * time.Minute)
+					mount()
+				}
+				if got := s.State().OldestRotation; got != c.want {
+					t.Errorf("after an hour of failures: %v, want %v", got, c.want)
+				}
+				failing = false
+				mount()
+				failing = true
+				time.Sleep(2 * time.Minute)
+				mount()
+				if got := s.State().OldestRotation; got != 2*time.Minute {
+					t.Errorf("two minutes after a success: %v", got)
+				}
+				time.Sleep(server.Recent + time.Second)
+				if got := s.State().OldestRotation; got != 0 {
+					t.Errorf("after the end of its pod: %v", got)
+				}
+			})
+		})
+	}
 }
 
 // Mounts in progress and the places that they leave are counted, and released.

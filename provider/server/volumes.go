@@ -41,9 +41,10 @@ func parametersOf(attributes string) (sum uint64) {
 	return sum
 }
 
-// mounted is a successful mount of a volume; the zero value is none.
+// mounted is the last successful mount of a volume; the zero value is none.
 type mounted struct {
 	ended    time.Time // zero if this process did not see it
+	since    time.Time // when it ended, or without one, when the first mount in this process failed
 	exists   bool
 	versions uint64 // a digest of the objects and their versions
 	warnings uint64 // a digest of the warnings about values
@@ -58,7 +59,7 @@ var seed = maphash.MakeSeed()
 // the versions in the request show that there was one: drivers before 1.6, which have their
 // own loop for rotations, send the versions that the volume contains.
 func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
-	if m, ok := s.volumes.Get(id); ok {
+	if m, ok := s.volumes.Get(id); ok && m.exists {
 		return m
 	}
 	if current := in.GetCurrentObjectVersion(); len(current) > 0 {
@@ -70,7 +71,7 @@ func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
 // remember stores a successful mount for the next one.
 func (s *Server) remember(id volumeID, resp response) mounted {
 	now := time.Now()
-	m := mounted{ended: now, attempted: new(atomic.Int64), expiries: resp.expiries, exists: true, versions: digest(resp.GetObjectVersion())}
+	m := mounted{ended: now, since: now, attempted: new(atomic.Int64), expiries: resp.expiries, exists: true, versions: digest(resp.GetObjectVersion())}
 	m.attempted.Store(now.UnixNano())
 	for _, text := range resp.warnings {
 		m.warnings += maphash.String(seed, text)
