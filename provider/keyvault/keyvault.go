@@ -120,8 +120,8 @@ func NewReader(cfg Config) (*Reader, error) {
 	r := &Reader{
 		cfg:         cfg,
 		budget:      budget,
-		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Evict: isFinal, Now: cfg.Now}),
-		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Evict: isFinal, Now: cfg.Now}),
+		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Now: cfg.Now}),
+		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Now: cfg.Now}),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxSuggestions), Now: cfg.Now}),
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),
 	}
@@ -194,10 +194,11 @@ func (r *Reader) stale(k key, caller Caller, fresh Freshness, err error) (Value,
 
 // forgetIfRefused drops all that was read from the vault for the principal, if the error is a
 // refusal: it may apply to all objects by now. If the error says that an object is missing or
-// disabled, it drops all versions of the object. It returns the error.
+// disabled, that there is no such vault, or that the request is not valid, it drops all versions
+// of the object. It returns the error.
 func (r *Reader) forgetIfRefused(k key, err error) error {
 	refused := fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected)
-	if refused || fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled) {
+	if refused || fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused) {
 		same := func(other key) bool {
 			return other.Principal == k.Principal && other.Host == k.Host && (refused || other.Type == k.Type && other.Name == k.Name)
 		}
@@ -306,12 +307,6 @@ func (r *Reader) report(ctx context.Context, s Source, o Object, sent time.Time)
 		a.Age = r.cfg.Now().Sub(sent)
 	}
 	r.cfg.OnRead(ctx, a)
-}
-
-// isFinal reports whether the error means that what was read before must no longer be used.
-func isFinal(err error) bool {
-	return fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected,
-		fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused)
 }
 
 // asTimeout names the vault and the object in the error of a caller whose own time was up.

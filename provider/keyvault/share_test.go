@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -54,11 +55,16 @@ func (s *store) answer(req *http.Request) (*http.Response, error) {
 	switch status {
 	case 0:
 		return secret(req, value)
+	case noHost:
+		return nil, &fault.Error{Reason: fault.ServiceUnavailable, Err: &net.DNSError{IsNotFound: true}}
 	case http.StatusForbidden:
 		return answer(status, `{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByRbac"}}}`)
 	}
 	return answer(status, `{"error":{"code":"Failed"}}`)
 }
+
+// noHost is the status of a vault whose name does not exist any more.
+const noHost = -1
 
 const ttl = 30 * time.Second
 

@@ -2,6 +2,7 @@ package keyvault_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -60,9 +61,15 @@ func TestStaleEndsWithARefusal(t *testing.T) {
 	}, func(c *keyvault.Config) { c.StaleIfError = 10 * time.Minute })
 }
 
-// When one version of an object is missing, no version of it is served any more: the object may have been
-// deleted. Other objects are.
+// When one version of an object is missing, or its request or vault is not valid, no version of it is
+// served any more: the object may have been deleted. Other objects are.
 func TestStaleEndsWithADeletion(t *testing.T) {
+	for _, status := range []int{http.StatusNotFound, http.StatusBadRequest, http.StatusConflict, noHost} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) { staleEndsWith(t, status) })
+	}
+}
+
+func staleEndsWith(t *testing.T, status int) {
 	shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
 		pinned := object(request.TypeSecret, "s")
 		pinned.Version = "0123456789abcdef0123456789abcdef"
@@ -77,7 +84,7 @@ func TestStaleEndsWithADeletion(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s.fail(http.StatusNotFound)
+			s.fail(status)
 			if got, err := get(first); err == nil {
 				t.Errorf("got %+v", got)
 			}
