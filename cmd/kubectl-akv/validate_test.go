@@ -45,6 +45,8 @@ func TestValidate(t *testing.T) {
 	}{
 		{"valid", good, 0, "1 class checked, 0 problems\n"},
 		{"list as literal", head + objects + "|\n      - objectName: a_\n        objectType: secret\n", 1, `<stdin>:11:21: error: objects[0] "a_": objectName: "a_" is not valid; use 1 to 127 letters, digits and hyphens [InvalidParameter]`},
+		{"URL of an object", head + objects + "|\n      - objectName: https://contoso.vault.azure.net/secrets/a/0123456789abcdef0123456789abcdef\n        objectType: secret\n", 1,
+			`is not valid; use the object's name, not its URL: objectName: a, objectVersion: 0123456789abcdef0123456789abcdef [InvalidParameter]`},
 		{"list as literal, stripped, indented", head + objects + "|2-\n       - objectName: a\n         objectType: secrets\n", 1, `<stdin>:12:22: error: objects[0] "a": objectType: "secrets" is not valid; did you mean secret?`},
 		{"text in array", head + objects + "|\n      array:\n        - |\n          objectName: a\n          objectTyp: secret\n", 1, `<stdin>:13:11: error: objects[0] "a": objectType: missing (found unknown field "objectTyp", did you mean objectType?)`},
 		{"quoted text in array", head + objects + "|\n      array: ['{objectName: a, objectType: secrets}']\n", 1, `<stdin>:11:44: error: objects[0] "a": objectType`},

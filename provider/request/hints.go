@@ -21,8 +21,8 @@ var (
 	likelyPlaceholder = regexp.MustCompile(clearPlaceholder + `|` + maybePlaceholder)
 )
 
-// maxSearched bounds the bytes of one value or line that are searched for placeholders, which
-// takes up to two microseconds for each.
+// maxSearched bounds the bytes of one value or line that are searched for placeholders and URLs,
+// which takes up to two microseconds for each.
 const maxSearched = 256
 
 // findPlaceholder returns the index of the first match of placeholder or inYAML in a text, or nil.
@@ -53,6 +53,29 @@ func placeholderKind(found string) string {
 		return "what a template writes for an unset value"
 	}
 	return "an unreplaced placeholder"
+}
+
+// objectURL is what the URL of an object in a vault, which Key Vault calls its ID, says. It may lack
+// the scheme.
+var objectURL = regexp.MustCompile(`(?i)^(?:https?://)?[-0-9a-z]+(?:\.[-0-9a-z]+)+(?::[0-9]+)?/(secrets|keys|certificates)/([-0-9a-z]{1,127})(?:/([0-9a-z]{1,64}))?/?(?:\?|$)`)
+
+// urlTypes are the types of objects by their part of a URL.
+var urlTypes = map[string]Type{"secrets": TypeSecret, "keys": TypeKey, "certificates": TypeCert}
+
+// nameFix is the fix of a name of an object that is not valid: otherwise, unless it is a URL. Then it
+// is the part of the URL to use, as show writes it.
+func nameFix(name, otherwise string, show func(t Type, name, version string) string) string {
+	const noURL = "use the object's name, not its URL"
+	if len(name) > maxSearched {
+		return otherwise
+	}
+	if m := objectURL.FindStringSubmatch(name); m != nil {
+		return noURL + ": " + show(urlTypes[strings.ToLower(m[1])], m[2], m[3])
+	}
+	if scheme, _, is := strings.Cut(name, "://"); is && strings.HasPrefix(strings.ToLower(scheme), "http") {
+		return noURL + "; " + otherwise
+	}
+	return otherwise
 }
 
 // nearest returns the known name that may be meant by another, ignoring case, or "" if none

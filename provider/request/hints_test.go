@@ -13,6 +13,43 @@ const (
 	replaced = "an unreplaced placeholder"
 )
 
+// The URL of an object is not its name: the message has the fields that it stands for.
+func TestObjectURLs(t *testing.T) {
+	base := newAttributes(t)
+	const v, other = "0123456789abcdef0123456789abcdef", "use 1 to 127 letters, digits and hyphens"
+	const no = "use the object's name, not its URL"
+	for entry, fix := range map[string]string{
+		"objectName: https://contoso.vault.azure.net/secrets/db, objectType: secret":                                                 no + ": objectName: db",
+		"objectName: https://contoso.vault.azure.net/secrets/db/" + v + ", objectType: secret":                                       no + ": objectName: db, objectVersion: " + v,
+		"objectName: https://contoso.vault.azure.net/secrets/db/" + v + ", objectType: secret, objectVersion: " + v:                  no + ": objectName: db",
+		"objectName: https://contoso.vault.azure.net/secrets/db/" + v + ", objectType: secret, objectVersion: latest":                no + ": objectName: db, objectVersion: " + v,
+		"objectName: https://contoso.vault.azure.net/keys/db, objectType: secret":                                                    no + ": objectName: db, objectType: key",
+		"objectName: https://contoso.vault.azure.net/certificates/web/" + v + ", objectType: key":                                    no + ": objectName: web, objectVersion: " + v + ", objectType: cert",
+		"objectName: https://contoso.vault.azure.net/certificates/web, objectType: secret":                                           no + ": objectName: web",
+		"objectName: https://contoso.vault.azure.net/certificates/web, objectType: cert":                                             no + ": objectName: web",
+		"objectName: 'HTTPS://Contoso.vault.azure.cn:443/Secrets/Db/?api-version=7.4', objectType: secret":                           no + ": objectName: Db",
+		"objectName: contoso.vault.azure.net/secrets/db/, objectType: secret":                                                        no + ": objectName: db",
+		"objectName: https://contoso.vault.azure.net/secrets/" + strings.Repeat("n", 127) + "/" + v + ", objectType: secret":         no + ": objectName: " + strings.Repeat("n", 127) + ", objectVersion: " + v,
+		"objectName: https://contoso.vault.azure.net/secrets/" + strings.Repeat("n", 128) + ", objectType: secret":                   no + "; " + other,
+		"objectName: https://contoso.vault.azure.net/secrets/db_x, objectType: secret":                                               no + "; " + other,
+		"objectName: https://contoso.vault.azure.net/, objectType: secret":                                                           no + "; " + other,
+		"objectName: " + strings.Repeat("a.", 300) + "a/secrets/db, objectType: secret":                                              other,
+		"objectName: https://contoso.vault.azure.net/secrets/" + strings.Repeat("n", 300) + ", objectType: secret":                   other,
+		"objectName: secrets/db, objectType: secret":                                                                                 other,
+		`objectAlias: f, template: '{{ certificate "https://contoso.vault.azure.net/certificates/web" }}'`:                           no + `: certificate "web"`,
+		"objectName: a, objectType: secret, files: [{part: jks, objectAlias: f, passwordFrom: https://c.vault.azure.net/secrets/p}]": no + ": passwordFrom: p",
+	} {
+		m, err := base.with(map[string]string{"objects": "- {" + entry + "}"}).parse(t)
+		if all := refused(t, m, err); len(all) != 1 || all[0].Fix != fix {
+			t.Errorf("%s:\ngot  %+v\nwant %s", entry, all, fix)
+		}
+	}
+	m, err := base.with(map[string]string{"objects": "- {objectName: https://contoso.vault.azure.net/keys/k}"}).parse(t)
+	if all := refused(t, m, err); len(all) != 2 || all[0].Fix != no+": objectName: k, objectType: key" {
+		t.Errorf("without a type: %+v", all)
+	}
+}
+
 // A value that a template or a pipeline should have filled in is named as such, in every
 // parameter and field where it is not valid.
 func TestPlaceholders(t *testing.T) {

@@ -136,7 +136,7 @@ func (r *fieldReader) object() Object {
 func (r *fieldReader) single(o *Object) {
 	o.Name = r.values["objectName"]
 	if !objectName.MatchString(o.Name) {
-		r.wrong("objectName", r.required("objectName"), objectNameFix)
+		r.wrong("objectName", r.required("objectName"), nameFix(o.Name, objectNameFix, r.ofURL))
 	}
 	o.Type = r.objectType()
 	o.Version = r.version()
@@ -159,6 +159,19 @@ func (r *fieldReader) single(o *Object) {
 	} else if r.has("bundle") {
 		r.wrong("bundle", "set without expand or find", "remove it; it is only allowed with expand or find")
 	}
+}
+
+// ofURL are the fields of an object with a URL, but for those that the entry has already. The
+// secret of a certificate is no mistake: it has the private key.
+func (r *fieldReader) ofURL(t Type, name, version string) string {
+	fields := "objectName: " + name
+	if version != "" && version != r.values["objectVersion"] {
+		fields += ", objectVersion: " + version
+	}
+	if set := Type(r.values["objectType"]); set != t && (set != TypeSecret || t != TypeCert) {
+		fields += ", objectType: " + string(t)
+	}
+	return fields
 }
 
 // content reads how values are written.

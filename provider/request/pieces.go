@@ -85,7 +85,8 @@ func (r *fieldReader) part(o *Object) Part {
 	case !p.Name.Protected() && p.PasswordFrom != "":
 		r.wrong("passwordFrom", "is not allowed with part "+string(p.Name), "remove it; only keystores and truststores have passwords")
 	case p.Name.Protected() && !objectName.MatchString(p.PasswordFrom):
-		r.wrong("passwordFrom", r.required("passwordFrom"), "use the name of a secret of the same vault, which has 1 to 127 letters, digits and hyphens")
+		r.wrong("passwordFrom", r.required("passwordFrom"), nameFix(p.PasswordFrom, "use the name of a secret of the same vault, which has 1 to 127 letters, digits and hyphens",
+			func(_ Type, name, _ string) string { return "passwordFrom: " + name }))
 	}
 	if !r.has("algorithms") {
 		return p

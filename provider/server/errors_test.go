@@ -67,6 +67,7 @@ var parameters = []struct{ name, parameter, value string }{
 	{"object not a mapping", "objects", "array: [my-secret]"},
 	{"field twice", "objects", fmt.Sprintf(objectOf, "objectName: other")},
 	{"object name", "objects", "[{objectName: my_secret, objectType: secret}]"},
+	{"URL of an object", "objects", "[{objectName: https://contoso.vault.azure.net/keys/db/0123456789abcdef0123456789abcdef, objectType: secret}]"},
 	{"object type", "objects", "[{objectName: my-secret, objectType: certificate}]"},
 	{"object type in another case", "objects", "[{objectName: my-secret, objectType: Secret}]"},
 	{"vault of a template", "keyvaultName", "{{ .Values.vault }}"},

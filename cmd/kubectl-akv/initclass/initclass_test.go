@@ -91,6 +91,8 @@ func TestWrongFlags(t *testing.T) {
 		{"--vault", "https://kv", "--vault: \"https://kv\" is not valid; use the vault's name"},
 		{"--object", "a_", "--object: \"a_\" is not valid; use 1 to 127 letters"},
 		{"--object", "keys/a", "did you mean key?"},
+		{"--object", "https://kv-contoso.vault.azure.net/keys/a", "not its URL: objectName: a, objectType: key"},
+		{"--object", "kv-contoso.vault.azure.net/secrets/a", "not its URL: objectName: a"},
 		{"--object", "a,a", ""}, // two objects with one path are a warning
 
 		{"--object", ",", "--object: "},

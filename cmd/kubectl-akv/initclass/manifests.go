@@ -62,7 +62,7 @@ func (a *answers) objectsText() string {
 	var b strings.Builder
 	for _, o := range a.objects {
 		kind, name, typed := strings.Cut(o, "/")
-		if !typed {
+		if !typed || strings.ContainsAny(kind, ":.") { // a URL, which is not valid, and whose parts the provider names
 			kind, name = "secret", o
 		}
 		fmt.Fprintf(&b, "- objectName: %s\n  objectType: %s\n", text(name), text(kind))
