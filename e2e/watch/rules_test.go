@@ -120,10 +120,15 @@ func series(nodes []node) string {
 // where or why.
 func firing(t *testing.T, data string) []string {
 	t.Helper()
+	return firingOf(t, alertRules(t), data)
+}
+
+func firingOf(t *testing.T, all []rulefmt.Rule, data string) []string {
+	t.Helper()
 	storage := promqltest.LoadedStorage(t, data)
 	query := rules.EngineQueryFunc(promqltest.NewTestEngine(t, false, 0, 1_000_000), storage)
 	found := map[string]bool{}
-	for _, r := range alertRules(t) {
+	for _, r := range all {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.Expr)
 		if err != nil {
 			t.Fatal(err)
@@ -225,6 +230,38 @@ func TestAlertsByCluster(t *testing.T) {
 	want := []string{"AkvCsiMountsFail small Timeout", "AkvCsiNodesWithoutProvider small akv-csi-provider", "AkvCsiServiceUnavailable small keyvault", "AkvCsiThrottled small keyvault"}
 	if !slices.Equal(got, want) {
 		t.Errorf("fires %q, want %q", got, want)
+	}
+}
+
+// The alert about missing pods knows the DaemonSets by their names: in the file by the chart's, and
+// in what the chart renders, which e2e/chart tests, by those of the release.
+func TestNamesOfDaemonSets(t *testing.T) {
+	missing := series([]node{healthy(), {never: true}})
+	for _, c := range []struct {
+		rendered, daemonset string
+		fires               bool
+	}{
+		{"", "akv-csi-provider-windows", true},
+		{"", "prod-akv-csi-provider", true},
+		{"", "secrets.azure", false},
+		{"secrets[.]azure(-windows)?", "secrets.azure", true},
+		{"secrets[.]azure(-windows)?", "secrets.azure-windows", true},
+		{"secrets[.]azure(-windows)?", "akv-csi-provider", false},
+	} {
+		all := alertRules(t)
+		for i := range all {
+			if c.rendered != "" {
+				all[i].Expr = strings.ReplaceAll(all[i].Expr, ".*akv-csi-provider.*", c.rendered)
+			}
+		}
+		var want []string
+		if c.fires {
+			want = []string{"AkvCsiNodesWithoutProvider " + c.daemonset}
+		}
+		got := firingOf(t, all, strings.ReplaceAll(missing, `daemonset="akv-csi-provider"`, fmt.Sprintf("daemonset=%q", c.daemonset)))
+		if !slices.Equal(got, want) {
+			t.Errorf("%+v: fires %q", c, got)
+		}
 	}
 }
 

@@ -10,11 +10,15 @@ operator after the driver, and an unknown kind would fail the whole release.
 {{- if .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PrometheusRule" -}}yes{{- end -}}
 {{- end -}}
 
-{{/* files/alerts.yaml with the changes of prometheusRule.alerts. */}}
+{{/*
+files/alerts.yaml with the changes of prometheusRule.alerts, and with the names of this release's
+DaemonSets: the file has those that contain the chart's name.
+*/}}
 {{- define "akv.alerts" -}}
 {{- $v := .Values.prometheusRule -}}
 {{- $file := required "files/alerts.yaml is missing" (.Files.Get "files/alerts.yaml") | fromYaml -}}
 {{- $unknown := keys $v.alerts -}}
+{{- $daemonSets := printf "=~%q" (printf "%s(-windows)?" (include "akv.fullname" . | replace "." "[.]")) -}}
 {{- range $group := $file.groups -}}
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
@@ -35,6 +39,7 @@ operator after the driver, and an unknown kind would fail the whole release.
 {{- end -}}
 {{- $_ := set $rule "expr" (regexReplaceAll "> [0-9.]+$" $expr (printf "> %v" $change.threshold)) -}}
 {{- end -}}
+{{- $_ := set $rule "expr" ($rule.expr | replace "=~\".*akv-csi-provider.*\"" $daemonSets) -}}
 {{- if ne (toString $change.enabled) "false" }}{{ $rules = append $rules $rule }}{{ end -}}
 {{- end -}}
 {{- $_ := set $group "rules" $rules -}}
