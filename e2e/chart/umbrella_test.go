@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,5 +77,36 @@ func TestUmbrella(t *testing.T) {
 	}
 	if _, err := render(t, chart, image, "--set=akv-csi-provider.enabeld=true"); err == nil || !strings.Contains(err.Error(), "enabeld") {
 		t.Errorf("a misspelt value: %v", err)
+	}
+}
+
+// A released chart names its image by digest in an annotation, which may have other images too.
+func TestReleasedImage(t *testing.T) {
+	const digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const own, other = "{name: akv-csi-provider, image: registry.example/akv" + digest + "}", "{name: other, image: registry.example/other@sha256:00}"
+	for images, want := range map[string]string{
+		"[" + own + "]":                               "registry.example/akv" + digest,
+		"[" + own + ", " + other + "]":                "registry.example/akv" + digest,
+		"[" + other + ", " + own + ", " + other + "]": "registry.example/akv" + digest,
+		"[" + other + "]":                             "",
+	} {
+		chart := filepath.Join(t.TempDir(), "chart")
+		err := os.CopyFS(chart, os.DirFS(folder))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(chart, "Chart.yaml"), fmt.Appendf([]byte(read(t, folder+"/Chart.yaml")), "annotations:\n  artifacthub.io/images: %q\n", images), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := render(t, chart)
+		if want == "" {
+			if err == nil || !strings.Contains(err.Error(), "linux.image.repository: name the image") {
+				t.Errorf("%s: %v", images, err)
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(text, `image: "`+want+`"`) {
+			t.Errorf("%s: %v, no %s", images, err, want)
+		}
 	}
 }

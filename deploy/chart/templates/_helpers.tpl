@@ -75,13 +75,14 @@ yes
 {{- end -}}
 
 {{/*
-The image of a released chart by its digest, which is in an annotation of Chart.yaml; empty in a
-checkout. It is of Linux only.
+The image of a released chart by its digest, which is in an annotation of Chart.yaml with other
+images, if there are any; empty in a checkout. It is of Linux only. Its name there is not that of
+the chart, which a parent chart can change.
 */}}
 {{- define "akv.releasedImage" -}}
 {{- if eq .name "linux" -}}
 {{- range index (.root.Chart.Annotations | default dict) "artifacthub.io/images" | default "[]" | fromYamlArray -}}
-{{ .image }}
+{{- if eq .name "akv-csi-provider" }}{{ .image }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
