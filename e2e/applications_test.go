@@ -21,7 +21,6 @@ import (
 
 	"akv-csi-provider/provider/azuretest"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/request"
 
 	"github.com/pavlo-v-chernykh/keystore-go/v4"
 	"go.yaml.in/yaml/v3"
@@ -193,13 +192,9 @@ func (s *site) mount(t *testing.T, name, class string) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
+	mount, made, err := s.mounter.Mount(t.Context(), req)
 	if err != nil || len(mount.Warnings) > 0 {
 		t.Fatalf("%v %v", mount, err)
-	}
-	made, err := s.mounter.Mount(t.Context(), mount, time.Time{})
-	if err != nil {
-		t.Fatal(err)
 	}
 	files := make(map[string][]byte)
 	for _, f := range made.Files {

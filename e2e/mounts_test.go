@@ -16,15 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"akv-csi-provider/provider"
+	"akv-csi-provider/e2e/mounter"
 	"akv-csi-provider/provider/azuretest"
-	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/entra"
-	"akv-csi-provider/provider/keyvault"
-	"akv-csi-provider/provider/metrics"
-	"akv-csi-provider/provider/plugin"
-	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/throttle"
 
 	corev1 "k8s.io/api/core/v1"
 	classv1 "sigs.k8s.io/secrets-store-csi-driver/apis/v1"
@@ -43,7 +37,7 @@ type site struct {
 	cluster *azuretest.Cluster
 	api     *azuretest.APIServer
 	proxy   *azuretest.TokenProxy
-	mounter *provider.Mounter
+	mounter *mounter.Mounter
 }
 
 func newSite(t *testing.T, suffix string) *site {
@@ -79,18 +73,7 @@ func newSite(t *testing.T, suffix string) *site {
 	}
 	s.proxy = s.api.TokenProxy("0123456789abcdef01234567")
 	box.IMDS().Assign(s.app)
-
-	dir := t.TempDir()
-	if err := s.api.WriteCredentials(dir); err != nil {
-		t.Fatal(err)
-	}
-	s.mounter, err = plugin.NewMounter(plugin.Config{
-		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: throttle.Config{Max: 8},
-		Cluster: plugin.Cluster{APIServer: "https://" + s.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")},
-		Mounter: provider.Mounter{Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
-		Reads:   keyvault.Config{Timeout: 50 * time.Second},
-	}, metrics.New("1.2.3"))
-	if err != nil {
+	if s.mounter, err = mounter.New(box, s.api, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -191,11 +174,7 @@ func mountExample(t *testing.T, s *site, all example, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
-	if err != nil {
-		t.Fatal(err)
-	}
-	volume, err := s.mounter.Mount(t.Context(), mount, time.Time{})
+	mount, volume, err := s.mounter.Mount(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,21 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"akv-csi-provider/provider"
+	"akv-csi-provider/e2e/mounter"
 	"akv-csi-provider/provider/azuretest"
-	"akv-csi-provider/provider/cloud"
 	"akv-csi-provider/provider/fault"
-	"akv-csi-provider/provider/keyvault"
-	"akv-csi-provider/provider/metrics"
-	"akv-csi-provider/provider/plugin"
-	"akv-csi-provider/provider/request"
-	"akv-csi-provider/provider/throttle"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -38,7 +31,7 @@ type fake struct {
 	t       *testing.T
 	trial   *trial
 	cluster *azuretest.Cluster
-	mounter *provider.Mounter
+	mounter *mounter.Mounter
 	api     *azuretest.APIServer
 }
 
@@ -66,17 +59,7 @@ func newFake(t *testing.T) *fake {
 	if f.api, err = f.cluster.APIServer(); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if err := f.api.WriteCredentials(dir); err != nil {
-		t.Fatal(err)
-	}
-	f.mounter, err = plugin.NewMounter(plugin.Config{
-		Version: "1.2.3", Azure: box.Transport(), IMDS: box.Transport(), Throttle: throttle.Config{Max: 8},
-		Cluster: plugin.Cluster{APIServer: "https://" + f.api.Addr(), TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")},
-		Mounter: provider.Mounter{Clouds: &cloud.Resolver{Default: "AzurePublicCloud"}, MaxConcurrency: 8, MaxBytes: 4 << 20},
-		Reads:   keyvault.Config{Timeout: 50 * time.Second},
-	}, metrics.New("1.2.3"))
-	if err != nil {
+	if f.mounter, err = mounter.New(box, f.api, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -175,11 +158,7 @@ func (f *fake) mount(class object, account, client string) (string, error) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	mount, err := new(request.Parser).Parse(req.GetAttributes(), req.GetSecrets(), req.GetPermission())
-	if err != nil {
-		return "", err
-	}
-	volume, err := f.mounter.Mount(f.t.Context(), mount, time.Time{})
+	_, volume, err := f.mounter.Mount(f.t.Context(), req)
 	if err != nil {
 		return "", err
 	}
