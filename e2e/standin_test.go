@@ -38,6 +38,7 @@ envsubst*)
 "kubectl apply"*" -f -" | "kubectl delete"*" -f -") [ -n "$(cat)" ] || exit 1 ;;
 "go "*--password-stdin) [ "$(cat)" = accessToken ] || exit 1 ;;
 *"--query oidcIssuerProfile.issuerUrl"*) echo https://issuer.example/ ;;
+"date "*) echo 1764288000 ;;
 "az acr show"*) echo crcontoso.azurecr.io ;;
 *" --query "*" -o tsv") echo "$*" | sed 's/.*--query \([^ ]*\) .*/\1/' ;;
 esac
@@ -132,7 +133,7 @@ func TestQuickStartRuns(t *testing.T) {
 	for _, want := range []string{
 		`az role assignment create --role Key Vault Secrets User --scope id/secrets/my-secret --assignee-object-id principalId .*`,
 		`az identity federated-credential create .* --issuer https://issuer\.example/ --subject system:serviceaccount:default:quick-start --audiences api://AzureADTokenExchange .*`,
-		`az aks create .* --enable-oidc-issuer --attach-acr crcontoso .*`,
+		`az aks create .* --enable-oidc-issuer --attach-acr cr1764288000 .*`,
 		`make image IMAGE=crcontoso\.azurecr\.io/akv-csi-provider:dev`,
 		`go .* auth login crcontoso\.azurecr\.io .*`,
 		`go .* push \.\./\.\./\.\./bin/image crcontoso\.azurecr\.io/akv-csi-provider:dev`,

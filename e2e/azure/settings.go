@@ -58,6 +58,6 @@ func (s settings) vaults() []string {
 func (s settings) values() map[string]string {
 	return map[string]string{
 		"RESOURCE_GROUP": s.group, "LOCATION": s.location, "CLUSTER_NAME": s.cluster, "IDENTITY_NAME": "e2e-quick-start",
-		"NAMESPACE": "default", "SERVICE_ACCOUNT": "quick-start", "KEYVAULT_NAME": s.vault, "REGISTRY_NAME": s.registry,
+		"NAMESPACE": "default", "KEYVAULT_NAME": s.vault, "REGISTRY_NAME": s.registry,
 	}
 }

@@ -65,7 +65,7 @@ func TestRefused(t *testing.T) {
 		{"identityModes={pod-identity}", "identityModes"},
 		{"networkPolicy.enabled=true", "hostNetwork=false"},
 		{"linux.image.repository=", "linux.image.repository: name the image"},
-		{"linux.image.repository=mcr.microsoft.com/oss/v2/azure/secrets-store/provider-azure", "is the image of the replaced provider"},
+		{"linux.image.repository=mcr.microsoft.com/oss/v2/azure/secrets-store/provider-azure", "is the image of the Azure provider"},
 		{"windows.enabled=true", "windows.image.repository: name the image"},
 	} {
 		t.Run(test.set, func(t *testing.T) {

@@ -93,7 +93,7 @@ the chart, which a parent chart can change.
 {{- $released := include "akv.releasedImage" . | splitList "@" -}}
 {{- $repository := $image.repository | default (first $released) | required (printf "%s.image.repository: name the image to run" .name) -}}
 {{- if hasSuffix "azure/secrets-store/provider-azure" $repository -}}
-{{- fail (printf "%s.image.repository: %s is the image of the replaced provider; name the image of akv-csi-provider, with its tag" .name $repository) -}}
+{{- fail (printf "%s.image.repository: %s is the image of the Azure provider; name the image of akv-csi-provider, with its tag" .name $repository) -}}
 {{- end -}}
 {{- with .root.Values.global.imageRegistry -}}
 {{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") -}}
