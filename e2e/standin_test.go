@@ -139,7 +139,7 @@ func TestQuickStartRuns(t *testing.T) {
 		`go .* push \.\./\.\./\.\./bin/image crcontoso\.azurecr\.io/akv-csi-provider:dev`,
 		`helm .* deploy/chart .*linux\.image\.repository=crcontoso\.azurecr\.io/akv-csi-provider --set linux\.image\.tag=dev`,
 		`kubectl -n default logs quick-start`,
-		`az group delete --name akv-quick-start --yes`,
+		`az group delete --name akv-quick-start-1764288000 --yes`,
 	} {
 		expression := regexp.MustCompile("^" + want + "$")
 		if !slices.ContainsFunc(calls, expression.MatchString) {
