@@ -145,7 +145,7 @@ func TestFirstProblem(t *testing.T) {
 			edit(s, kubetest.DriverPath, kubetest.Driver("api://AzureADTokenExchange"), func(d *storagev1.CSIDriver) { d.Spec.PodInfoOnMount = nil })
 		}, "tokens", "no podInfoOnMount", "podInfoOnMount: true"},
 		{"no tokens", func(s *kubetest.Server) { s.Put(kubetest.DriverPath, kubetest.Driver("sts.amazonaws.com")) }, "tokens",
-			"audience api://AzureADTokenExchange (requested: sts.amazonaws.com)", "tokenRequests[1].audience=api://AzureADTokenExchange"},
+			"audience api://AzureADTokenExchange (requested: sts.amazonaws.com)", "--version 1.6.0 --reset-then-reuse-values --set 'tokenRequests[0].audience=sts.amazonaws.com' --set 'tokenRequests[1].audience=api://AzureADTokenExchange'"},
 		{"no tokens, no class", func(s *kubetest.Server) {
 			s.Put(kubetest.DriverPath, kubetest.Driver())
 			s.Remove(kubetest.ClassPath)

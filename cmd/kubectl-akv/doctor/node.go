@@ -195,15 +195,30 @@ func (e *examination) tokens() *Check {
 			return notReached(name, "which tokens are needed depends on the class; the CSIDriver requests: "+list(requested))
 		}
 		return problem(name, fmt.Sprintf("the CSIDriver requests no service-account token for audience %s (requested: %s)", wanted[0], list(requested)),
-			"add the audience to spec.tokenRequests of the CSIDriver; cluster operator, with the driver's Helm chart:",
-			"helm upgrade csi-secrets-store secrets-store-csi-driver/secrets-store-csi-driver -n kube-system --reset-then-reuse-values "+
-				fmt.Sprintf("--set 'tokenRequests[%d].audience=%s'", len(requested), wanted[0]))
+			"add the audience to those of spec.tokenRequests of the CSIDriver; cluster operator, with the driver's Helm chart (helm list -A shows its release, namespace and version):",
+			e.upgradeDriver(append(requested, wanted[0])))
 	}
 	text := "the CSIDriver requests tokens for " + list(requested)
 	if s := driver.Spec.ServiceAccountTokenInSecrets; s != nil && *s {
 		text += ", sent as secrets"
 	}
 	return fine(name, text)
+}
+
+// upgradeDriver is a command by which the driver requests tokens for these audiences. Helm replaces
+// a list of values as a whole, so that it must name all of them.
+func (e *examination) upgradeDriver(audiences []string) string {
+	command := "helm upgrade csi-secrets-store secrets-store-csi-driver -n kube-system --repo https://kubernetes-sigs.github.io/secrets-store-csi-driver/charts"
+	if e.driver != nil {
+		if version, ok := strings.CutPrefix(cluster.Version(e.driver.Image), "v"); ok {
+			command += " --version " + version
+		}
+	}
+	command += " --reset-then-reuse-values"
+	for i, a := range audiences {
+		command += fmt.Sprintf(" --set 'tokenRequests[%d].audience=%s'", i, a)
+	}
+	return command
 }
 
 func list(texts []string) string {
