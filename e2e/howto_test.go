@@ -50,7 +50,7 @@ func manifestsIn(t *testing.T, document string) example {
 	t.Helper()
 	found := make(example)
 	for _, m := range fence.FindAllStringSubmatch(read(t, document), -1) {
-		decoder := yaml.NewDecoder(strings.NewReader(m[1]))
+		decoder := yaml.NewDecoder(strings.NewReader(asApplied(t, m[1])))
 		for {
 			var node yaml.Node
 			if err := decoder.Decode(&node); err == io.EOF {

@@ -18,6 +18,7 @@ import (
 const standIn = `#!/bin/sh
 PATH=${PATH##*:} # of the system: no stand-ins
 program=$(basename "$0")
+all="$*"
 echo "$program $*" >>"$RECORD"
 once() { # where a loop waits for it
   grep -q "until $1 " "$RECORD.sh" || return 0
@@ -32,7 +33,15 @@ envsubst*)
     printenv "$name" >/dev/null || { echo "$name is not exported" >&2; exit 1; }
   done
   echo "$text" ;;
-"az keyvault secret set"*) once "az keyvault secret set" secret ;;
+"az keyvault secret set"*)
+  file=${all##*--file }
+  [ "$file" = "$all" ] || [ -n "$(tail -c 1 "${file%% *}")" ] || { # the command removes a newline
+    echo "${file%% *} is empty, or the secret ends with a newline" >&2; exit 1; }
+  once "az keyvault secret set" secret ;;
+"openssl rand "*) echo 0123456789abcdef ;;
+"kubectl apply -f "[!-]* | "kubectl patch "*" --patch-file "*)
+  file=${all##* }
+  [ -e "$file" ] || { echo "nothing says to create $file" >&2; exit 1; } ;;
 "kubectl "*" wait "*) once kubectl wait ;;
 "kubectl "*" get secret "*) once kubectl synced ;;
 "kubectl apply"*" -f -" | "kubectl delete"*" -f -") [ -n "$(cat)" ] || exit 1 ;;
@@ -56,13 +65,13 @@ func standIns(t *testing.T, dir, script string) (path string) {
 		}
 	}
 	for program := range needs {
-		if !slices.Contains([]string{"cat", "printf", "cd"}, program) {
+		if !slices.Contains([]string{"cat", "printf", "cd", "mktemp", "rm"}, program) {
 			if err := os.WriteFile(filepath.Join(bin, program), []byte(script), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	for _, tool := range []string{"basename", "bash", "cat", "grep", "printenv", "rm", "sed", "sleep", "tr", "touch"} {
+	for _, tool := range []string{"basename", "bash", "cat", "grep", "mktemp", "printenv", "rm", "sed", "sleep", "tail", "tr", "touch"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +101,8 @@ func cloneIn(t *testing.T, dir string) string {
 }
 
 // runCommands runs all commands of a document in one shell, as a reader does who follows it
-// from top to bottom, and returns the calls. Only cat, printf and what the shell has are real.
+// from top to bottom, and returns the calls. The files that it says to save
+// are there. Only cat, printf, mktemp, rm and what the shell has are real.
 func runCommands(t *testing.T, document string) []string {
 	t.Helper()
 	dir := t.TempDir()
@@ -110,6 +120,15 @@ func runCommands(t *testing.T, document string) []string {
 	if err := os.WriteFile(record+".sh", []byte(script), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	for name, text := range savedIn(t, document) {
+		if err := os.WriteFile(filepath.Join(clone, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	temporary := filepath.Join(dir, "tmp")
+	if err := os.Mkdir(temporary, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bash, record+".sh")
@@ -117,11 +136,14 @@ func runCommands(t *testing.T, document string) []string {
 	if strings.Contains(script, "\ncd akv-csi-provider\n") {
 		cmd.Dir = dir
 	}
-	cmd.Env = []string{"PATH=" + path, "RECORD=" + record, "HOME=" + dir}
+	cmd.Env = []string{"PATH=" + path, "RECORD=" + record, "HOME=" + dir, "TMPDIR=" + temporary}
 	out, err := cmd.CombinedOutput()
 	calls := strings.Split(strings.TrimSpace(read(t, record)), "\n")
 	if err != nil {
 		t.Fatalf("%s: %v after %q: %s", document, err, calls[len(calls)-1], out)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("%s: %d files with secrets are not deleted, %v", document, len(left), err)
 	}
 	return calls
 }
