@@ -14,7 +14,7 @@ var (
 	roleName  = regexp.MustCompile(`--role "([^"]+)"`)
 	oneObject = regexp.MustCompile(`--scope "(?:\$VAULT_ID|\$\(az keyvault show -n [-\w]+ --query id -o tsv\))/(secrets|keys|certificates)/(?:[-a-z]+|\$CERTIFICATE_NAME)"`)
 	folded    = regexp.MustCompile(`\n {8,}`) // a line of a recorded terminal
-	tooMuch   = regexp.MustCompile(`Key Vault (?:Crypto User|Certificate User|Administrator|Crypto Officer|Certificates Officer)`)
+	tooMuch   = regexp.MustCompile(`Key Vault (?:Crypto User|Certificate User|Administrator|Crypto Officer)`)
 )
 
 // fewest are the roles to read one object, by the part of its ID.
