@@ -57,7 +57,7 @@ func (s settings) vaults() []string {
 // values are the variables for which the quick start asks its reader to choose names.
 func (s settings) values() map[string]string {
 	return map[string]string{
-		"RESOURCE_GROUP": s.group, "LOCATION": s.location, "CLUSTER_NAME": s.cluster, "CLUSTER_GROUP": s.group, "IDENTITY_NAME": "e2e-quick-start",
+		"RESOURCE_GROUP": s.group, "LOCATION": s.location, "CLUSTER_NAME": s.cluster, "IDENTITY_NAME": "e2e-quick-start",
 		"NAMESPACE": "default", "KEYVAULT_NAME": s.vault, "REGISTRY_NAME": s.registry,
 	}
 }
