@@ -63,7 +63,7 @@ password={{ secret "db" | json "password" | quote }}
 	mounts(t, m, "d=none|user=u|secret/user@v-user", doc(t, "d", `{{ range find "^x" }}{{ else }}none{{ end }}`), one("user"))
 
 	volume, err := m.Mount(t.Context(), class(t, doc(t, "app.ini", "\n\n{{ secret \"user\" | json \"x\" }}"), doc(t, "b", `{{ secret "gone" }}`)), time.Time{})
-	refused(t, volume, err, `document "app.ini", line 3: the value that json gets is not a JSON object or list; correct the template`, `has no secret "gone"`)
+	refused(t, volume, err, `document "app.ini", line 3: the value that json gets is not a JSON object or list; correct the template`, `not found in contoso.vault.azure.net: secret "gone"`)
 	wantReason(t, err, fault.ContentInvalid)
 	volume, err = m.Mount(t.Context(), class(t, doc(t, "b", "\n"+`{{ range find "(" }}{{ end }}`)), time.Time{})
 	refused(t, volume, err, `objects[0] "b": template: line 2: find "(" is not a valid RE2 regular expression`)

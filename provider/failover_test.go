@@ -112,7 +112,7 @@ func TestFailoverOfSome(t *testing.T) {
 		t.Errorf("absent %q, read %v", volume.Absent, v.at)
 	}
 	_, err := m.Mount(t.Context(), class(t, standingBy(one("missing"))...), time.Time{})
-	refused(t, nil, err, contoso+" returned 503", standby+` has no secret "missing"`)
+	refused(t, nil, err, contoso+" returned 503", "not found in "+standby+`: secret "missing"`)
 	wantReason(t, err, fault.ObjectNotFound)
 	_, err = m.Mount(t.Context(), class(t, append(standingBy(one("a")), one("b"))...), time.Time{})
 	refused(t, nil, err, contoso+" returned 503")

@@ -60,8 +60,8 @@ func (m *Mounter) nodeIdentity(req *request.Mount) (entra.Identity, error) {
 	}
 	if m.NodeNamespaces != nil && !slices.Contains(m.NodeNamespaces, req.Pod.Namespace) {
 		return entra.Identity{}, &fault.Error{Reason: fault.IdentityModeRefused,
-			Cause: fmt.Sprintf("pods of namespace %q may not use the node's managed identity", req.Pod.Namespace),
-			Fix:   "use workload identity; cluster operator: add the namespace to --managed-identity-namespaces"}
+			Cause: fmt.Sprintf("pods of namespace %q are not allowed to use the node's managed identity", req.Pod.Namespace),
+			Fix:   "use workload identity; or, cluster operator: add the namespace to --managed-identity-namespaces"}
 	}
 	return entra.Identity{
 		Mode:         entra.ManagedIdentity,
@@ -136,13 +136,13 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	case !ok:
 		// The ServiceAccount may have the annotation: it was not read.
 		return entra.Identity{}, noIdentity(fmt.Sprintf("no clientID, and no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
-			account, "; cluster operator: request the token in "+audienceSetting(req))
+			req.Pod, "; cluster operator: request the token in "+audienceSetting(req))
 	case m.Accounts == nil || account == "":
 		why, more := "no clientID, and the provider does not run in a cluster", ""
 		if m.Accounts != nil {
 			why, more = "no clientID, and kubelet does not name its ServiceAccount", "; cluster operator: set podInfoOnMount: true on the CSIDriver"
 		}
-		return entra.Identity{}, noIdentity(why, account, more)
+		return entra.Identity{}, noIdentity(why, req.Pod, more)
 	}
 	if err := m.allowed(entra.WorkloadIdentity); err != nil {
 		return entra.Identity{}, err
@@ -155,10 +155,10 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch {
 	case found.NearClientID != "":
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
-			Cause: fmt.Sprintf("no identity is configured for this pod: the %s of ServiceAccount %q is ignored", found.NearClientID, account),
-			Fix:   "annotate it with " + kube.ClientIDAnnotation + "=CLIENT_ID, or set clientID"}
+			Cause: fmt.Sprintf("the %s of ServiceAccount %s/%s is ignored, so the pod has no identity", found.NearClientID, req.Pod.Namespace, account),
+			Fix:   "annotate the ServiceAccount with " + kube.ClientIDAnnotation + "=CLIENT_ID, or set clientID in the SecretProviderClass"}
 	case found.ClientID == "":
-		return entra.Identity{}, noIdentity("no clientID in the class, no annotation on the ServiceAccount", account, "")
+		return entra.Identity{}, noIdentity("no clientID, no annotation on its ServiceAccount", req.Pod, "")
 	case !request.IsClientID(found.ClientID):
 		return entra.Identity{}, wrongID(ref.clientFrom, found.ClientID, "the client ID, a GUID")
 	}
@@ -168,8 +168,8 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the tenant's GUID or domain name")
 		}
 		if m.DefaultTenant == "" && found.NearTenantID != "" {
-			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing: the %s of ServiceAccount %q is ignored", found.NearTenantID, account),
-				Fix: "annotate it with " + kube.TenantIDAnnotation + "=TENANT_ID, or set tenantID"})
+			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing: the %s of ServiceAccount %s/%s is ignored", found.NearTenantID, req.Pod.Namespace, account),
+				Fix: "annotate the ServiceAccount with " + kube.TenantIDAnnotation + "=TENANT_ID, or set tenantID"})
 		}
 	}
 	return m.federated(req, env, entra.WorkloadIdentity, audience, ref)
@@ -189,7 +189,7 @@ func (m *Mounter) registered(env cloud.Cloud, mode entra.Mode, ref credentialRef
 	}
 	if ref.tenant == "" {
 		return entra.Identity{}, fault.Invalid(fault.Problem{
-			Field: "tenantID", Cause: "missing", Fix: "set it to the identity's tenant; cluster operator: --tenant-id sets a default",
+			Field: "tenantID", Cause: "missing", Fix: "set it to the identity's tenant; or, cluster operator: set a default with --tenant-id",
 		})
 	}
 	return entra.Identity{
@@ -209,7 +209,7 @@ func (m *Mounter) allowed(mode entra.Mode) error {
 	}
 	return &fault.Error{Reason: fault.IdentityModeRefused,
 		Cause: fmt.Sprintf("identity mode %q is disabled", mode),
-		Fix:   fmt.Sprintf("use %s; cluster operator: add it to --identity-modes", modeNames(m.Modes))}
+		Fix:   fmt.Sprintf("use %s; or, cluster operator: add it to --identity-modes", modeNames(m.Modes))}
 }
 
 func modeNames(modes []entra.Mode) string {
@@ -221,14 +221,14 @@ func modeNames(modes []entra.Mode) string {
 }
 
 // noIdentity is the error of a pod without a client ID.
-func noIdentity(why, account, more string) error {
-	who := "the ServiceAccount"
-	if account != "" {
-		who = fmt.Sprintf("ServiceAccount %q", account)
+func noIdentity(why string, pod request.Pod, more string) error {
+	who := "its ServiceAccount"
+	if pod.ServiceAccount != "" {
+		who = fmt.Sprintf("ServiceAccount %s/%s", pod.Namespace, pod.ServiceAccount)
 	}
 	return &fault.Error{Reason: fault.NoIdentity,
-		Cause: "no identity is configured for this pod: " + why,
-		Fix:   fmt.Sprintf("set clientID, or annotate %s with %s=CLIENT_ID", who, kube.ClientIDAnnotation) + more}
+		Cause: "the pod has no identity: " + why,
+		Fix:   fmt.Sprintf("set clientID in the SecretProviderClass, or annotate %s with %s=CLIENT_ID", who, kube.ClientIDAnnotation) + more}
 }
 
 func wrongID(field, value, want string) error {
@@ -247,9 +247,13 @@ func audienceSetting(req *request.Mount) string {
 
 // tokenRequestMissing names the audience that must be requested.
 func tokenRequestMissing(req *request.Mount, audience string) error {
+	needs := ""
+	if req.Identity.UseAzureTokenProxy {
+		needs = ", which useAzureTokenProxy needs"
+	}
 	return &fault.Error{Reason: fault.TokenRequestMissing,
-		Cause: fmt.Sprintf("the mount has no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
-		Fix:   "cluster operator: request it in " + audienceSetting(req) + fmt.Sprintf(" (driver's chart: `--set 'tokenRequests[%d].audience=%s'`)", len(req.Identity.Tokens), audience)}
+		Cause: fmt.Sprintf("the mount has no service-account token for audience %q%s (received: %s)", audience, needs, audiences(req.Identity.Tokens)),
+		Fix:   "cluster operator: request it in " + audienceSetting(req) + fmt.Sprintf(" (chart secrets-store-csi-driver: `--set 'tokenRequests[%d].audience=%s'`)", len(req.Identity.Tokens), audience)}
 }
 
 // audiences lists those of the tokens, for a message.

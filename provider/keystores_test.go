@@ -111,7 +111,7 @@ func TestKeystores(t *testing.T) {
 	}
 	delete(v.values, "password")
 	_, err := m.Mount(t.Context(), req, time.Time{})
-	refused(t, nil, err, `has no secret "password"`)
+	refused(t, nil, err, `not found in contoso.vault.azure.net: secret "password"`)
 	v.values["password"] = "CANARY-not-ASCII-é"
 	_, err = m.Mount(t.Context(), req, time.Time{})
 	refused(t, nil, err, `secret "web" has no part jks: the password`)

@@ -124,7 +124,7 @@ func TestVaults(t *testing.T) {
 	}
 	// Errors name the vault of each object.
 	_, err = m.Mount(t.Context(), class(t, one("gone"), but(one("gone"), func(o *request.Object) { o.Vault = "fabrikam" })), time.Time{})
-	refused(t, nil, err, contoso+` has no secret "gone"`, `fabrikam.vault.azure.net has no secret "gone"`)
+	refused(t, nil, err, "not found in "+contoso+`: secret "gone"`, `not found in fabrikam.vault.azure.net: secret "gone"`)
 }
 
 func TestOptional(t *testing.T) {

@@ -22,6 +22,6 @@ func TooLarge(size, limit int, sizes map[string]int) *fault.Error {
 	}
 	return &fault.Error{Reason: fault.TooLarge,
 		Cause: fmt.Sprintf("the volume is %d bytes, over the limit of %d; the largest parts are %s", size, limit, strings.Join(largest, ", ")),
-		Fix: "mount fewer objects; cluster operator: raise --max-response-bytes" +
+		Fix: "mount fewer objects; or, cluster operator: raise --max-response-bytes" +
 			" and the driver's --max-call-recv-msg-size"}
 }

@@ -86,7 +86,7 @@ func TestExamples(t *testing.T) {
 func TestFreshUser(t *testing.T) {
 	for name, steps := range map[string][][3]string{ // what the tool says, what to replace, by what
 		"vault and type": {{"spec.parametres: not a field of a SecretProviderClass; did you mean parameters?", "parametres", "parameters"},
-			{"use the vault's name", "https://contoso.vault.azure.net", "contoso"}, {"did you mean secret?", "Secrets", "secret"}},
+			{`use "contoso"`, "https://contoso.vault.azure.net", "contoso"}, {"did you mean secret?", "Secrets", "secret"}},
 		"quotes": {{`put it in quotes: "false"`, "false", `"false"`}, {"write objects: | before it", "objects:", "objects: |"}, {`did you mean keyvaultName?`, "keyVaultName", "keyvaultName"}},
 		"files":  {{`did you mean objectAlias?`, "objectAliases", "objectAlias"}, {"use a normalized relative path", "../a", "a"}},
 	} {

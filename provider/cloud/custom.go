@@ -59,7 +59,7 @@ func (r *Resolver) Resolve(name, file string) (Cloud, error) {
 		return r.read(file)
 	case r.Environment == nil:
 		return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: "missing, and the provider has no default for AzureStackCloud",
-			Fix: "set it to the environment file; cluster operator: AZURE_ENVIRONMENT_FILEPATH sets a default"})
+			Fix: "set it to the environment file; or, cluster operator: set a default with AZURE_ENVIRONMENT_FILEPATH"})
 	}
 	return *r.Environment, nil
 }
@@ -81,7 +81,7 @@ func (r *Resolver) read(file string) (Cloud, error) {
 		return c, nil
 	}
 	return Cloud{}, fault.Invalid(fault.Problem{Field: "cloudEnvFileName", Cause: fmt.Sprintf("%.256q is not below an allowed directory", file),
-		Fix: "move it below one of " + strings.Join(r.EnvDirs, ", ") + "; cluster operator: --cloud-env-dirs sets these"})
+		Fix: "move it below one of " + strings.Join(r.EnvDirs, ", ") + "; or, cluster operator: add its directory to --cloud-env-dirs"})
 }
 
 // readBelow opens the file so that no symbolic link leads out of the folder.

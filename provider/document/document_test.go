@@ -194,7 +194,7 @@ func TestRefused(t *testing.T) {
 		`{{ default }}`:                             `line 1: default has 0 arguments, which is not what it takes`,
 		`{{ json "a" }}`:                            `line 1: json has 1 arguments, which is not what it takes`,
 		`{{ json 1 "{}" }}`:                         `line 1: json takes a JMESPath expression in quotes, then a value`,
-		`{{ json "a[" "{}" }}`:                      `line 1: json "a[" is not a JMESPath expression: wrong at byte 2; a name with other characters than letters, digits and _ needs double quotes`,
+		`{{ json "a[" "{}" }}`:                      `line 1: json "a[" is not a JMESPath expression: it ends too early`,
 		`{{ printf "%1000000000d" 1 }}`:             `line 1: printf takes the verbs %s, %v, %d, %q, %x and %%`,
 		`{{ printf "%*d" 1 1 }}`:                    `line 1: printf takes the verbs %s, %v, %d, %q, %x and %%`,
 		`{{ printf "%[1]s" "a" }}`:                  `line 1: printf takes the verbs %s, %v, %d, %q, %x and %%`,

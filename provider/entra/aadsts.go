@@ -19,16 +19,19 @@ type refusal struct {
 }
 
 const (
-	newSecret   = "run `az ad app credential reset --append --id {id}`"
-	propagating = ", or wait for it to propagate"
+	newSecret   = "Azure admin: `az ad app credential reset --append --id {id}`; store the new value in the Secret"
+	propagating = "; if it is new, wait a few minutes"
 )
 
 var (
 	applicationNotFound = refusal{reason: fault.ApplicationNotFound,
-		cause: "Entra has no enabled application or managed identity {client} ({clientFrom}) in tenant {tenant} ({tenantFrom})",
-		fix:   "check both IDs"}
+		cause: "Entra has no enabled client {client} ({clientFrom}) in tenant {tenant} ({tenantFrom})",
+		fix:   "check both IDs (client ID, not object ID)"}
+	applicationDisabled = refusal{reason: fault.ApplicationNotFound,
+		cause: "client {client} ({clientFrom}) is disabled in tenant {tenant} ({tenantFrom})",
+		fix:   "Azure admin: enable its enterprise application"}
 	tenantNotFound = refusal{reason: fault.TenantNotFound,
-		cause: "no tenant {tenant} ({tenantFrom}) at {authority}",
+		cause: "no tenant {tenant} ({tenantFrom}) at {endpoint}",
 		fix:   "set tenantID to the identity's tenant, and cloudName to its cloud"}
 	tenantThrottled = refusal{reason: fault.Throttled,
 		cause: "{endpoint} is throttling sign-ins of tenant {tenant}", fix: slowDown}
@@ -37,10 +40,13 @@ var (
 	transientFailure = refusal{reason: fault.ServiceUnavailable, cause: "AADSTS{code}: {endpoint} reports a temporary failure", fix: retries, passes: true}
 
 	clientSecretInvalid = refusal{reason: fault.ClientSecretInvalid,
-		cause: "Entra rejected the client secret of client {client} (clientsecret of the nodePublishSecretRef)", fix: "{blank}use its value, not its ID, or " + newSecret}
+		cause: "Entra rejected the clientsecret of the nodePublishSecretRef for client {client}",
+		fix:   "check that it is the secret's value, not its ID; if so, " + newSecret}
+	clientSecretPadded = refusal{reason: fault.ClientSecretInvalid, cause: clientSecretInvalid.cause + ": it has white space around it",
+		fix: "remove it from the Secret (`echo` without -n adds a line break)"}
 	certificateInvalid = refusal{reason: fault.SignInFailed,
-		cause: "AADSTS{code}: Entra rejected the certificate of client {client} (clientcertificate of the nodePublishSecretRef)",
-		fix:   "run `az ad app credential reset --append --id {id} --cert @FILE`; if it is registered, check its dates and the node's clock"}
+		cause: "AADSTS{code}: Entra rejected the clientcertificate of the nodePublishSecretRef for client {client}",
+		fix:   "check its dates and the node's clock; if it is not registered, Azure admin: `az ad app credential reset --append --id {id} --cert @FILE`, with the public certificate only"}
 
 	tokenInvalid = refusal{reason: fault.TokenInvalid,
 		cause: "Entra cannot verify the service-account token with the keys of {issuer}",
@@ -51,8 +57,8 @@ var (
 )
 
 const (
-	slowDown = "kubelet retries; restart fewer pods at a time, or use more identities"
-	retries  = "kubelet retries automatically"
+	slowDown = "no action needed unless it persists; then restart fewer pods at a time or use more identities"
+	retries  = "kubelet retries"
 )
 
 // refusals are those of every credential. The numbers are those of Microsoft's "Microsoft Entra
@@ -61,7 +67,7 @@ const (
 var refusals = map[int]refusal{
 	700016:  applicationNotFound,
 	7000229: applicationNotFound, // no service principal in this tenant
-	7000112: applicationNotFound, // disabled
+	7000112: applicationDisabled,
 	70001:   applicationNotFound, // older than the two before
 	700011:  applicationNotFound,
 
@@ -78,7 +84,7 @@ var refusals = map[int]refusal{
 
 	500011: resourceNotFound,
 	53003: {reason: fault.SignInFailed, cause: "AADSTS53003: a Conditional Access policy blocks client {client}",
-		fix: "add the nodes' egress IP addresses to the policy's trusted locations, or exclude this identity"},
+		fix: allowNodes},
 }
 
 // secretRefusals are those about a client secret.
@@ -86,8 +92,8 @@ var secretRefusals = map[int]refusal{
 	7000215: clientSecretInvalid,
 	70002:   clientSecretInvalid, // older
 	7000222: {reason: fault.ClientSecretExpired,
-		cause: "the client secret of client {client} has expired (clientsecret of the nodePublishSecretRef)",
-		fix:   newSecret + ", or use workload identity, which has none"},
+		cause: "the clientsecret of the nodePublishSecretRef has expired for client {client}",
+		fix:   newSecret + ", or use workload identity"},
 }
 
 // certificateRefusals are those about the certificate of a service principal.
@@ -107,7 +113,7 @@ var assertionRefusals = map[int]refusal{
 	70025:   {reason: fault.FederatedCredentialMissing, passes: true},
 
 	700024: {reason: fault.TokenExpired, cause: "the service-account token of {subject} has expired or is not valid yet",
-		fix: "kubelet retries with a new token; cluster operator: check the clocks of the node and of the control plane"},
+		fix: "kubelet retries; cluster operator: check the clocks of node and control plane"},
 	50012:   tokenInvalid, // older than the next ones
 	50013:   tokenInvalid,
 	700027:  tokenInvalid,
@@ -146,6 +152,9 @@ func (s signIn) aadstsError(code int) *fault.Error {
 	if !ok {
 		return nil
 	}
+	if secret := string(s.ClientSecret); r.reason == fault.ClientSecretInvalid && secret != strings.TrimSpace(secret) {
+		r = clientSecretPadded
+	}
 	s.code = code
 	e := s.fill(r)
 	if r.reason == fault.FederatedCredentialMissing {
@@ -160,16 +169,12 @@ func (s signIn) fill(r refusal) *fault.Error {
 	resource := strings.TrimSuffix(s.scope, "/.default")
 	resourceFix := "check that cloudName is the tenant's cloud"
 	if s.custom {
-		resourceFix = "cluster operator: set keyVaultEndpoint in the cloud's environment file to the resource of its vaults"
-	}
-	blank := ""
-	if secret := string(s.ClientSecret); secret != strings.TrimSpace(secret) {
-		blank = "remove the white space around it (`echo` without -n adds a line break); else "
+		resourceFix = "cluster operator: set keyVaultEndpoint in the cloud's environment file to its vaults' resource"
 	}
 	names := strings.NewReplacer(
 		"{who}", s.String(), "{client}", strconv.Quote(s.ClientID), "{clientFrom}", s.ClientIDFrom, "{id}", shell(s.ClientID),
 		"{tenant}", strconv.Quote(s.TenantID), "{tenantFrom}", s.TenantIDFrom, "{authority}", s.Authority, "{endpoint}", s.endpoint,
-		"{code}", strconv.Itoa(s.code), "{resource}", strconv.Quote(resource), "{resourceFix}", resourceFix, "{blank}", blank,
+		"{code}", strconv.Itoa(s.code), "{resource}", strconv.Quote(resource), "{resourceFix}", resourceFix,
 		"{issuer}", s.issuer(), "{subject}", strconv.Quote(readClaims(s.Assertion).subject))
 	return &fault.Error{Reason: r.reason, Cause: names.Replace(r.cause), Fix: names.Replace(r.fix)}
 }

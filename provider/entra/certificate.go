@@ -62,13 +62,13 @@ func (x *Exchange) parseInTurn(ctx context.Context, text request.Secret) ([]*x50
 func badCertificate(why error) error {
 	return fault.Invalid(fault.Problem{Field: "clientcertificate of the nodePublishSecretRef",
 		Cause: why.Error() + " (value hidden)",
-		Fix:   "store the certificate and its RSA private key as PEM or as base64 of a PFX, without a password"})
+		Fix:   "store certificate and RSA private key as PEM or as base64 of a PFX, without a password"})
 }
 
 var (
 	errNeither       = errors.New("not readable as PEM or as base64 of a PFX")
 	errNoCertificate = errors.New("has no certificate of its private key")
-	errNoKey         = errors.New("must have exactly one private key, without a password")
+	errNoKey         = errors.New("must have exactly one private key")
 	errNotRSA        = errors.New("its private key is not RSA, which Entra requires")
 	errTooLarge      = errors.New("too large")
 )

@@ -19,6 +19,7 @@ import (
 	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/throttle"
+	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -144,6 +145,7 @@ type signIn struct {
 	scope    string
 	endpoint string // host name of Entra, or of what stands in for it
 	code     int    // AADSTS number, 0 without one
+	answer   string // what the latest response is, see transport.Describe
 	custom   bool   // the authority is none of those that Microsoft publishes
 
 	clusterToken func() string // see Config
@@ -171,6 +173,7 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return Token{}, ctx.Err()
 	case err != nil, token.Token == "": // which MSAL takes from IMDS
+		s.answer = recorder.answer
 		return Token{}, s.explain(errors.Join(ctx.Err(), recorder.err))
 	}
 	return Token{Value: request.Secret(token.Token), ExpiresOn: token.ExpiresOn}, nil
@@ -179,11 +182,17 @@ func (x *Exchange) Token(ctx context.Context, id Identity, scope string) (Token,
 // errorRecorder is a policy that records how the latest request of one sign-in failed. MSAL
 // flattens errors to text, so Token explains this one and ignores GetToken's. It is for one
 // goroutine.
-type errorRecorder struct{ err error }
+type errorRecorder struct {
+	err    error
+	answer string // see transport.Describe; "" without a response
+}
 
 // Do implements policy.Policy.
 func (r *errorRecorder) Do(req *policy.Request) (*http.Response, error) {
 	resp, err := req.Next()
+	if r.answer = ""; err == nil {
+		r.answer = transport.Describe(resp.StatusCode, resp.Header)
+	}
 	if r.err = err; err == nil && !runtime.HasStatusCode(resp, http.StatusOK, http.StatusCreated) { // which MSAL accepts
 		r.err = runtime.NewResponseError(resp)
 	}

@@ -159,8 +159,8 @@ func TestClaimsInTheAdvice(t *testing.T) {
 				t.Fatalf("got %q", err)
 			}
 			issuer := strings.TrimSuffix(fmt.Sprint(c.claims["iss"]), "\n")
-			advice := fmt.Sprintf("create one with issuer %q, subject %q and audience %q (command in TROUBLESHOOTING.md)", issuer, account, entra.Audience)
-			if strings.Contains(err.Error(), "create one with") != c.own || c.own && !strings.Contains(err.Error(), advice) {
+			advice := fmt.Sprintf("Azure admin: create one (issuer %q, subject %q, audience %q)", issuer, account, entra.Audience)
+			if strings.Contains(err.Error(), "create one") != c.own || c.own && !strings.Contains(err.Error(), advice) {
 				t.Fatalf("got %v", err)
 			}
 			if !c.own {
@@ -173,7 +173,7 @@ func TestClaimsInTheAdvice(t *testing.T) {
 			}
 			cluster = ""
 			_, unknown := refuse.Token(t.Context(), id, scope)
-			if !strings.Contains(unknown.Error(), "with issuer of the cluster (`kubectl get --raw /.well-known/openid-configuration`)") || strings.Contains(unknown.Error(), "oidc.example") {
+			if !strings.Contains(unknown.Error(), "(issuer of the cluster (`kubectl get --raw /.well-known/openid-configuration`)") || strings.Contains(unknown.Error(), "oidc.example") {
 				t.Errorf("where the cluster's issuer is unknown: %v", unknown)
 			}
 		})

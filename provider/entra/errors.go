@@ -51,8 +51,16 @@ func (s signIn) explained(err error) error {
 	case s.Mode == ManagedIdentity:
 		return notAzure("it returned no token", "", nodesOnly)
 	}
+	return s.foreignAnswer(s.answer)
+}
+
+// foreignAnswer is the error of a response that is not from Entra, such as a proxy's page.
+func (s signIn) foreignAnswer(answer string) *fault.Error {
+	if answer != "" {
+		answer = " (" + answer + ")"
+	}
 	return &fault.Error{Reason: fault.ServiceUnavailable,
-		Cause: s.endpoint + " returned a response that is not from Entra",
+		Cause: fmt.Sprintf("something other than Entra responded at %s%s", s.endpoint, answer),
 		Fix:   s.whatAnswers()}
 }
 
@@ -73,7 +81,7 @@ func (s signIn) whatAnswers() string {
 	if s.Mode == IdentityBinding {
 		return "cluster operator: check --token-proxy-url and --sni-name, and that the cluster has identity bindings"
 	}
-	return "check cloudName and proxies"
+	return "check cloudName; cluster operator: check proxies"
 }
 
 // errorBody is the part of Entra's error JSON that decides (RFC 6749, section 5.2,
@@ -148,9 +156,7 @@ func (s signIn) refused(resp *http.Response) error {
 	case s.Mode == IdentityBinding && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return bindingMissing(s, status(code))
 	default:
-		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s returned %s, which is not from Entra", s.endpoint, status(code))
-		e.Fix = s.whatAnswers()
+		return s.foreignAnswer(transport.Describe(resp.StatusCode, resp.Header))
 	}
 	return e
 }

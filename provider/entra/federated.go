@@ -33,8 +33,8 @@ func (s signIn) issuer() string {
 }
 
 // federatedCredentialMissing names what the credential must have, but only for the pod's own
-// service account. The command is in TROUBLESHOOTING.md: kubelet cuts an event at 1024 bytes, and
-// issuers are long.
+// service account. The command is in TROUBLESHOOTING.md, under the reason: kubelet cuts an event at
+// 1024 bytes, and issuers are long.
 func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 	if s.Mode == IdentityBinding && s.ownToken() {
 		return bindingMissing(s, fmt.Sprintf("AADSTS%d", s.code))
@@ -54,17 +54,15 @@ func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 	if r.cause != "" {
 		e.Cause += " for " + r.cause
 	}
-	verb, after := "create one", ""
+	verb, after := "update that one", ""
 	if r.passes {
-		after = propagating
-	} else {
-		verb = "update that one"
+		verb, after = "create one", propagating
 	}
 	issuer := strconv.Quote(c.issuer)
 	if s.issuer() == unknownIssuer {
 		issuer = "of the cluster (`kubectl get --raw /.well-known/openid-configuration`)"
 	}
-	e.Fix = fmt.Sprintf("%s with issuer %s, subject %q and audience %q (command in TROUBLESHOOTING.md)%s", verb, issuer, c.subject, c.audience, after)
+	e.Fix = fmt.Sprintf("Azure admin: %s (issuer %s, subject %q, audience %q)%s", verb, issuer, c.subject, c.audience, after)
 	return e
 }
 
@@ -90,9 +88,9 @@ func (s signIn) audience() string {
 func bindingMissing(s signIn, answer string) *fault.Error {
 	return &fault.Error{
 		Reason: fault.FederatedCredentialMissing,
-		Cause: fmt.Sprintf("the token proxy %s does not allow %q to use managed identity %q (%s)",
-			s.endpoint, s.ServiceAccount, s.ClientID, answer),
-		Fix: "cluster operator: bind the identity to the cluster (`az aks identity-binding create`) and allow the service account the verb use-managed-identity of cid.wi.aks.azure.com on it (see TROUBLESHOOTING.md)",
+		Cause:  fmt.Sprintf("the AKS token proxy does not allow %q to use managed identity %q (%s)", s.ServiceAccount, s.ClientID, answer),
+		Fix: "cluster operator: run `az aks identity-binding create`, and bind the ServiceAccount to a ClusterRole" +
+			" (apiGroup cid.wi.aks.azure.com, resource the client ID, verb use-managed-identity); a federated credential does not help",
 	}
 }
 

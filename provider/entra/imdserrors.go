@@ -35,10 +35,10 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 		e.Fix = "set userAssignedIdentityID to the client ID of one that `az vmss identity show` lists"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
 		e.Cause = fmt.Sprintf("the node has no identity with %s (%s)", s.named(), s.clientIDFrom())
-		e.Fix = "correct it; cluster operator: assign it with `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
+		e.Fix = "correct it; or, cluster operator: assign it with `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
 	case strings.Contains(r.Description, "Identity not found"):
 		e.Cause = "the node has no system-assigned identity"
-		e.Fix = "set userAssignedIdentityID to the client ID of one that the node has; cluster operator: or run `az vmss identity assign -g GROUP -n SCALESET`"
+		e.Fix = "set userAssignedIdentityID to the client ID of one that the node has; or, cluster operator: `az vmss identity assign -g GROUP -n SCALESET`"
 	case r.Error == "invalid_resource":
 		e.Cause = fmt.Sprintf("the tenant of %s has no resource %q (useVMManagedIdentity)", s, strings.TrimSuffix(s.scope, "/.default"))
 		e.Fix = "check that cloudName is the node's cloud"
@@ -55,7 +55,7 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 	return e
 }
 
-const nodesOnly = "useVMManagedIdentity needs an Azure node, and no proxy; otherwise use workload identity (clientID)"
+const nodesOnly = "useVMManagedIdentity needs an Azure node and no proxy; else use workload identity"
 
 // notAzure is the error of what answers in the place of Azure's metadata service; who is "" if
 // it does not say.

@@ -114,7 +114,7 @@ func TestMessageOfATransientRefusal(t *testing.T) {
 	passes := []int{70021, 700211, 700212, 700213, 7002137, 70025, 50166, 501661, 90061, 900612}
 	for code := range assertionRefusals {
 		err := person(WorkloadIdentity).refused(answer(401, fmt.Sprintf(`{"error":"x","error_codes":[%d]}`, code)))
-		if strings.Contains(err.Error(), "or wait for it to propagate") != slices.Contains(passes, code) {
+		if strings.Contains(err.Error(), "if it is new, wait") != slices.Contains(passes, code) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestReasonsOfClientSecrets(t *testing.T) {
 	if err := person(WorkloadIdentity).refused(answer(401, body)); !fault.Is(err, fault.TokenInvalid) {
 		t.Errorf("got %v", err)
 	}
-	if err := byCertificate.refused(answer(401, body)); !strings.Contains(err.Error(), "rejected the certificate") {
+	if err := byCertificate.refused(answer(401, body)); !strings.Contains(err.Error(), "rejected the clientcertificate") {
 		t.Errorf("got %v", err)
 	}
 }

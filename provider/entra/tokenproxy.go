@@ -146,7 +146,7 @@ func (p *TokenProxy) nameIn(certificate *x509.Certificate) (string, error) {
 		}
 	}
 	return "", &fault.Error{Reason: fault.SignInFailed,
-		Cause: "cannot derive the token proxy's name: the certificate of " + p.url.Hostname() + " has no name hcp-kubernetes.CLUSTER_ID",
+		Cause: "cannot derive the token proxy's name: the API server's certificate has no name hcp-kubernetes.CLUSTER_ID",
 		Fix:   "useAzureTokenProxy works only on AKS; cluster operator: set --sni-name"}
 }
 

@@ -169,7 +169,7 @@ func TestIdentityBindingRefusals(t *testing.T) {
 		{"no such tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, fault.TenantNotFound, []string{"(tenantID of the class)"}},
 		{"forbidden", func(w *world, _ *entra.Identity) {
 			w.SetFault(azuretest.Token, azuretest.Fault{Status: 403, HTML: true})
-		}, fault.FederatedCredentialMissing, []string{"127.0.0.1", "403 Forbidden", "use-managed-identity"}},
+		}, fault.FederatedCredentialMissing, []string{"token proxy", "403 Forbidden", "use-managed-identity"}},
 		{"not there", func(w *world, _ *entra.Identity) {
 			w.SetFault(azuretest.Metadata, azuretest.Fault{Status: 404, HTML: true})
 		}, fault.ServiceUnavailable, []string{"127.0.0.1", "404 Not Found", "--token-proxy-url"}},
@@ -219,7 +219,7 @@ func TestNoClusterIDInTheCertificate(t *testing.T) {
 	api, dir := w.apiServer(t)
 	x := w.exchange(t, with(tokenProxy(t, "https://"+api.Addr(), dir, "")))
 	_, err := x.Token(t.Context(), w.bound(t, w.pod), scope)
-	checkRefusal(t, err, fault.SignInFailed, "127.0.0.1", "--sni-name", "AKS")
+	checkRefusal(t, err, fault.SignInFailed, "the API server's certificate", "--sni-name", "AKS")
 	// After a failure the certificate is read again.
 	api.TokenProxy(clusterID).Bind(w.app, w.pod.Namespace, w.pod.ServiceAccount)
 	token(t, x, w.bound(t, w.pod))

@@ -95,7 +95,7 @@ func (e *Error) Error() string {
 	}
 	others := ""
 	if len(e.Objects) > 1 {
-		others = "; the same for the other objects"
+		others = "; likewise for the others"
 	}
 	return cause + "; " + strings.NewReplacer("{name}", e.Name, "{others}", others).Replace(e.Fix)
 }

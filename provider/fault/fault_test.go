@@ -21,8 +21,8 @@ func TestText(t *testing.T) {
 		want string
 	}{
 		"cause and fix": {fault.Error{Reason: fault.VaultNotFound, Cause: "no vault x", Fix: "check keyvaultName"}, "no vault x; check keyvaultName"},
-		"one object":    {fault.Error{Cause: "may not get {objects}", Fix: "f", Objects: names[:1]}, `may not get secret "s0"; f`},
-		"objects":       {fault.Error{Cause: "may not get {objects} from v", Fix: "f", Objects: names[:3]}, `may not get secret "s0", secret "s1", secret "s2" from v; f`},
+		"one object":    {fault.Error{Cause: "is not allowed to get {objects}", Fix: "f", Objects: names[:1]}, `is not allowed to get secret "s0"; f`},
+		"objects":       {fault.Error{Cause: "is not allowed to get {objects} from v", Fix: "f", Objects: names[:3]}, `is not allowed to get secret "s0", secret "s1", secret "s2" from v; f`},
 		"as many as are named": {fault.Error{Cause: "{objects}", Fix: "f", Objects: names[:50]},
 			strings.Join(names[:50], ", ") + "; f"},
 		"more":              {fault.Error{Cause: "{objects}", Fix: "f", Objects: names}, strings.Join(names[:50], ", ") + ", and 3 more; f"},

@@ -104,7 +104,7 @@ func TestNameInFix(t *testing.T) {
 		want    string
 	}{
 		"one":       {"a", []string{"a"}, "denied a; run x/a now; or y"},
-		"several":   {"a", []string{"a", "c", "b"}, "denied a, c, b; run x/a now; the same for the other objects; or y"},
+		"several":   {"a", []string{"a", "c", "b"}, "denied a, c, b; run x/a now; likewise for the others; or y"},
 		"same name": {"a", []string{"a", "a"}, "denied a; run x/a now; or y"},
 		"no name":   {"", []string{"a"}, "denied a; run x/{name} now{others}; or y"}, // such text is of someone else
 	} {

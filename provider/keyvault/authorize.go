@@ -65,6 +65,7 @@ func (a authorize) Do(req *policy.Request) (*http.Response, error) {
 // unauthorized carries a 401 past the SDK's bearer-token policy. It is immutable: callers that
 // share a read share it.
 type unauthorized struct {
+	answer     string // see transport.Describe
 	challenge  string
 	body       errorBody
 	ids        fault.RequestIDs
@@ -72,7 +73,8 @@ type unauthorized struct {
 }
 
 func newUnauthorized(h http.Header, body []byte) *unauthorized {
-	return &unauthorized{challenge: h.Get("WWW-Authenticate"), body: readError(body), ids: transport.RequestIDs(h), unknownKey: bytes.Contains(body, []byte("AKV10046"))}
+	return &unauthorized{answer: transport.Describe(http.StatusUnauthorized, h), challenge: h.Get("WWW-Authenticate"), body: readError(body), ids: transport.RequestIDs(h),
+		unknownKey: bytes.Contains(body, []byte("AKV10046"))}
 }
 
 func (*unauthorized) Error() string { return "401 Unauthorized" }

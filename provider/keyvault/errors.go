@@ -101,7 +101,7 @@ func (q question) explained(err error) error {
 			fmt.Sprintf("{objects} in %s has more than the %d versions that are read to find the newest", q.Host, maxPages*pageSize),
 			"remove objectVersionHistory")
 	}
-	return q.fault(fault.ServiceUnavailable, q.Host+" returned a response for {objects} that is not from Key Vault", checkProxies)
+	return q.foreignAnswer(fault.ServiceUnavailable, "")
 }
 
 // fault is an error that names the object.
@@ -128,7 +128,7 @@ func networkError(network *fault.Error, o Object) error {
 // stores with it.
 func (q question) notIssued(cause string) error {
 	return q.fault(fault.ContentInvalid, fmt.Sprintf(cause, q.Host),
-		fmt.Sprintf("for its status run `az keyvault certificate pending show --vault-name %s --name %s`", q.vaultName(), q.Name))
+		fmt.Sprintf("kubelet retries; status: `az keyvault certificate pending show --vault-name %s --name %s`", q.vaultName(), q.Name))
 }
 
 // vaultName is the vault's own name, for commands.
@@ -150,20 +150,20 @@ func (q question) refused(r *azcore.ResponseError) error {
 		}
 	}
 	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s returned %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
-		"kubelet retries automatically; if it persists, check the Azure status page")
+		"kubelet retries; if it persists, check the Azure status page")
 	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:
 		return q.fault(fault.Throttled, q.Host+" is throttling requests and did not return {objects} in time",
-			"kubelet retries; restart fewer pods at a time, or use more vaults")
+			"no action needed unless it persists; then restart fewer pods at a time, use more vaults or, cluster operator: rotate less often")
 	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && (status != http.StatusNotImplemented || !known):
 		return unavailable
 	case !known && status == http.StatusForbidden:
-		return q.foreignAnswer(fault.AccessDenied, status)
+		return q.foreignAnswer(fault.AccessDenied, transport.Describe(status, header))
 	case !known:
-		return q.foreignAnswer(fault.ServiceUnavailable, status)
+		return q.foreignAnswer(fault.ServiceUnavailable, transport.Describe(status, header))
 	case status == http.StatusNotFound:
-		return q.fault(fault.ObjectNotFound, q.Host+" has no {objects}",
-			"check objectName, objectType and objectVersion; a deleted object can be recovered")
+		return q.fault(fault.ObjectNotFound, "not found in "+q.Host+": {objects}",
+			"check keyvaultName, objectName, objectType and objectVersion; recover it if it is soft-deleted")
 	case status == http.StatusForbidden:
 		return q.forbidden(header, body)
 	case status == http.StatusBadRequest:
@@ -173,7 +173,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 			"kubelet retries until the object is deleted or recovered")
 	default:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%d %s)", q.Host, status, body.code()),
-			"check that keyvaultName and cloudName name a key vault, and that no proxy modifies requests")
+			"check that keyvaultName and cloudName name a key vault; cluster operator: check proxies")
 	}
 }
 
@@ -184,18 +184,21 @@ func (q question) badRequest(body errorBody) error {
 		if named != "" {
 			cause += ", not even " + named + ", which it offers"
 		}
-		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; cluster operator: update the cloud or the provider")
+		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; if so, cluster operator: update the cloud or the provider")
 	}
 	return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%s)", q.Host, body.code()), "check objectName and objectVersion")
 }
 
-const checkProxies = "check private DNS and proxies"
+const checkProxies = "cluster operator: check private DNS and proxies"
 
 // foreignAnswer is the error of a response that is not from Key Vault, such as a proxy's page.
-// Where it is safer, its reason is the one that the same status has from a vault.
-func (q question) foreignAnswer(reason fault.Reason, status int) error {
-	return q.fault(reason, fmt.Sprintf("%s returned %d %s for {objects}, which is not from Key Vault", q.Host, status, http.StatusText(status)),
-		checkProxies)
+// Where it is safer, its reason is the one that the same status has from a vault. answer is what
+// came, see [transport.Describe]; "" if that is not known.
+func (q question) foreignAnswer(reason fault.Reason, answer string) error {
+	if answer != "" {
+		answer = " (" + answer + ")"
+	}
+	return q.fault(reason, fmt.Sprintf("something other than Key Vault responded at %s for {objects}%s", q.Host, answer), checkProxies)
 }
 
 var (
@@ -210,7 +213,7 @@ var (
 func (q question) tokenRejected(u *unauthorized) error {
 	if u.unknownKey {
 		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the access token of %s for {objects}: unknown signing key (AKV10046)", q.Host, q.principal.name()),
-			"kubelet retries automatically; if it persists, check the Azure status page")
+			"kubelet retries; if it persists, check the Azure status page")
 	}
 	if strings.Contains(u.body.Error.Message, "AKV10032") {
 		vaultTenant := "another tenant"
@@ -222,10 +225,10 @@ func (q question) tokenRejected(u *unauthorized) error {
 				"use an identity of the vault's tenant: a node's is in that of its subscription")
 		}
 		return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for a token of tenant %q", q.Host, vaultTenant, q.principal.TenantID),
-			"set tenantID to the vault's tenant, and use an identity of that tenant")
+			"set tenantID to the vault's tenant, and use an identity of it")
 	}
 	if u.body.Error.Code == "" && !strings.Contains(u.challenge, "authorization") {
-		return q.foreignAnswer(fault.TokenRejected, http.StatusUnauthorized)
+		return q.foreignAnswer(fault.TokenRejected, u.answer)
 	}
 	why := ""
 	if number := akvNumber.FindString(u.body.Error.Message); number != "" {

@@ -47,29 +47,29 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 	case byRole.MatchString(text), byPolicy.MatchString(text):
 		return q.accessDenied(body)
 	case disabled.MatchString(text):
-		fix := "enable it, or set objectVersion to another version"
+		fix := "enable it unless it was disabled on purpose, or set another objectVersion"
 		if q.Type == request.TypeSecret {
-			fix += "; if it belongs to a certificate, wait until that is issued"
+			fix += "; if it belongs to a certificate, wait until the certificate is issued"
 		}
 		return q.fault(fault.ObjectDisabled, "{objects} in "+q.Host+" is disabled", fix)
 	case byConnection.MatchString(text):
-		return q.fault(fault.VaultFirewall, q.Host+" allows no public network access, and "+node+" requested {objects} without a private endpoint",
-			"link the private endpoint's DNS zone to the node's network")
+		return q.fault(fault.VaultFirewall, q.Host+" has public network access disabled, and "+node+" requested {objects} without a private endpoint",
+			"Azure admin: create one if there is none, and link its private DNS zone to the node's network; firewall rules do not help")
 	case byFirewall.MatchString(text):
-		fix := "add that address to the vault's network rules, or use a private endpoint"
+		fix := "Azure admin: add the nodes' addresses to the vault's network rules, or use a private endpoint"
 		if byPerimeter.MatchString(text) {
-			fix = "add that address to the vault's network rules or, in a network security perimeter, to an inbound access rule; or use a private endpoint"
+			fix = "Azure admin: add the nodes' addresses to the vault's network rules or, in a network security perimeter, to an inbound access rule; or use a private endpoint"
 		}
 		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" blocks "+node+" from {objects}", fix)
 	case byPerimeter.MatchString(text):
 		return q.fault(fault.VaultFirewall, "the network security perimeter of "+q.Host+" blocks "+node+" from {objects}",
-			"add that address to an inbound access rule of the perimeter, or use a private endpoint")
+			"Azure admin: add the nodes' addresses to an inbound access rule of the perimeter, or use a private endpoint")
 	case notRegistered.MatchString(body.Error.Code + " " + text):
 		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is not registered for Key Vault, which rejected {objects}",
-			"in that subscription, run `az provider register --namespace Microsoft.KeyVault`")
+			"Azure admin: in that subscription, `az provider register --namespace Microsoft.KeyVault`")
 	case noContract.MatchString(body.Error.Code + " " + text):
 		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is disabled or deleted, so Key Vault rejected {objects}",
-			"enable the subscription, or set keyvaultName to a vault of another one")
+			"set keyvaultName to a vault of another one; or, Azure admin: enable the subscription")
 	}
 	return q.accessDenied(body)
 }
@@ -77,23 +77,23 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 func (q question) accessDenied(body errorBody) error {
 	right, who := rights[q.Type], q.principal.name()
 	role, scope, others := right.role, fmt.Sprintf("/%ss/{name}", typeWords[q.Type]), "{others}"
-	permissions, cause := "get", fmt.Sprintf("%s may not get {objects} from %s", who, q.Host)
+	permissions, cause := "get", fmt.Sprintf("%s is not allowed to get {objects} from %s", who, q.Host)
 	switch q.access {
 	case finding:
 		role, scope, others = lister, "", "" // on the vault; each found object is authorized separately
 		permissions = "get list"
-		cause = fmt.Sprintf("%s may not list the %ss of %s, which find requires", who, typeWords[q.Type], q.Host)
+		cause = fmt.Sprintf("%s is not allowed to list the %ss of %s for find", who, typeWords[q.Type], q.Host)
 	case listing:
 		permissions = "get list"
-		cause = fmt.Sprintf("%s may not list the versions of {objects} in %s, which objectVersionHistory requires", who, q.Host)
+		cause = fmt.Sprintf("%s is not allowed to list the versions of {objects} in %s for objectVersionHistory", who, q.Host)
 	}
 	id := q.principal.ClientID
 	if id == "" || strings.HasPrefix(id, "/") { // of the node, not named by it: only the vault knows it
 		id = callerID(body.Error.Message)
 	}
-	assign := fmt.Sprintf("run `az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (effective in minutes)%s",
+	assign := fmt.Sprintf("`az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (takes minutes)%s",
 		id, role, q.vaultName(), scope, others)
-	set := fmt.Sprintf("run `az keyvault set-policy --name %s --spn %s %s %s`, which applies to every %s of the vault",
+	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s`, plus those that it has (they are replaced), for every %s of the vault",
 		q.vaultName(), id, right.option, permissions, typeWords[q.Type])
 	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {
@@ -103,7 +103,7 @@ func (q question) accessDenied(body errorBody) error {
 		fix = set
 	}
 	q.Version = "" // rights are on objects, not on versions
-	e := q.fault(fault.AccessDenied, cause, fix)
+	e := q.fault(fault.AccessDenied, cause, "Azure admin: "+fix)
 	e.Name = q.Name
 	return e
 }
@@ -131,7 +131,7 @@ func clientAddress(header http.Header, message string) string {
 			continue
 		}
 		if a, err := netip.ParseAddr(strings.TrimRight(m[1], ".")); err == nil {
-			return fmt.Sprintf(" (address %s)", a)
+			return fmt.Sprintf(" (egress address %s)", a)
 		}
 	}
 	return ""

@@ -171,9 +171,9 @@ func TestEndlessList(t *testing.T) {
 // What may not be listed says which right is missing, for each type its own.
 func TestListDenied(t *testing.T) {
 	for kind, says := range map[request.Type][]string{
-		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x"` + "` (effective in minutes)", "--secret-permissions get list", "every secret of"},
-		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x"` + "` (effective in minutes)", "--key-permissions get list", "every key of"},
-		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x"` + "` (effective in minutes)", "--certificate-permissions get list", "every certificate of"},
+		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x"` + "` (takes minutes)", "--secret-permissions get list", "every secret of"},
+		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x"` + "` (takes minutes)", "--key-permissions get list", "every key of"},
+		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x"` + "` (takes minutes)", "--certificate-permissions get list", "every certificate of"},
 	} {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)

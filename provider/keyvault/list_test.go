@@ -95,8 +95,8 @@ func TestListIsShared(t *testing.T) {
 
 func TestListIsRefused(t *testing.T) {
 	for kind, says := range map[request.Type]string{
-		request.TypeSecret: "may not list the secrets of contoso.vault.azure.net, which find requires",
-		request.TypeKey:    "may not list the keys of", request.TypeCert: "may not list the certificates of",
+		request.TypeSecret: "is not allowed to list the secrets of contoso.vault.azure.net for find",
+		request.TypeKey:    "is not allowed to list the keys of", request.TypeCert: "is not allowed to list the certificates of",
 	} {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByPolicy"}}}`)
@@ -112,7 +112,7 @@ func TestListIsRefused(t *testing.T) {
 		return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"ForbiddenByRbac"}}}`)
 	})
 	_, err := denied.List(t.Context(), caller("a"), host, request.TypeSecret, fresh())()
-	if want := `--role "Key Vault Reader" --scope "$(az keyvault show -n contoso --query id -o tsv)"` + "` (effective"; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "{") {
+	if want := `--role "Key Vault Reader" --scope "$(az keyvault show -n contoso --query id -o tsv)"` + "` (takes"; err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "{") {
 		t.Errorf("got %v", err)
 	}
 	r := reader(t, 1, func(*http.Request) (*http.Response, error) { return answer(http.StatusServiceUnavailable, "") })

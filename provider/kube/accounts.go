@@ -101,12 +101,12 @@ func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotati
 	if a == nil || a.url == nil {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
 			Cause: "the provider cannot read ServiceAccounts: it does not run in a cluster",
-			Fix:   "set clientID in the class"}
+			Fix:   notInClass}
 	}
 	if !isKubernetesName(namespace) || !isKubernetesName(name) {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
 			Cause: "the mount request does not name the pod's ServiceAccount",
-			Fix:   "set clientID in the class; cluster operator: set podInfoOnMount: true on the CSIDriver"}
+			Fix:   notInClass + "; or, cluster operator: set podInfoOnMount: true on the CSIDriver"}
 	}
 	account := accountName{namespace, name}
 	found, _, err := a.group.Do(ctx, account, coalesce.Freshness{}, func(ctx context.Context, call *coalesce.Call) (Annotations, coalesce.Life, error) {

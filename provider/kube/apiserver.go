@@ -12,6 +12,9 @@ import (
 	"akv-csi-provider/provider/transport"
 )
 
+// notInClass is what makes the annotations of a ServiceAccount unnecessary.
+const notInClass = "set clientID in the SecretProviderClass"
+
 // maxToken bounds the provider's own token.
 const maxToken = 64 << 10
 
@@ -39,7 +42,7 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	if bearer == "" {
 		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
 			Cause: fmt.Sprintf("the provider has no service-account token: cannot read %q", a.tokenFile),
-			Fix:   "set clientID in the class; cluster operator: set automountServiceAccountToken: true for the provider"}
+			Fix:   notInClass + "; or, cluster operator: set automountServiceAccountToken: true for the provider"}
 	}
 	path := "/api/v1/namespaces/" + account.namespace + "/serviceaccounts/" + account.name
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url.JoinPath(path).String(), nil)
@@ -69,21 +72,21 @@ func refused(code int, account accountName) error {
 	e := &fault.Error{Reason: fault.ServiceAccountLookupForbidden}
 	switch code {
 	case http.StatusForbidden:
-		e.Cause = fmt.Sprintf("the provider may not read the annotations of ServiceAccount %s", account)
-		e.Fix = "set clientID in the class; cluster operator: allow get on serviceaccounts in the provider's ClusterRole"
+		e.Cause = fmt.Sprintf("the provider is not allowed to read the annotations of ServiceAccount %s", account)
+		e.Fix = notInClass + "; or, cluster operator: allow get on serviceaccounts in the provider's ClusterRole"
 	case http.StatusUnauthorized:
 		e.Cause = fmt.Sprintf("the Kubernetes API server rejected the provider's own token for ServiceAccount %s", account)
-		e.Fix = "set clientID in the class; cluster operator: restart the provider if its ServiceAccount was recreated"
+		e.Fix = notInClass + "; or, cluster operator: restart the provider if its ServiceAccount was recreated"
 	case http.StatusNotFound:
 		// The pod's account was deleted, or this is not the pod's cluster. Its annotations are
 		// unknown then; "it has none" would send people looking in the wrong place.
 		e.Cause = fmt.Sprintf("ServiceAccount %s does not exist", account)
-		e.Fix = "restore it, or set clientID in the class"
+		e.Fix = "restore it, or " + notInClass
 	default:
 		status := strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", status, account)
-		e.Fix = "kubelet retries; setting clientID in the class avoids this request"
+		e.Fix = "kubelet retries; clientID in the SecretProviderClass avoids this request"
 	}
 	return e
 }
@@ -96,6 +99,6 @@ func unanswered(err error, account accountName) error {
 	}
 	e := *network
 	e.Cause = fmt.Sprintf("cannot read ServiceAccount %s from the Kubernetes API server: %s", account, e.Cause)
-	e.Fix = "set clientID in the class, which avoids this request; cluster operator: check the provider's route to the API server"
+	e.Fix = notInClass + ", which avoids this request; or, cluster operator: check the provider's route to the API server"
 	return &e
 }

@@ -18,7 +18,7 @@ import (
 type problems []fault.Problem
 
 func (p *problems) add(field, cause, fix string) {
-	*p = append(*p, fault.Problem{Field: field, Cause: cause, Fix: fix})
+	*p = append(*p, fault.Problem{Field: field, Cause: cause, Fix: fixOf(cause, fix)})
 }
 
 // place is a node of the objects parameter. Its position is found only if something is wrong.
@@ -50,7 +50,7 @@ func (p place) cause(otherwise string) string {
 
 func (r *objectsReader) problem(at place, field, cause, fix string) {
 	line, column := at.position()
-	r.problems = append(r.problems, fault.Problem{Field: field, Cause: cause, Fix: fix, Line: line, Column: column})
+	r.problems = append(r.problems, fault.Problem{Field: field, Cause: cause, Fix: fixOf(cause, fix), Line: line, Column: column})
 }
 
 // broken adds the problem of a text that is not valid YAML, or too costly.
@@ -64,9 +64,9 @@ func (r *objectsReader) broken(d *document, field string, err error) {
 	if found == "" {
 		at = position{line, 1}
 	} else {
-		cause = invalid(found, "") + " (" + cause + ")"
+		cause = invalid(found, "") // which is also why it is not valid YAML
 	}
-	r.problem(place{d, &yaml.Node{Line: at.line, Column: at.column}}, field, cause, objectsFix)
+	r.problem(place{d, &yaml.Node{Line: at.line, Column: at.column}}, field, cause, yamlFix(cause))
 }
 
 // Line numbers in messages of the library. Its parser counts from 0, and leaves out a 0; its
@@ -75,6 +75,14 @@ var (
 	parserMessage = regexp.MustCompile(`^(?:line (\d+): )?(did not find expected (?:node content|'-' indicator|key$|',' or|<).*)`)
 	yamlLine      = regexp.MustCompile(`line (\d+)`)
 )
+
+// yamlFix is the fix of such a cause.
+func yamlFix(cause string) string {
+	if strings.Contains(cause, " already defined at line ") {
+		return "remove one of the two"
+	}
+	return objectsFix
+}
 
 // yamlCause is the library's message on one line, without its prefixes, and cut to a length
 // that still contains the line number. It returns the number in the parsed text; that in the

@@ -65,7 +65,7 @@ func (r *fieldReader) decode() bool {
 		if line > 1 {
 			at.node = &yaml.Node{Line: line, Column: 1}
 		}
-		r.problem(at, r.where, r.entry.cause(cause), objectsFix)
+		r.problem(at, r.where, r.entry.cause(cause), yamlFix(cause))
 		return false
 	}
 	r.values = make(map[string]string, len(r.nodes))
@@ -98,7 +98,7 @@ func (r *fieldReader) text(outer *document, node *yaml.Node) bool {
 	var text string
 	if err := node.Decode(&text); err != nil {
 		_, cause := yamlCause(err, outer.skipped)
-		r.problem(r.entry, r.where, cause, objectsFix)
+		r.problem(r.entry, r.where, cause, yamlFix(cause))
 		return false
 	}
 	flush, indented := readings(text)

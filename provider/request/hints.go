@@ -45,10 +45,20 @@ func invalid(value, otherwise string) string {
 
 const notValid = "is not valid"
 
+const unrendered = "an unrendered Helm template"
+
+// fixOf is the fix of a cause: what is allowed in a field does not help who applies a template.
+func fixOf(cause, fix string) string {
+	if strings.HasSuffix(cause, `" is `+unrendered) || strings.HasSuffix(cause, `" contains `+unrendered) {
+		return "render it with Helm first (`helm template` or `helm install`)"
+	}
+	return fix
+}
+
 func placeholderKind(found string) string {
 	switch {
 	case strings.HasPrefix(found, "{{"):
-		return "an unrendered Helm template"
+		return unrendered
 	case strings.HasPrefix(found, "<no") || strings.HasPrefix(found, "%!"):
 		return "what a template writes for an unset value"
 	}

@@ -64,7 +64,11 @@ func TestPlaceholders(t *testing.T) {
 		for _, field := range []string{"keyvaultName", "tenantID", "tenantId", "clientID", "useVMManagedIdentity", "useAzureTokenProxy", "usePodIdentity"} {
 			set := map[string]string{"tenantID": "", field: value}
 			m, err := base.with(set).parse(t)
-			names(t, refused(t, m, err), err, field, "is "+kind)
+			problems := refused(t, m, err)
+			names(t, problems, err, field, "is "+kind)
+			if rendered := strings.Contains(problems[0].Fix, "render it with Helm"); rendered != (kind == helm) {
+				t.Errorf("%s %s: %v", field, value, err)
+			}
 		}
 		m, err := base.with(map[string]string{"useVMManagedIdentity": "true", "userAssignedIdentityID": "kv/" + value}).parse(t)
 		names(t, refused(t, m, err), err, "userAssignedIdentityID", "contains "+kind)
@@ -123,7 +127,7 @@ func TestPlaceholders(t *testing.T) {
 	} {
 		m, err := base.with(map[string]string{"objects": objects}).parse(t)
 		problems := refused(t, m, err)
-		names(t, problems, err, "objects", helm, "not valid YAML: line ")
+		names(t, problems, err, "objects", helm+"; render it with Helm first")
 		if line := strings.Split(objects, "\n")[problems[0].Line-1]; strings.Index(line, "{{")+1 != problems[0].Column || line[0] == '#' {
 			t.Errorf("line %d, column %d: %v", problems[0].Line, problems[0].Column, err)
 		}

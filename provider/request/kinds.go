@@ -89,7 +89,7 @@ func (r *fieldReader) kind() kind {
 	}
 	for _, f := range fieldKinds {
 		if !slices.Contains(f.kinds, found[0]) && r.has(f.field) {
-			r.wrong(f.field, "is not allowed with "+string(found[0]), "remove it; it is only allowed with "+joined(f.kinds))
+			r.wrong(f.field, "is not allowed with "+string(found[0]), "remove it: it is for "+joined(f.kinds))
 		}
 	}
 	return found[0]
@@ -157,7 +157,7 @@ func (r *fieldReader) single(o *Object) {
 	if pieces {
 		r.pieces(o)
 	} else if r.has("bundle") {
-		r.wrong("bundle", "set without expand or find", "remove it; it is only allowed with expand or find")
+		r.wrong("bundle", "set without expand or find", "remove it, or use expand or find")
 	}
 }
 
@@ -216,7 +216,7 @@ func (r *fieldReader) folder(o *Object) {
 func (r *fieldReader) file(field string) string {
 	alias := r.values[field]
 	if alias == "" {
-		r.wrong(field, r.required(field), "set the path of the file, relative to the mount")
+		r.wrong(field, r.required(field), "set the path of its file in the volume")
 		return ""
 	}
 	if cause := PathProblem(alias); cause != "" {

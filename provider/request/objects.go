@@ -121,7 +121,7 @@ const (
 	maxObjects      = 4096
 )
 
-const objectsFix = `use a YAML list, such as "- {objectName: db, objectType: secret}"`
+const objectsFix = `use a YAML list such as "- {objectName: db, objectType: secret}"`
 
 // defaults are what the class sets for entries that do not say otherwise.
 type defaults struct {

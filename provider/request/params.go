@@ -74,7 +74,7 @@ func (p params) absent(name, fix string) {
 func (p params) pod() Pod {
 	for _, name := range []string{attrPodName, attrPodNamespace} {
 		if p.text(name) == "" {
-			p.problems.add(name, "missing", "kubelet sets it; cluster operator: set podInfoOnMount: true on the CSIDriver")
+			p.problems.add(name, "missing", "cluster operator: set podInfoOnMount: true on the CSIDriver")
 		}
 	}
 	return Pod{
@@ -87,16 +87,30 @@ func (p params) pod() Pod {
 
 const vaultFix = "use the vault's name (3-24 letters, digits, hyphens), not its URL"
 
+// vaultFixOf is the fix of a name that is not valid: the name in the URL of a vault, if it is one.
+func vaultFixOf(text string) string {
+	if _, host, ok := strings.Cut(text, "://"); ok {
+		text = host
+	}
+	host, _, _ := strings.Cut(text, "/")
+	name, domain, _ := strings.Cut(host, ".")
+	if strings.HasPrefix(domain, "vault.") && vaultName.MatchString(name) { // as in all clouds
+		return "use " + strconv.Quote(name)
+	}
+	return vaultFix
+}
+
 // vault returns the vault's name in lower case: DNS names ignore case, so that one vault
 // must have one name in caches. It is "" if the class names none.
 func (p params) vault() string {
-	return strings.ToLower(p.matching("keyvaultName", vaultName, vaultFix))
+	const field = "keyvaultName"
+	return strings.ToLower(p.matching(field, vaultName, vaultFixOf(p.text(field))))
 }
 
 // failover returns the vault that is read when the class's is unavailable.
 func (p params) failover(vault string) string {
 	const field = "failoverKeyvaultName"
-	name := strings.ToLower(p.matching(field, vaultName, vaultFix))
+	name := strings.ToLower(p.matching(field, vaultName, vaultFixOf(p.text(field))))
 	switch {
 	case name == "":
 	case vault == "":

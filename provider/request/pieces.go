@@ -42,7 +42,7 @@ func (r *fieldReader) pieces(o *Object) {
 		r.wrong("objectVersionHistory", "is not allowed with "+field, "remove one of the two: each version would need its own path")
 	}
 	if field != "expand" && r.has("bundle") {
-		r.wrong("bundle", "is not allowed with "+field, "remove it; it is only allowed with expand or find")
+		r.wrong("bundle", "is not allowed with "+field, "remove it, or use expand")
 	}
 	o.Pieces = new(Pieces)
 	switch field {
@@ -61,7 +61,7 @@ func (r *fieldReader) pieces(o *Object) {
 func (r *fieldReader) expression() *tree.Path {
 	text := r.values["path"]
 	if text == "" {
-		r.wrong("path", r.required("path"), "use a JMESPath expression")
+		r.wrong("path", r.required("path"), "use a JMESPath expression, such as db.password")
 		return nil
 	}
 	if len(text) > tree.MaxExpression {
@@ -73,7 +73,7 @@ func (r *fieldReader) expression() *tree.Path {
 	}
 	query, err := tree.ParsePath(text)
 	if err != nil {
-		r.wrong("path", quote(text)+" "+err.Error(), "correct the expression")
+		r.wrong("path", quote(text)+" "+err.Error(), "use one such as db.password")
 	}
 	return query
 }
@@ -85,7 +85,7 @@ func (r *fieldReader) part(o *Object) Part {
 	case !p.Name.Protected() && p.PasswordFrom != "":
 		r.wrong("passwordFrom", "is not allowed with part "+string(p.Name), "remove it; only keystores and truststores have passwords")
 	case p.Name.Protected() && !objectName.MatchString(p.PasswordFrom):
-		r.wrong("passwordFrom", r.required("passwordFrom"), nameFix(p.PasswordFrom, "use the name of a secret of the same vault, which has 1 to 127 letters, digits and hyphens",
+		r.wrong("passwordFrom", r.required("passwordFrom"), nameFix(p.PasswordFrom, "use the name of a secret of the same vault (1 to 127 letters, digits and hyphens)",
 			func(_ Type, name, _ string) string { return "passwordFrom: " + name }))
 	}
 	if !r.has("algorithms") {
@@ -94,7 +94,7 @@ func (r *fieldReader) part(o *Object) Part {
 	const modern, legacy = "modern", "legacy"
 	p.Legacy = choice(r, "algorithms", modern, legacy) == legacy
 	if p.Name != "" && p.Name != PartPKCS12 && p.Name != PartTrustStorePKCS12 {
-		r.wrong("algorithms", "is not allowed with part "+string(p.Name), "remove it; it is only allowed with pkcs12 and truststore-pkcs12")
+		r.wrong("algorithms", "is not allowed with part "+string(p.Name), "remove it: it is for pkcs12 and truststore-pkcs12")
 	}
 	return p
 }

@@ -44,7 +44,7 @@ func (r *fieldReader) search(o *Object) {
 		o.Find.Tags = f.tags()
 	}
 	if !f.has("name") && !f.has("tags") {
-		r.wrong("find", "neither name nor tags is set", "set at least one; the name '.*' matches everything")
+		r.wrong("find", "neither name nor tags is set", "set one (the name '.*' matches all)")
 	}
 	f.unknown()
 }
@@ -55,9 +55,9 @@ func (r *fieldReader) name() *regexp.Regexp {
 	if !single {
 		return nil // which is reported
 	}
-	pattern, cause := r.pattern(text)
+	pattern, cause, fix := r.pattern(text)
 	if cause != "" {
-		r.wrong("name", cause, patternFix)
+		r.wrong("name", cause, fix)
 		return nil
 	}
 	if pattern != nil && pattern.NumSubexp() > 1 {
@@ -67,37 +67,40 @@ func (r *fieldReader) name() *regexp.Regexp {
 	return pattern
 }
 
-const patternFix = "use a RE2 regular expression, with + or * instead of long repetitions"
+const repetitionFix = "use + or * instead of long repetitions"
 
-// pattern compiles a pattern, or says what is wrong with it. It returns neither if there is a
+// pattern compiles a pattern, or says what is wrong with it and how to fix it. It returns neither if there is a
 // problem that is reported.
-func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause string) {
+func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause, fix string) {
 	if len(text) > maxPattern {
-		return nil, fmt.Sprintf("%d bytes long, over the limit of %d", len(text), maxPattern)
+		return nil, fmt.Sprintf("%d bytes long, over the limit of %d", len(text), maxPattern), "shorten it, or use several entries"
 	}
 	if !r.speak(patternPrice * len(text)) {
-		return nil, ""
+		return nil, "", ""
 	}
 	parsed, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
-		code := "not valid"
+		code, fix := "not valid", "use a RE2 regular expression"
 		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			code = e.Code.String() + " in " + quote(e.Expr)
+			if e.Code == syntax.ErrInvalidRepeatSize || e.Code == syntax.ErrLarge {
+				fix = repetitionFix
+			}
 		}
-		return nil, quote(text) + " is not a valid regular expression: " + code
+		return nil, quote(text) + " is not a valid regular expression: " + code, fix
 	}
 	size := patternSize(parsed)
 	if size > maxPatternSize {
-		return nil, quote(text) + " has too many states, from repetitions or large character classes"
+		return nil, quote(text) + " has too many states, from repetitions or large character classes", repetitionFix
 	}
 	if !r.speak(patternPrice * size) {
-		return nil, ""
+		return nil, "", ""
 	}
 	pattern, err := regexp.Compile(text)
 	if err != nil {
-		return nil, quote(text) + " is not a valid regular expression"
+		return nil, quote(text) + " is not a valid regular expression", repetitionFix
 	}
-	return pattern, ""
+	return pattern, "", ""
 }
 
 // patternSize is about the number of states, of which a literal has fewer than it has characters:

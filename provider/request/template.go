@@ -42,8 +42,8 @@ func (r *fieldReader) document(o *Object) {
 				r.inTemplate(text, ref.Line, fmt.Sprintf("%s %s is not valid", ref.Kind, quote(ref.Name)),
 					nameFix(ref.Name, objectNameFix, func(_ Type, name, _ string) string { return fmt.Sprintf("%s %q", ref.Kind, name) }))
 			}
-		} else if _, cause := r.pattern(ref.Name); cause != "" {
-			r.inTemplate(text, ref.Line, "find "+cause, patternFix)
+		} else if _, cause, fix := r.pattern(ref.Name); cause != "" {
+			r.inTemplate(text, ref.Line, "find "+cause, fix)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (r *fieldReader) vaults(o *Object) {
 func (r *fieldReader) vaultName(field string) string {
 	name := r.values[field]
 	if name != "" && !vaultName.MatchString(name) {
-		r.wrong(field, invalid(name, notValid), vaultFix)
+		r.wrong(field, invalid(name, notValid), vaultFixOf(name))
 	}
 	return strings.ToLower(name)
 }

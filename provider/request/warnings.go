@@ -41,7 +41,7 @@ func Strict(warnings []Warning) error {
 	}
 	var p problems
 	for _, w := range warnings {
-		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it; cluster operator: without --strict-objects this is a warning", Line: w.Line, Column: w.Column})
+		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it; or, cluster operator: remove --strict-objects to make this a warning", Line: w.Line, Column: w.Column})
 	}
 	return fault.Invalid(p...)
 }

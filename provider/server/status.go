@@ -137,9 +137,9 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "the mount timed out; kubelet retries automatically; cluster operator: if it persists, raise --mount-timeout", fault.Timeout, nil
+		return "the mount timed out; kubelet retries; cluster operator: if it persists, raise --mount-timeout", fault.Timeout, nil
 	case errors.Is(err, context.Canceled):
-		return "the driver canceled the mount; kubelet retries automatically", fault.Canceled, nil
+		return "the driver canceled the mount; kubelet retries", fault.Canceled, nil
 	}
 	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }

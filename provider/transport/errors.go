@@ -80,7 +80,7 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 	case errors.As(err, &refusal):
 		e.Reason = fault.ProxyRefused
 		e.Cause = fmt.Sprintf("the proxy %s rejected the connection to %s: %s", refusal.proxy, host, refusal.answer())
-		e.Fix = "check the host's name; cluster operator: allow it in the proxy, or add it to NO_PROXY"
+		e.Fix = "check the host's name; if it is right, cluster operator: allow it in the proxy, or add it to NO_PROXY"
 		if refusal.status < http.StatusInternalServerError {
 			return permanent{e} // with a 5xx the proxy may only be busy
 		}
@@ -176,7 +176,7 @@ func plain(err error) string {
 	case errors.As(err, &hostname):
 		return "issued for another name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "expired or not yet valid; check the node's clock"
+		return "expired or not yet valid, or the node's clock is wrong"
 	case errors.As(err, &invalid):
 		return "not valid for a server"
 	case isRefused(err):
@@ -195,6 +195,16 @@ func plain(err error) string {
 		return "the address cannot be dialed"
 	}
 	return "the connection was interrupted"
+}
+
+// kinds are the types of content that a message names.
+var kinds = map[string]string{"text/html": ", HTML", "text/plain": ", plain text", "application/json": ", JSON", "application/xml": ", XML", "text/xml": ", XML"}
+
+// Describe says what a response is that is not the service's: its status and, if that is one of
+// a closed set, the type of its content.
+func Describe(code int, h http.Header) string {
+	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code))) + kinds[strings.ToLower(strings.TrimSpace(media))]
 }
 
 // RequestIDs are the IDs in the header of a response of Azure, and in that of a request, which

@@ -216,7 +216,7 @@ func TestProxyRefuses(t *testing.T) {
 		if e.Reason != fault.ProxyRefused || isPermanent(err) == (status >= 500) {
 			t.Errorf("%d: got %s, permanent %t", status, e.Reason, isPermanent(err))
 		}
-		want := fmt.Sprintf("the proxy %s rejected the connection to %s: %s; check the host's name; cluster operator: allow it in the proxy, or add it to NO_PROXY", address, host, words)
+		want := fmt.Sprintf("the proxy %s rejected the connection to %s: %s; check the host's name; if it is right, cluster operator: allow it in the proxy, or add it to NO_PROXY", address, host, words)
 		if e.Error() != want {
 			t.Errorf("got  %s\nwant %s", e, want)
 		}
@@ -390,5 +390,20 @@ func TestStatusThatHTTPDoesNotHave(t *testing.T) {
 		if e := failure(t, err); e.Reason != fault.ServiceUnavailable || !isPermanent(err) || strings.Contains(e.Error(), "99999") {
 			t.Errorf("%d: got %v, permanent %t", status, err, isPermanent(err))
 		}
+	}
+}
+
+// A message names the type of a content only from a closed set: what came may be from anywhere.
+func TestDescribe(t *testing.T) {
+	for content, want := range map[string]string{
+		"": "403 Forbidden", "text/html; charset=utf-8": "403 Forbidden, HTML", " Text/HTML ": "403 Forbidden, HTML",
+		"application/json": "403 Forbidden, JSON", "x/hunter2": "403 Forbidden", "hunter2": "403 Forbidden",
+	} {
+		if got := transport.Describe(http.StatusForbidden, http.Header{"Content-Type": {content}}); got != want {
+			t.Errorf("%q: got %q, want %q", content, got, want)
+		}
+	}
+	if got := transport.Describe(499, nil); got != "499" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jmespath-community/go-jmespath/pkg/parsing"
 )
@@ -59,7 +60,7 @@ func ParsePath(text string) (_ *Path, err error) {
 	root, err := parsing.NewParser().Parse(text)
 	if err != nil {
 		if syntax, ok := errors.AsType[parsing.SyntaxError](err); ok {
-			return nil, fmt.Errorf("is not a JMESPath expression: wrong at byte %d; %s", syntax.Offset, nameRule)
+			return nil, errors.New("is not a JMESPath expression: " + where(text, syntax.Offset))
 		}
 		return nil, errors.New("is not a JMESPath expression")
 	}
@@ -75,6 +76,23 @@ func ParsePath(text string) (_ *Path, err error) {
 // nameRule is what an author mostly overlooks: keys of JSON often have hyphens, dots and colons.
 const nameRule = "a name with other characters than letters, digits and _ needs double quotes"
 
+// where says where the syntax is wrong, and why if a name is the likely cause: then it is wrong at a
+// character that JMESPath does not have between names.
+func where(text string, offset int) string {
+	if offset >= len(text) {
+		return "it ends too early"
+	}
+	for offset = max(offset, 0); offset > 0 && !utf8.RuneStart(text[offset]); {
+		offset--
+	}
+	wrong, _ := utf8.DecodeRuneInString(text[offset:])
+	at := fmt.Sprintf("unexpected %q at character %d", wrong, utf8.RuneCountInString(text[:offset])+1)
+	if strings.ContainsRune(".[]{}()*|&!,<>=?@\"'`", wrong) {
+		return at
+	}
+	return at + " (" + nameRule + ")"
+}
+
 // checkNode refuses what is not part of the specification, in which an expression sees nothing
 // but the value before it, and the functions that do not exist.
 func checkNode(n *parsing.ASTNode) error {
@@ -82,7 +100,7 @@ func checkNode(n *parsing.ASTNode) error {
 	case parsing.ASTRootNode, parsing.ASTLetExpression, parsing.ASTVariable, parsing.ASTBindings, parsing.ASTBinding, parsing.ASTEmpty:
 		return errors.New("uses an extension of JMESPath: variables and arithmetic are not supported")
 	case parsing.ASTArithmeticExpression, parsing.ASTArithmeticUnaryExpression: // mostly a name such as client-id
-		return errors.New("uses an extension of JMESPath: variables and arithmetic are not supported; " + nameRule)
+		return errors.New("uses an extension of JMESPath: variables and arithmetic are not supported (" + nameRule + ")")
 	case parsing.ASTLiteral:
 		n.Value = numbers(n.Value)
 	case parsing.ASTFunctionExpression:

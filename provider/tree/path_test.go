@@ -71,17 +71,17 @@ func TestFind(t *testing.T) {
 // An expression that is wrong fails when it is parsed. Its error quotes at most a name in it.
 func TestParsePath(t *testing.T) {
 	for expression, want := range map[string]string{
-		"":                            "is not a JMESPath expression: wrong at byte 0",
-		"a.":                          "is not a JMESPath expression: wrong at byte 2",
-		"a b":                         "is not a JMESPath expression: wrong at byte 2",
-		"a[":                          "is not a JMESPath expression",
+		"":                            "is not a JMESPath expression: it ends too early",
+		"a.":                          "is not a JMESPath expression: it ends too early",
+		"a b":                         "is not a JMESPath expression: unexpected 'b' at character 3 (a name with other characters",
+		"a[":                          "is not a JMESPath expression: it ends too early",
 		"`{`":                         "is not a JMESPath expression",
 		"a[99999999999999999999]":     "is not a JMESPath expression",
 		"a[::0]":                      "has a slice with step 0",
 		"$.a":                         "uses an extension of JMESPath: variables and arithmetic are not supported",
-		"a + b":                       "uses an extension of JMESPath: variables and arithmetic are not supported; a name with other characters",
-		"client-id":                   "uses an extension of JMESPath: variables and arithmetic are not supported; a name with other characters than letters, digits and _ needs double quotes",
-		"Logging:Level":               "is not a JMESPath expression: wrong at byte 7; a name with other characters than letters, digits and _ needs double quotes",
+		"a + b":                       "uses an extension of JMESPath: variables and arithmetic are not supported (a name with other characters",
+		"client-id":                   "uses an extension of JMESPath: variables and arithmetic are not supported (a name with other characters than letters, digits and _ needs double quotes",
+		"Logging:Level":               "is not a JMESPath expression: unexpected ':' at character 8 (a name with other characters than letters, digits and _ needs double quotes",
 		"let $a = b in $a":            "uses an extension of JMESPath: variables and arithmetic are not supported",
 		"&a":                          "uses & outside of a function's arguments",
 		"[&a]":                        "uses & outside of a function's arguments",
@@ -92,6 +92,8 @@ func TestParsePath(t *testing.T) {
 		"sort_by(a, b)":               "calls sort_by with an argument of the wrong type",
 		"length(&a)":                  "calls length with an argument of the wrong type",
 		strings.Repeat("a", 1025):     "is longer than 1024 bytes",
+		"a]b":                         "is not a JMESPath expression: unexpected ']' at character 2",
+		"ü b":                         "is not a JMESPath expression: unexpected 'ü' at character 1",
 		strings.Repeat("(", 1024):     "is not a JMESPath expression",
 		strings.Repeat("@|", 500):     "is not a JMESPath expression",
 		"a[?x" + string(rune(0)) + "": "is not a JMESPath expression",
@@ -99,6 +101,11 @@ func TestParsePath(t *testing.T) {
 		path, err := tree.ParsePath(expression)
 		if err == nil || path != nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%.40q: got %v, want %s", expression, err, want)
+			continue
+		}
+		// Quotes around a name do not help where a bracket is wrong.
+		if strings.Contains(err.Error(), "double quotes") && expression == "a]b" {
+			t.Errorf("%.40q: %v", expression, err)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func edit[T any](s *kubetest.Server, path string, object *T, change func(*T)) {
 const federated = `client "` + kubetest.ClientID + `" has no federated credential at all; run az identity federated-credential create --identity-name IDENTITY -g GROUP --name NAME ` +
 	`--issuer https://oidc.contoso.example/cluster/ --subject system:serviceaccount:shop:web --audiences api://AzureADTokenExchange; if it is there already, retry [FederatedCredentialMissing]`
 
-const denied = `client "` + kubetest.ClientID + `" may not get secret "db" from kv-shop.vault.azure.net; run az role assignment create --assignee X [AccessDenied]`
+const denied = `client "` + kubetest.ClientID + `" is not allowed to get secret "db" from kv-shop.vault.azure.net; run az role assignment create --assignee X [AccessDenied]`
 
 func logged(at time.Duration, pod, message, rest string) string {
 	return fmt.Sprintf("time=%s level=INFO msg=%q pod=%s namespace=shop serviceAccount=web class=web vault=kv-shop objects=1 %s\n", kubetest.Now.Add(-at).Format(time.RFC3339Nano), message, pod, rest)
@@ -174,7 +174,7 @@ func TestFirstProblem(t *testing.T) {
 		{"invalid class", func(s *kubetest.Server) {
 			parameters(s, map[string]string{"keyvaultName": "https://kv-shop.vault.azure.net"})
 		},
-			"parameters", "SecretProviderClass web is invalid: keyvaultName", "not its URL"},
+			"parameters", "SecretProviderClass web is invalid: keyvaultName", `use "kv-shop"`},
 		{"unknown cloud", func(s *kubetest.Server) { parameters(s, map[string]string{"cloudName": "Azure"}) }, "parameters", `cloudName: unknown cloud "Azure"`, "OurCloud"},
 		{"the operator's cloud", func(s *kubetest.Server) { parameters(s, map[string]string{"cloudName": "OurCloud"}) }, "", "", ""},
 		{"invalid attributes", func(s *kubetest.Server) {

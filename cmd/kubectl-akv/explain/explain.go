@@ -22,7 +22,7 @@ const examples = `  # List all reasons
   kubectl akv explain VaultFirewall
 
   # Explain the message of an event
-  kubectl akv explain 'MountVolume.SetUp failed for volume "secrets": kv-contoso.vault.azure.net has no secret "db"; create it [ObjectNotFound]'`
+  kubectl akv explain 'MountVolume.SetUp failed for volume "secrets": not found in kv-contoso.vault.azure.net: secret "db"; check objectName [ObjectNotFound]'`
 
 // New returns the command.
 func New(env *cli.Env) *cobra.Command {

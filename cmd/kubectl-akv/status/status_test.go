@@ -65,7 +65,7 @@ func TestStatus(t *testing.T) {
 	}
 
 	s.Put(kubetest.PodPath, kubetest.Pod())
-	s.Put(kubetest.EventPath, kubetest.Failed("may not get it; run az [AccessDenied]"))
+	s.Put(kubetest.EventPath, kubetest.Failed("is not allowed to get it; run az [AccessDenied]"))
 	code, out = run(t.Context(), s)
 	if code != 1 || !strings.Contains(out, "\t1\n\nWAITING FOR\tPODS\tSUCH AS\nAccessDenied\t1\tshop/web\n") {
 		t.Errorf("%d %q", code, out)
