@@ -35,7 +35,7 @@ func refused(t *testing.T, verdict error, want string) {
 }
 
 func TestEnforceClasses(t *testing.T) {
-	const noVault, noMode = "may not use vault", "may not use identity mode"
+	const noVault, noMode = "is not allowed to use vault", "is not allowed to use identity mode"
 	for _, test := range []struct {
 		vaults, modes string
 		change        []string
@@ -44,7 +44,7 @@ func TestEnforceClasses(t *testing.T) {
 		{"kv-contoso", remove, nil, ""},
 		{"kv-fabrikam, KV-Contoso ,kv-x", remove, []string{"keyvaultName", " kv-CONTOSO\n"}, ""},
 		{"*", remove, nil, ""},
-		{remove, remove, nil, `namespace shop may not use vault "kv-contoso"; cluster operator: add it`},
+		{remove, remove, nil, `namespace shop is not allowed to use vault "kv-contoso"; cluster operator: add it`},
 		{"", remove, nil, noVault},
 		{"*", remove, []string{"keyvaultName", remove}, "keyvaultName: missing"},
 		{"*", remove, []string{"keyvaultName", remove, "objects", "[{objectName: a, objectType: secret, keyvaultName: kv-x}]"}, ""},
@@ -56,7 +56,7 @@ func TestEnforceClasses(t *testing.T) {
 
 		{"kv-contoso, kv-west", remove, []string{"failoverKeyvaultName", " KV-West\n"}, ""},
 		{"kv-contoso", remove, []string{"failoverKeyvaultName", " "}, ""},
-		{"kv-contoso", remove, []string{"failoverKeyvaultName", "kv-west"}, `failoverKeyvaultName: namespace shop may not use vault "kv-west"; cluster operator: add it`},
+		{"kv-contoso", remove, []string{"failoverKeyvaultName", "kv-west"}, `failoverKeyvaultName: namespace shop is not allowed to use vault "kv-west"; cluster operator: add it`},
 		{"kv-contoso", remove, []string{"failoverKeyvaultName", strings.Repeat("w", 200)}, strings.Repeat("w", 64) + "…"},
 		{"*", remove, []string{"failoverKeyvaultName", "kv-west"}, ""},
 
@@ -96,9 +96,9 @@ func TestEnforceModes(t *testing.T) {
 			want := ""
 			switch {
 			case m.Identity.UseVMManagedIdentity:
-				want = "may not use identity mode managed-identity"
+				want = "is not allowed to use identity mode managed-identity"
 			case m.Identity.UseAzureTokenProxy:
-				want = "may not use identity mode identity-binding"
+				want = "is not allowed to use identity mode identity-binding"
 			}
 			if want != "" {
 				agreed++
@@ -124,7 +124,7 @@ func TestEnforcePods(t *testing.T) {
 		}
 		return p
 	}
-	const noOverride, noPrincipal = "may not override parameters", "may not use identity mode service-principal"
+	const noOverride, noPrincipal = "may not override parameters", "is not allowed to use identity mode service-principal"
 	for _, test := range []struct {
 		name, modes string
 		pod         *unstructured.Unstructured

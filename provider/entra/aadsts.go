@@ -152,6 +152,7 @@ func (s signIn) aadstsError(code int) *fault.Error {
 	if !ok {
 		return nil
 	}
+	// White space is part of a secret, and most often why Entra rejects one.
 	if secret := string(s.ClientSecret); r.reason == fault.ClientSecretInvalid && secret != strings.TrimSpace(secret) {
 		r = clientSecretPadded
 	}

@@ -115,7 +115,7 @@ func ListReadable(ctx context.Context, client kubernetes.Interface, own string) 
 		found, err := List(ctx, client, namespace)
 		switch {
 		case apierrors.IsForbidden(err):
-			missing = append(missing, "namespace "+namespace+": you may not list its SecretProviderClasses")
+			missing = append(missing, "namespace "+namespace+": you are not allowed to list its SecretProviderClasses")
 		case err != nil:
 			return nil, nil, err
 		}

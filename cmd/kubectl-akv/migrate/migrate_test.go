@@ -211,7 +211,7 @@ func TestRestrictedRights(t *testing.T) {
 		{"all", nil, nil, 3, "", ""},
 		{"one namespace", nil, []string{"-n", "ops"}, 1, "", ""},
 		{"each namespace", []string{"GET " + all}, nil, 2, "", ""},
-		{"some namespaces", []string{"GET " + all, "GET " + ops}, nil, 1, "not read: namespace ops: you may not list its SecretProviderClasses\n", "not all classes could be read"},
+		{"some namespaces", []string{"GET " + all, "GET " + ops}, nil, 1, "not read: namespace ops: you are not allowed to list its SecretProviderClasses\n", "not all classes could be read"},
 		{"own namespace", []string{"GET " + all, "GET /api/v1/namespaces"}, nil, 1, "not read: all namespaces but shop: ", "not all classes could be read"},
 		{"nothing", []string{"GET " + all, "GET /api/v1/namespaces", "GET " + shop}, nil, 0, "not read: namespace shop: ", "not all classes could be read"},
 		{"a namespace without the right", []string{"GET " + ops}, []string{"-n", "ops"}, -1, "", "cannot do this"},

@@ -37,7 +37,7 @@ func tokens(ctx context.Context, client kubernetes.Interface, namespace, account
 	case apierrors.IsNotFound(err):
 		notes = append(notes, "the cluster has no CSIDriver "+cluster.DriverName+": install the Secrets Store CSI driver before pods use the class")
 	case apierrors.IsForbidden(err):
-		notes = append(notes, fmt.Sprintf("you may not read CSIDriver %s: whether it requests tokens for %s was not checked", cluster.DriverName, usable[0]))
+		notes = append(notes, fmt.Sprintf("you are not allowed to read CSIDriver %s: whether it requests tokens for %s was not checked", cluster.DriverName, usable[0]))
 	default:
 		return nil, nil, fmt.Errorf("CSIDriver %s: %w", cluster.DriverName, err)
 	}
@@ -81,7 +81,7 @@ func (a accounts) Lookup(ctx context.Context, namespace, name string) (kube.Anno
 		return kube.NewAnnotations(account.Labels, account.Annotations), nil
 	case apierrors.IsForbidden(err):
 		return kube.Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
-			Cause: fmt.Sprintf("you may not get ServiceAccount %s/%s, of which the annotations name the identity", namespace, name),
+			Cause: fmt.Sprintf("you are not allowed to get ServiceAccount %s/%s, of which the annotations name the identity", namespace, name),
 			Fix:   "ask for the verb get on serviceaccounts; this is about your rights and not about those of the provider"}
 	case ctx.Err() != nil:
 		return kube.Annotations{}, ctx.Err()

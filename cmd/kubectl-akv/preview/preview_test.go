@@ -189,12 +189,12 @@ func TestRestrictedRights(t *testing.T) {
 	w := newWorld(t)
 	w.api.Forbid("GET " + driverPath)
 	s := w.preview(t, "web --as-serviceaccount web")
-	if s.err != nil || !strings.Contains(s.out, "db/password") || !strings.Contains(s.errOut, "note: you may not read CSIDriver") {
+	if s.err != nil || !strings.Contains(s.out, "db/password") || !strings.Contains(s.errOut, "note: you are not allowed to read CSIDriver") {
 		t.Errorf("%+v", s)
 	}
 	w.api.Forbid("GET /api/v1/namespaces/shop/serviceaccounts/web")
 	s = w.preview(t, "web --as-serviceaccount web")
-	if !errors.Is(s.err, cli.ErrProblems) || !strings.Contains(s.out, "you may not get ServiceAccount shop/web") {
+	if !errors.Is(s.err, cli.ErrProblems) || !strings.Contains(s.out, "you are not allowed to get ServiceAccount shop/web") {
 		t.Errorf("%+v", s)
 	}
 }
