@@ -43,7 +43,7 @@ var (
 		cause: "Entra rejected the clientsecret of the nodePublishSecretRef for client {client}",
 		fix:   "check that it is the secret's value, not its ID; if so, " + newSecret}
 	clientSecretPadded = refusal{reason: fault.ClientSecretInvalid, cause: clientSecretInvalid.cause + ": it has white space around it",
-		fix: "remove it from the Secret (`echo` without -n adds a line break)"}
+		fix: "store it in the Secret without that (`echo` without -n adds a line break)"}
 	certificateInvalid = refusal{reason: fault.SignInFailed,
 		cause: "AADSTS{code}: Entra rejected the clientcertificate of the nodePublishSecretRef for client {client}",
 		fix:   "check its dates and the node's clock; if it is not registered, Azure admin: `az ad app credential reset --append --id {id} --cert @FILE`, with the public certificate only"}
