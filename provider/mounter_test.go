@@ -92,21 +92,18 @@ func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Obj
 	return begun(func() (keyvault.Value, error) { return v.get(ctx, caller, o, fresh) })
 }
 
-// begun runs the work in its own goroutine, and its panic where it is waited for.
+// begun runs the work in its own goroutine, where a panic becomes its error.
 func begun[T any](work func() (T, error)) func() (T, error) {
 	var value T
 	var err error
-	var panicked any
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() { panicked = recover() }()
+		defer fault.Recover(&err)
 		value, err = work()
 	}()
 	return func() (T, error) {
-		if <-done; panicked != nil {
-			panic(panicked)
-		}
+		<-done
 		return value, err
 	}
 }

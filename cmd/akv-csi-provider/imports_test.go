@@ -54,7 +54,7 @@ var siblings = map[string][]string{
 
 	"provider/transport": {"fair", "fault", "stats"}, // where all requests pass
 	"provider/throttle":  {"fair"},
-	"provider/coalesce":  {},
+	"provider/coalesce":  {"fault"},
 	"provider/request":   {"bundle", "document", "fault", "tree"},
 	"provider/cloud":     {"fault"},
 	"provider/fault":     {},

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"akv-csi-provider/provider/fault"
 )
 
 // Config says how a [Group] works.
@@ -59,10 +61,9 @@ type flight[V any] struct {
 	ctx context.Context // with the values of the first caller's, without its deadline
 	do  Func[V]
 
-	done     chan struct{} // closed when what follows is set
-	value    V
-	err      error
-	panicked any
+	done  chan struct{} // closed when what follows is set
+	value V
+	err   error
 }
 
 // Freshness is how fresh a caller's answer must be. The zero value accepts any.
@@ -131,7 +132,7 @@ type Pending[K comparable, V any] struct {
 // do runs in its own goroutine. Its context has the values of the caller that caused
 // it, for traces and statistics, but not its deadline: a caller that gives up does not fail
 // the others. It ends after the group's timeout, or when no caller waits any more. A panic in
-// do is repeated in Wait, for each caller. If ctx has already ended, no call starts.
+// do is the error of each caller, a *fault.Panic with the stack of do. If ctx has already ended, no call starts.
 func (g *Group[K, V]) Start(ctx context.Context, key K, want Freshness, do Func[V]) Pending[K, V] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -161,9 +162,6 @@ func (p *Pending[K, V]) Wait() (V, Source, error) {
 	case <-p.ctx.Done():
 		var none V
 		return none, Own, p.group.leave(p.ctx, p.key, p.flight)
-	}
-	if p.flight.panicked != nil {
-		panic(p.flight.panicked) // in the mount that waits, which recovers
 	}
 	if p.joined {
 		return p.flight.value, Shared, p.flight.err
@@ -203,12 +201,11 @@ func (g *Group[K, V]) start(key K, f *flight[V]) {
 	f.cancel = cancel
 	go func() {
 		defer cancel()
-		value, life, panicked, err := f.run(ctx)
+		value, life, err := f.run(ctx)
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		f.value, f.err, f.panicked = value, err, panicked
+		f.value, f.err = value, err
 		switch {
-		case panicked != nil:
 		case err == nil && f.forgotten:
 		case err == nil:
 			g.store(key, value, f.sent, life)
@@ -225,11 +222,10 @@ func (g *Group[K, V]) start(key K, f *flight[V]) {
 	}()
 }
 
-// run calls do, and returns its panic for the callers that wait.
-func (f *flight[V]) run(ctx context.Context) (value V, life Life, panicked any, err error) {
-	defer func() { panicked = recover() }()
-	value, life, err = f.do(ctx, &f.Call)
-	return value, life, nil, err
+// run calls do. It recovers here, where the stack still shows the bug.
+func (f *flight[V]) run(ctx context.Context) (value V, life Life, err error) {
+	defer fault.Recover(&err)
+	return f.do(ctx, &f.Call)
 }
 
 // leave ends the wait of a caller and returns its error. The last one to leave cancels the call.

@@ -3,12 +3,14 @@ package coalesce_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/fault"
 )
 
 func TestCallersShareACall(t *testing.T) {
@@ -219,7 +221,7 @@ func TestCallIsBounded(t *testing.T) {
 	})
 }
 
-// A panic is that of each caller that waits, not of the process.
+// A panic is the error of each caller that waits, with the stack of the call that panicked.
 func TestPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup()
@@ -227,16 +229,12 @@ func TestPanics(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 3 {
 			callers.Go(func() {
-				defer func() {
-					if v := recover(); v != "a bug" {
-						t.Errorf("recovered %v", v)
-					}
-				}()
-				_, _, _ = g.Do(t.Context(), "a", anything(), func(_ context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
+				_, _, err := g.Do(t.Context(), "a", anything(), func(_ context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
 					c.Sent()
 					time.Sleep(latency)
-					panic("a bug")
+					return buggy()
 				})
+				checkPanic(t, err)
 			})
 		}
 		time.Sleep(latency / 2)
@@ -245,6 +243,17 @@ func TestPanics(t *testing.T) {
 		check(t, g, "a", now(), v.get, "one", coalesce.Own)
 		checkIdle(t, g)
 	})
+}
+
+func buggy() (string, coalesce.Life, error) { panic("a bug") }
+
+// checkPanic checks that the error is the panic of buggy.
+func checkPanic(t *testing.T, err error) {
+	t.Helper()
+	p, ok := errors.AsType[*fault.Panic](err)
+	if !ok || p.Value != "a bug" || !strings.Contains(string(p.Stack), "buggy") {
+		t.Errorf("got %T %v", err, err)
+	}
 }
 
 // Errors are those of all that wait, and of no later caller.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/fault"
 )
 
 var (
@@ -100,7 +101,7 @@ func (m *model) request(ctx context.Context, c *coalesce.Call) (time.Time, error
 		case 1:
 			return sent, errForbidden
 		case 2:
-			panic("a bug")
+			_, _, _ = buggy()
 		case 3, 4, 5, 6:
 			c.Retrying(errFailed)
 			if err := m.pause(ctx, 100); err != nil {
@@ -133,11 +134,6 @@ func (m *model) caller() {
 	m.mu.Lock()
 	newest := m.newest[key]
 	m.mu.Unlock()
-	defer func() {
-		if v := recover(); v != nil && v != "a bug" {
-			m.t.Errorf("recovered %v", v)
-		}
-	}()
 	got, source, err := m.g.Do(ctx, key, want, m.call(key))
 	m.judge(ctx, key, want, newest, got, source, err)
 }
@@ -149,6 +145,9 @@ func (m *model) judge(ctx context.Context, key string, want coalesce.Freshness, 
 		m.t.Errorf("an answer with the error %v", err)
 		return
 	case errors.Is(err, errUnavailable), errors.Is(err, errForbidden):
+		return
+	case errors.As(err, new(*fault.Panic)):
+		checkPanic(m.t, err)
 		return
 	case errors.Is(err, errFailed):
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -212,10 +211,7 @@ func TestRandomCallers(t *testing.T) {
 				}
 				got, source, err := reading{}, coalesce.Own, errors.New("none")
 				for i := 0; i < 100 && err != nil; i++ {
-					func() {
-						defer func() { _ = recover() }()
-						got, source, err = m.g.Do(t.Context(), "key 0", now(), m.call("key 0"))
-					}()
+					got, source, err = m.g.Do(t.Context(), "key 0", now(), m.call("key 0"))
 				}
 				if err != nil || got.key != "key 0" {
 					t.Errorf("finally: got %+v (%s), %v", got, source, err)

@@ -149,23 +149,16 @@ func TestRefreshEvicts(t *testing.T) {
 	})
 }
 
-// A panic of a refresh is that of callers that have come to wait for it, and of no other.
+// A panic of a refresh is the error of callers that have come to wait for it, and of no other.
 func TestPanicInARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &authority{later: func(context.Context, *coalesce.Call) error { time.Sleep(time.Second); panic("a bug") }}
+		a := &authority{later: func(context.Context, *coalesce.Call) error { time.Sleep(time.Second); _, _, err := buggy(); return err }}
 		g := newTokens()
 		check(t, g, "a", anything(), a.token, "token 1", coalesce.Own)
 		time.Sleep(55 * time.Minute)
 		check(t, g, "a", anything(), a.token, "token 1", coalesce.Cached)
-		func() {
-			defer func() {
-				if v := recover(); v != "a bug" {
-					t.Errorf("recovered %v", v)
-				}
-			}()
-			_, _, err := g.Do(t.Context(), "a", now(), a.token)
-			t.Errorf("got %v", err)
-		}()
+		_, _, err := g.Do(t.Context(), "a", now(), a.token)
+		checkPanic(t, err)
 		check(t, g, "a", anything(), a.token, "token 1", coalesce.Cached)
 		checkIdle(t, g)
 	})

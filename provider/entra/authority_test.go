@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -164,6 +165,19 @@ func TestWhatIsNotCached(t *testing.T) {
 	var network *fault.Error
 	if _, _, err := look(t, t.Context(), endlessly, newMetadataCache(), document1); !errors.As(err, &network) || !strings.Contains(network.Cause, "returned more than") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A panic in a read of metadata, which sign-ins share, is their error, with its stack.
+func TestPanicInMetadata(t *testing.T) {
+	d := &directory{answer: func(int64, *http.Request) (*http.Response, error) { panic("broken") }}
+	x, err := NewExchange(Config{Transport: d, Throttle: throttle.Config{Max: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = x.Token(t.Context(), podIdentity("a", time.Hour), vault)
+	if p, ok := errors.AsType[*fault.Panic](err); !ok || p.Value != "broken" || !strings.Contains(string(p.Stack), t.Name()) {
+		t.Errorf("got %T %v", err, err)
 	}
 }
 

@@ -36,6 +36,8 @@ func (s signIn) explained(err error) error {
 		network *fault.Error
 	)
 	switch {
+	case errors.As(err, new(*fault.Panic)): // of a read of metadata that sign-ins share
+		return err
 	case errors.As(err, &refused) && s.Mode == ManagedIdentity:
 		return s.refusedByIMDS(refused.RawResponse)
 	case errors.As(err, &refused):

@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -23,8 +24,9 @@ func (e Errors) Error() string {
 func (e Errors) Unwrap() []error { return e }
 
 // Join returns nil if all errors are nil, a single error as is, and Errors otherwise.
-// Failures that differ only in their objects become one that names all of these. Errors
-// among the errors count as what they consist of.
+// Failures that differ only in their objects become one that names all of these. Panics become
+// one, as do other bugs of one type: an object more does not say more about a bug. Errors among
+// the errors count as what they consist of.
 func Join(errs []error) error {
 	type cause struct {
 		reason     Reason
@@ -42,8 +44,12 @@ func Join(errs []error) error {
 			key = cause{e.Reason, e.Cause, e.Fix}
 		case errors.Is(err, context.Canceled):
 			key = context.Canceled
+		case errors.As(err, new(*Panic)):
+			key = Internal
 		case err == context.DeadlineExceeded: // as it is: one that names what timed out differs
 			key = err
+		case !ok && !errors.Is(err, context.DeadlineExceeded): // of the text, the log shows nothing
+			key = fmt.Sprintf("%T", err)
 		}
 		place, known := places[key]
 		if !known {

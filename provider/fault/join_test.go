@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"testing"
 
 	"akv-csi-provider/provider/fault"
@@ -37,7 +38,10 @@ func TestJoin(t *testing.T) {
 		"another fix":            {[]error{denied, &fault.Error{Reason: fault.AccessDenied, Cause: denied.Cause, Fix: "g", Objects: []string{"c"}}}, []string{"denied a; f", "denied c; g"}},
 		"wrapped":                {[]error{fmt.Errorf("x: %w", denied), of(fault.AccessDenied, "denied", "c")}, []string{"denied a, c; f"}},
 		"without objects":        {[]error{signIn, signIn}, []string{"refused; f", "refused; f"}},
-		"errors of other types":  {[]error{io.EOF, io.EOF}, []string{"EOF", "EOF"}},
+		"bugs of one type":       {[]error{io.EOF, missing, io.ErrUnexpectedEOF}, []string{"EOF", "missing b; f"}},
+		"bugs of two types":      {[]error{io.EOF, io.ErrClosedPipe, &strconv.NumError{Err: io.EOF}}, []string{"EOF", `strconv.: parsing "": EOF`}},
+		"timeouts that differ":   {[]error{fmt.Errorf("x: %w", context.DeadlineExceeded), context.DeadlineExceeded, fmt.Errorf("y: %w", context.DeadlineExceeded)}, []string{"x: context deadline exceeded", "context deadline exceeded", "y: context deadline exceeded"}},
+		"panics":                 {[]error{&fault.Panic{}, denied, fmt.Errorf("x: %w", &fault.Panic{})}, []string{"a bug in the provider", "denied a; f"}},
 		"canceled":               {[]error{canceled, missing, context.Canceled, canceled}, []string{"read: context canceled", "missing b; f"}},
 		"all canceled":           {[]error{canceled, context.Canceled}, []string{"read: context canceled"}},
 		"joined before":          {[]error{fault.Join([]error{denied, missing}), of(fault.ObjectNotFound, "missing", "c")}, []string{"denied a; f", "missing b, c; f"}},

@@ -282,7 +282,7 @@ func TestCallersThatGiveUp(t *testing.T) {
 	})
 }
 
-// A panic in a shared read is that of each who waits, and the next read is sound.
+// A panic in a shared read is the error of all callers that wait, and the next read is sound.
 func TestPanicInASharedRead(t *testing.T) {
 	var broken = true
 	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
@@ -291,18 +291,27 @@ func TestPanicInASharedRead(t *testing.T) {
 		}
 		return secret(req, "v")
 	})
-	func() {
-		defer func() {
-			if v := recover(); v != "CANARY" {
-				t.Errorf("recovered %v", v)
-			}
-		}()
-		_, _ = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
-		t.Error("no panic")
-	}()
+	_, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+	if p, ok := errors.AsType[*fault.Panic](err); !ok || p.Value != "CANARY" || !strings.Contains(string(p.Stack), t.Name()) {
+		t.Errorf("got %T %v", err, err)
+	}
 	broken = false
-	if _, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())(); err != nil {
+	if _, err = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())(); err != nil {
 		t.Error(err)
+	}
+}
+
+// So is a panic in the search for what a missing object may be.
+func TestPanicInASuggestion(t *testing.T) {
+	r := reader(t, 1, func(req *http.Request) (*http.Response, error) {
+		if strings.HasPrefix(req.URL.Path, "/secrets/") {
+			return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
+		}
+		panic("a bug")
+	})
+	_, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+	if p, ok := errors.AsType[*fault.Panic](err); !ok || !strings.Contains(string(p.Stack), t.Name()) {
+		t.Errorf("got %T %v", err, err)
 	}
 }
 

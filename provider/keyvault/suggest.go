@@ -45,6 +45,8 @@ func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object,
 		return found, coalesce.Life{Until: start.Add(suggestEvery)}, ctx.Err()
 	})
 	switch {
+	case errors.As(searchErr, new(*fault.Panic)):
+		return searchErr
 	case searchErr != nil || found == "":
 		return err
 	case !missing:

@@ -16,6 +16,7 @@ import (
 	"akv-csi-provider/provider/keyvault"
 	"akv-csi-provider/provider/server"
 
+	"google.golang.org/grpc/status"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
@@ -104,6 +105,33 @@ func TestMountIsOneLine(t *testing.T) {
 		}
 	}
 }
+
+// A bug in shared work is one sentence and one stack, which shows the bug, however many objects trip it.
+func TestPanicInSharedWork(t *testing.T) {
+	for _, host := range []string{"login.", "contoso."} {
+		w := newWorld(t, setup{roundTripper: func(next http.RoundTripper) http.RoundTripper { return buggy{host, next} }})
+		_, err := w.mount(t, w.requestFor(t, "one.yaml", w.with(map[string]string{"objects": "[{objectName: a, objectType: secret}, {objectName: b, objectType: secret}]"}), nil))
+		log := w.log.String()
+		if strings.Count(status.Convert(err).Message(), "a bug in the provider") != 1 || strings.Count(log, `"stack":`) != 1 || strings.Count(log, `"panic":`) != 1 || !strings.Contains(log, "theBug") {
+			t.Errorf("%s: %v: %s", host, err, log)
+		}
+	}
+}
+
+// buggy panics for requests to a host.
+type buggy struct {
+	host string
+	next http.RoundTripper
+}
+
+func (b buggy) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(req.URL.Host, b.host) {
+		theBug()
+	}
+	return b.next.RoundTrip(req)
+}
+
+func theBug() { panic("CANARY") }
 
 // A rotation is reported as changed when versions differ, and as a warning when it fails:
 // the pod keeps its files, and the driver hides the error.
