@@ -16,6 +16,7 @@ import (
 	"akv-csi-provider/provider/throttle"
 
 	"google.golang.org/grpc/codes"
+	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // beyondStories are of the rules that the reference has in its text, below the tables: each is named
@@ -97,6 +98,22 @@ func standby(faults ...azuretest.Fault) func(*testing.T, *world) {
 		for _, f := range faults {
 			w.vault.SetFault(f)
 		}
+	}
+}
+
+// A pod that runs keeps its files also after a restart of the plugin, where the driver says that it
+// runs: another vault may be older.
+func TestFailoverAfterRestart(t *testing.T) {
+	w := newWorld(t, setup{})
+	standby(azuretest.Fault{Status: 503})(t, w)
+	req := w.requestFor(t, "one.yaml", w.with(map[string]string{"failoverKeyvaultName": "fabrikam"}), nil)
+	req.CurrentObjectVersion = []*v1alpha1.ObjectVersion{{Id: "secret/my-secret", Version: "aaaa"}}
+	if resp, err := w.mount(t, req); err == nil {
+		t.Errorf("a running pod got %q", files(resp))
+	}
+	req.CurrentObjectVersion = nil
+	if got := w.mounted(t, req); got != "of another vault" {
+		t.Errorf("a pod that starts got %q", got)
 	}
 }
 

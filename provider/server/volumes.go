@@ -43,7 +43,7 @@ func parametersOf(attributes string) (sum uint64) {
 
 // mounted is the last successful mount of a volume; the zero value is none.
 type mounted struct {
-	ended    time.Time // zero if this process did not see it
+	ended    time.Time // zero only without one
 	since    time.Time // when it ended, or without one, when the first mount in this process failed
 	exists   bool
 	versions uint64 // a digest of the objects and their versions
@@ -57,13 +57,14 @@ var seed = maphash.MakeSeed()
 
 // previous returns the last successful mount of the volume. After a restart of this process,
 // the versions in the request show that there was one: drivers before 1.6, which have their
-// own loop for rotations, send the versions that the volume contains.
+// own loop for rotations, send the versions that the volume contains. When it ended is unknown, so
+// that the next one accepts no answer from before it began.
 func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
 	if m, ok := s.volumes.Get(id); ok && m.exists {
 		return m
 	}
 	if current := in.GetCurrentObjectVersion(); len(current) > 0 {
-		return mounted{exists: true, versions: digest(current)}
+		return mounted{ended: time.Now(), exists: true, versions: digest(current)}
 	}
 	return mounted{}
 }
