@@ -14,6 +14,7 @@ import (
 	"akv-csi-provider/provider/fair"
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/keyvault"
+	"akv-csi-provider/provider/render"
 )
 
 // Volumes are read as far as there is memory for them; a mount of another namespace takes
@@ -67,6 +68,34 @@ func TestVolumesWaitForMemory(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A mount that panics releases what it reserved, wherever it panics.
+func TestMemoryAfterPanic(t *testing.T) {
+	m := newMounter(&signIn{}, &vaults{values: map[string]string{"a": "A"}})
+	m.Memory = fair.New(1<<30, fair.ThreeQuarters)
+	read := false
+	m.OnFiles = func([]render.File, []provider.Origin) { read = true }
+	_, err := func() (v *provider.Volume, err error) {
+		defer fault.Recover(&err)
+		return m.Mount(buggyContext{t.Context(), &read}, parse(t, secrets("a"), nil), time.Time{})
+	}()
+	if n := m.Memory.Used(); n != 0 || !errors.As(err, new(*fault.Panic)) {
+		t.Errorf("%v: %d bytes are reserved, and no mount runs", err, n)
+	}
+}
+
+// buggyContext stands for a bug in what is done after all objects were read.
+type buggyContext struct {
+	context.Context
+	read *bool
+}
+
+func (b buggyContext) Err() error {
+	if *b.read {
+		panic("a bug")
+	}
+	return b.Context.Err()
 }
 
 // An object that a class names many times is rendered once.

@@ -25,8 +25,9 @@ type session struct {
 	failover *failover // nil without failover vaults
 }
 
-// volume reads all objects and puts the volume together.
-func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volume, err error) {
+// volume reads all objects and puts the volume together. If that fails, or panics, it releases the
+// memory that it has reserved.
+func (s session) volume(ctx context.Context, objects []request.Object) (v *Volume, _ error) {
 	cancel := s.withFailover(ctx, objects)
 	defer cancel()
 	items, empty, err := s.plan(ctx, objects)
@@ -42,7 +43,7 @@ func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volum
 		return nil, err
 	}
 	defer func() {
-		if err != nil && release != nil {
+		if v == nil && release != nil {
 			release()
 		}
 	}()
@@ -54,7 +55,7 @@ func (s session) volume(ctx context.Context, objects []request.Object) (_ *Volum
 	if err != nil {
 		return nil, err
 	}
-	v := assemble(items, parts)
+	v = assemble(items, parts)
 	v.ClassWarnings = append(empty, conflicts...)
 	v.Release = release
 	return v, nil
