@@ -86,7 +86,7 @@ func (r *fieldReader) decode() bool {
 			continue
 		}
 		if name != "template" { // of which white space is a part
-			text = strings.TrimSpace(text)
+			text = trimmed(text)
 		}
 		r.values[name] = text
 	}

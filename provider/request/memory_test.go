@@ -49,6 +49,39 @@ func TestCachedListsAreSmall(t *testing.T) {
 	}
 }
 
+// What a request is about does not keep the request in memory: it becomes part of the keys of caches.
+func TestNamesAreSmall(t *testing.T) {
+	const requests, large = 8, 100 << 10
+	wide := func(text string) string { return text + strings.Repeat(" ", large) }
+	var a, b runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&a)
+	kept := make([]*Mount, requests)
+	for i := range kept {
+		attr, err := json.Marshal(map[string]string{
+			"keyvaultName": wide("vault"), "failoverKeyvaultName": wide("other"), "clientID": wide("client"), "tenantID": wide("tenant"), "cloudName": wide("AzurePublicCloud"),
+			"objects":                     fmt.Sprintf("- {objectName: %q, objectType: secret, objectVersion: %q}", wide("x"), wide("1")),
+			"csi.storage.k8s.io/pod.name": wide("p"), "csi.storage.k8s.io/pod.namespace": wide("n"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets, err := json.Marshal(map[string]string{"clientid": wide("client"), "tenantid": wide("tenant"), "clientsecret": "s", "clientcertificate": wide("c")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept[i], err = new(Parser).Parse(string(attr), string(secrets), "420"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&b)
+	if per := (int64(b.HeapAlloc) - int64(a.HeapAlloc)) / requests; per > large/4 {
+		t.Errorf("a request retains %d KiB", per>>10)
+	}
+	runtime.KeepAlive(kept)
+}
+
 // Nor do pieces, patterns and templates, which take more than their text does.
 func TestCachedPiecesAreSmall(t *testing.T) {
 	const object = "objectName: x, objectType: secret, "

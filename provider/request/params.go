@@ -43,7 +43,16 @@ type params struct {
 	problems *problems
 }
 
-func (p params) text(name string) string { return strings.TrimSpace(p.values[name]) }
+func (p params) text(name string) string { return trimmed(p.values[name]) }
+
+// trimmed returns a text without the white space around it. It copies what it cuts out: names are
+// in caches for longer than a request, of which a part would keep the whole in memory.
+func trimmed(text string) string {
+	if short := strings.TrimSpace(text); len(short) < len(text) {
+		return strings.Clone(short)
+	}
+	return text
+}
 
 func (p params) boolean(name string) bool {
 	text := p.text(name)
@@ -169,10 +178,10 @@ func (p params) identity() Identity {
 // credentials adds those that came with the call.
 func (p params) credentials(id *Identity, secrets map[string]string) {
 	id.ServicePrincipal = ServicePrincipal{
-		ClientID:          strings.TrimSpace(inAnyCase(secrets, "clientid")),
-		TenantID:          strings.TrimSpace(inAnyCase(secrets, "tenantid")),
+		ClientID:          trimmed(inAnyCase(secrets, "clientid")),
+		TenantID:          trimmed(inAnyCase(secrets, "tenantid")),
 		ClientSecret:      Secret(inAnyCase(secrets, "clientsecret")),
-		ClientCertificate: Secret(strings.TrimSpace(inAnyCase(secrets, "clientcertificate"))),
+		ClientCertificate: Secret(trimmed(inAnyCase(secrets, "clientcertificate"))),
 	}
 	// Tokens that no mode would use are not parsed.
 	principal := id.ServicePrincipal.ClientID != "" && (id.ServicePrincipal.ClientSecret != "" || id.ServicePrincipal.ClientCertificate != "")

@@ -12,6 +12,7 @@ package request
 import (
 	"encoding/json"
 	"io/fs"
+	"strings"
 
 	"akv-csi-provider/provider/fault"
 )
@@ -114,14 +115,15 @@ func (r *Parser) ParseClass(parameters map[string]string, mode fs.FileMode) (*Mo
 	m := &Mount{Vault: p.vault()}
 	class := defaults{vault: m.Vault, failover: p.failover(m.Vault), mode: mode}
 	var wrong problems
-	if p.text("objects") != "" {
+	empty := strings.TrimSpace(parameters["objects"]) == ""
+	if !empty {
 		m.Objects, m.Warnings, wrong = r.objects(parameters["objects"], class)
 	}
 	if m.Vault == "" && !ownVaults(parameters["objects"], m.Objects) {
 		p.absent("keyvaultName", vaultFix)
 	}
 	m.Cloud, m.Identity = p.cloud(), p.identity()
-	if p.text("objects") == "" {
+	if empty {
 		p.absent("objects", objectsFix)
 	}
 	return m, append(found, wrong...)

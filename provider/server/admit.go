@@ -123,7 +123,7 @@ func attributeOf(attributes, name string) string {
 		}
 		if !strings.HasSuffix(before, `\`) {
 			value, _, _ := strings.Cut(after, `"`)
-			return value[:min(len(value), maxName)]
+			return strings.Clone(value[:min(len(value), maxName)]) // a part would keep all attributes in memory
 		}
 		rest = after
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,6 +217,39 @@ func TestLargeRequestsWait(t *testing.T) {
 	if n := len(c.vault.asked); n > 0 {
 		t.Errorf("%d large requests run beyond the bound", n)
 	}
+}
+
+// A mount that runs keeps nothing of a large request in memory but what it is about.
+func TestLargeRequestsAreFreed(t *testing.T) {
+	const mounts, large = 10, 400 << 10
+	cfg, h := config(t, nil), newHeld()
+	cfg.Mounter = h
+	s, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // pools are emptied by the second one
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var requests [mounts]*v1alpha1.MountRequest // which gRPC keeps
+	var done sync.WaitGroup
+	for i := range requests {
+		requests[i] = fromVault(fmt.Sprint("vault-", i), "shop")
+		requests[i].Attributes = overwrite(t, requests[i].GetAttributes(), map[string]string{"keyvaultName": "contoso" + strings.Repeat(" ", large)})
+		done.Go(func() { _, _ = s.Call(t.Context(), requests[i]) })
+		<-h.entered
+	}
+	if per := (heap() - before) / mounts; per > large/4 {
+		t.Errorf("a mount takes %d KiB", per>>10)
+	}
+	close(h.release)
+	done.Wait()
+	runtime.KeepAlive(requests)
 }
 
 // The namespace is that of kubelet, whatever a pod puts into its parameters.
