@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,17 +65,22 @@ func newAdmission(timeout time.Duration, stopping context.Context) admission {
 // what the request uses is released when its response was sent.
 func (a *admission) enter(ctx context.Context, in *v1alpha1.MountRequest) (_ context.Context, leave context.CancelFunc, err error) {
 	tenant := attributeOf(in.GetAttributes(), "pod.namespace")
-	timeout := a.timeout
+	timeout, cause := a.timeout, error(nil)
 	giveBack, ok := a.long.TryAcquire(tenant, 1)
 	if !ok {
-		timeout, giveBack = min(timeout, shortTimeout), func() {}
+		giveBack = func() {}
+		if timeout > shortTimeout {
+			timeout, cause = shortTimeout, errCrowded
+		}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		left := time.Until(deadline)
-		timeout = min(timeout, left-min(left/10, time.Second))
+		if left -= min(left/10, time.Second); left < timeout {
+			timeout, cause = left, nil
+		}
 	}
 	sent := callOf(ctx)
-	ctx, cancel := context.WithTimeout(fair.WithTenant(ctx, tenant), timeout)
+	ctx, cancel := context.WithTimeoutCause(fair.WithTenant(ctx, tenant), timeout, cause)
 	unwatch := context.AfterFunc(a.stopping, cancel)
 	leave = func() { unwatch(); cancel(); giveBack() }
 	weight := max(requestMemory/maxMounts, requestFactor*(len(in.GetAttributes())+len(in.GetSecrets())))
@@ -92,14 +99,30 @@ func (a *admission) enterParsing(ctx context.Context, in *v1alpha1.MountRequest)
 	return a.parsing.Acquire(ctx, fair.Tenant(ctx), 1)
 }
 
-// explain says why a mount did not run, or did not end, if it is because the server stops or
-// is busy.
-func (a *admission) explain(err error) error {
-	if a.stopping.Err() != nil {
+// errCrowded is why a mount ends that had only shortTimeout.
+var errCrowded = &fault.Error{Reason: fault.Timeout, Cause: "too many slow mounts run on this node", Fix: "kubelet retries automatically"}
+
+// explain says why a mount whose context has ended did not run, or did not end, if it is because
+// the server stops or had no place for it. What timed out by name is a better explanation.
+func (a *admission) explain(ctx context.Context, err error) error {
+	switch {
+	case a.stopping.Err() != nil:
 		return &fault.Error{Reason: fault.Canceled, Err: err,
 			Cause: "the provider is shutting down", Fix: "kubelet retries with the new provider pod"}
+	case context.Cause(ctx) != errCrowded:
+		return err
 	}
-	return err
+	all, several := errors.AsType[fault.Errors](err)
+	if !several {
+		all = fault.Errors{err}
+	}
+	explained := slices.Clone(all)
+	for i, err := range all {
+		if err == context.DeadlineExceeded {
+			explained[i] = errCrowded
+		}
+	}
+	return fault.Join(explained)
 }
 
 // podOf finds the pod in the attributes of a request that is not parsed.

@@ -44,7 +44,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 		resp, err = s.mount(ctx, id, req, previous.ended)
 	}
 	if err != nil && ctx.Err() != nil {
-		err = s.admission.explain(err)
+		err = s.admission.explain(ctx, err)
 	}
 	rep := report{id: id, rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
