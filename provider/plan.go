@@ -13,7 +13,7 @@ import (
 // item is what one read adds to the volume: a version of an object.
 type item struct {
 	request.Object
-	id    string // of its version, as reported to the driver
+	id    string // of its version, as reported to the driver; "" if there is nothing to read
 	entry int    // index of its entry in the class
 	// of is set if its value is one of several that files are made of: that with the index member.
 	of     *composite
@@ -127,14 +127,14 @@ func (p *planner) addDocument(entry int, o *request.Object) {
 	}
 	if len(c.members) == 0 {
 		c.left++
-		p.items = append(p.items, item{Object: request.Object{Path: o.Path}, id: "document/" + o.Path, entry: entry, of: c, unread: true})
+		p.items = append(p.items, item{Object: request.Object{Path: o.Path}, entry: entry, of: c, unread: true})
 	}
 }
 
 func (p *planner) addMatches(entry int, o *request.Object) {
 	matches := p.found[finding{entry: entry}]
 	if len(matches) == 0 { // it is optional
-		p.items = append(p.items, item{Object: *o, id: string(o.Type) + "/" + o.Path, entry: entry, unread: true})
+		p.items = append(p.items, item{Object: *o, entry: entry, unread: true})
 		return
 	}
 	c := &composite{Object: *o}

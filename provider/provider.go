@@ -97,7 +97,7 @@ type Origin struct {
 // Volume is the whole content of a volume.
 type Volume struct {
 	Files    []render.File // in the order of the class's objects; paths are unique
-	Versions []Version     // likewise
+	Versions []Version     // likewise; none if the vaults have none of the objects
 	// ValueWarnings are for the log: what is served although it should not be relied on.
 	ValueWarnings []string
 	// ClassWarnings are mistakes in the class that are accepted, and that show only in what

@@ -244,11 +244,6 @@ func assemble(items []item, parts []part) *Volume {
 			}
 		}
 	}
-	if len(v.Versions) == 0 { // which the driver would reject
-		for i := range items {
-			v.Versions = append(v.Versions, Version{ID: items[i].id})
-		}
-	}
 	return v
 }
 

@@ -81,12 +81,20 @@ func (o Object) Nth(i int, version string) Object {
 }
 
 // ID is the name under which the object's version is reported to the driver. For version i
-// of a history, "/" and i follow. In another vault than the class's, that comes first.
+// of a history, "/" and i follow. In another vault than the class's, that comes first. Searches and
+// documents have their paths in place of a name.
 func (o Object) ID() string {
-	if o.Vault != "" {
-		return o.Vault + "/" + string(o.Type) + "/" + o.Name
+	kind, name := string(o.Type), o.Name
+	switch {
+	case o.Document != nil:
+		kind, name = "document", o.Path
+	case o.Find != nil:
+		name = o.Path
 	}
-	return string(o.Type) + "/" + o.Name
+	if o.Vault != "" {
+		return o.Vault + "/" + kind + "/" + name
+	}
+	return kind + "/" + name
 }
 
 // Label is the object in a list of objects: its ID with the version that it names, such as

@@ -7,10 +7,9 @@ import (
 	"log/slog"
 	"strings"
 
+	"akv-csi-provider/provider"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/stats"
-
-	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
 )
 
 // Bounds of the objects in a line: their number, and the bytes of each. A class may contain
@@ -21,7 +20,7 @@ const (
 )
 
 // auditMount records who got what: on the start of a pod, and when a rotation changes something.
-func (s *Server) auditMount(ctx context.Context, req *request.Mount, got []*v1alpha1.ObjectVersion, r report) {
+func (s *Server) auditMount(ctx context.Context, req *request.Mount, got []provider.Version, r report) {
 	if s.cfg.Audit == nil {
 		return
 	}
@@ -85,8 +84,8 @@ func (s *Server) audit(ctx context.Context, event string, req *request.Mount, r 
 }
 
 // versionFields are the versions of a volume, such as secret/db-password@0123456789abcdef.
-func versionFields(name string, all []*v1alpha1.ObjectVersion) []slog.Attr {
-	return objectFields(name, len(all), func(i int) string { return versionText(all[i].GetId(), all[i].GetVersion()) })
+func versionFields(name string, all []provider.Version) []slog.Attr {
+	return objectFields(name, len(all), func(i int) string { return versionText(all[i].ID, all[i].Version) })
 }
 
 // failedFields are the objects without which a mount fails; none if it failed before it read any.

@@ -49,7 +49,7 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 		s.cfg.Observe.Rotated(result)
 	}
 	if !r.rotation || changed {
-		s.auditMount(ctx, req, resp.GetObjectVersion(), r)
+		s.auditMount(ctx, req, resp.versions, r)
 	}
 	if len(resp.warnings) > 0 && (!r.rotation || before.warnings != now.warnings) {
 		level = slog.LevelWarn
@@ -63,7 +63,7 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 	}
 	if !r.rotation || changed {
 		fields = append(fields, s.identityFields(req, r)...)
-		fields = append(fields, versionFields("versions", resp.GetObjectVersion())...)
+		fields = append(fields, versionFields("versions", resp.versions)...)
 	}
 	if n := len(resp.warnings); n > 0 {
 		fields = append(fields, slog.Int("warnings", n), slog.Any("firstWarnings", resp.warnings[:min(n, maxLogged)]))

@@ -82,7 +82,7 @@ func (s *Server) mount(ctx context.Context, id volumeID, req *request.Mount, las
 		callOf(ctx).after(volume.Release)
 	}
 	s.logWarnings(id, req, volume.ClassWarnings, false)
-	return newResponse(volume, s.cfg.MaxResponseBytes)
+	return newResponse(volume, req.Objects, s.cfg.MaxResponseBytes)
 }
 
 // recovered turns a panic of another call than Mount into its error.

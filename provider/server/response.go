@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider"
+	"akv-csi-provider/provider/request"
 
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/secrets-store-csi-driver/provider/v1alpha1"
@@ -14,17 +15,23 @@ import (
 // response is the answer to a Mount call, checked.
 type response struct {
 	*v1alpha1.MountResponse
-	size     int         // bytes, encoded
-	warnings []string    // about values, for the log
-	absent   []string    // what the vaults do not have, for the log
-	expiries []time.Time // of certificates, the next first
+	size     int                // bytes, encoded
+	versions []provider.Version // that were read: the message may have others
+	warnings []string           // about values, for the log
+	absent   []string           // what the vaults do not have, for the log
+	expiries []time.Time        // of certificates, the next first
 }
 
-// newResponse puts a volume into the driver's message, if it fits.
-func newResponse(v *provider.Volume, limit int) (response, error) {
+// newResponse puts a volume with these objects into the driver's message, if it fits.
+func newResponse(v *provider.Volume, objects []request.Object, limit int) (response, error) {
 	out := &v1alpha1.MountResponse{
-		ObjectVersion: make([]*v1alpha1.ObjectVersion, 0, len(v.Versions)),
+		ObjectVersion: make([]*v1alpha1.ObjectVersion, 0, max(len(v.Versions), 1)),
 		Files:         make([]*v1alpha1.File, 0, len(v.Files)),
+	}
+	if len(v.Versions) == 0 { // which the driver rejects
+		for i := range objects {
+			out.ObjectVersion = append(out.ObjectVersion, &v1alpha1.ObjectVersion{Id: objects[i].ID()})
+		}
 	}
 	for _, o := range v.Versions {
 		out.ObjectVersion = append(out.ObjectVersion, &v1alpha1.ObjectVersion{Id: o.ID, Version: o.Version})
@@ -35,7 +42,7 @@ func newResponse(v *provider.Volume, limit int) (response, error) {
 	}
 	size := proto.Size(out)
 	if size <= limit {
-		return response{MountResponse: out, size: size, warnings: v.ValueWarnings, absent: v.Absent, expiries: firstOf(v.Expiries)}, nil
+		return response{MountResponse: out, size: size, versions: v.Versions, warnings: v.ValueWarnings, absent: v.Absent, expiries: firstOf(v.Expiries)}, nil
 	}
 	sizes := make(map[string]int, len(v.Files))
 	for _, f := range v.Files {
