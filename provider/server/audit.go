@@ -19,7 +19,8 @@ const (
 	maxAuditedText = 256
 )
 
-// auditMount records who got what: on the start of a pod, and when a rotation changes something.
+// auditMount records who got what: on the start of a pod, and when a rotation changes
+// something, or reads as another identity or from another vault.
 func (s *Server) auditMount(ctx context.Context, req *request.Mount, got []provider.Version, r report) {
 	if s.cfg.Audit == nil {
 		return

@@ -33,26 +33,29 @@ func (r report) operation() string {
 const maxLogged = 8
 
 // logMounted reports a success: the start of a pod and a change as information, and what changes
-// nothing for debugging. A warning about values is a warning when it is new.
+// nothing for debugging. Another identity or vault is a change too, although the versions may be the
+// same. A warning about values is a warning when it is new.
 func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp response, r report, before, now mounted) {
 	s.cfg.Observe.Mounted(r.operation(), "", r.took)
 	r.trace(ctx, req, "ok")
 	s.refused.Remove(r.id)
 	level, changed := slog.LevelInfo, before.versions != now.versions
+	news := !r.rotation || changed || before.reader != 0 && before.reader != now.reader
 	if r.rotation {
 		result := "unchanged"
 		if changed {
 			result = "changed"
-		} else {
-			level = slog.LevelDebug
 		}
 		s.cfg.Observe.Rotated(result)
 	}
-	if !r.rotation || changed {
+	if news {
 		s.auditMount(ctx, req, resp.versions, r)
 	}
-	if len(resp.warnings) > 0 && (!r.rotation || before.warnings != now.warnings) {
+	switch {
+	case len(resp.warnings) > 0 && (!r.rotation || before.warnings != now.warnings):
 		level = slog.LevelWarn
+	case !news:
+		level = slog.LevelDebug
 	}
 	if !s.cfg.Log.Enabled(ctx, level) { // most mounts are rotations that change nothing
 		return
@@ -61,7 +64,7 @@ func (s *Server) logMounted(ctx context.Context, req *request.Mount, resp respon
 	if r.rotation {
 		fields = append(fields, slog.Bool("changed", changed))
 	}
-	if !r.rotation || changed {
+	if news {
 		fields = append(fields, s.identityFields(req, r)...)
 		fields = append(fields, versionFields("versions", resp.versions)...)
 	}

@@ -48,7 +48,7 @@ func (s *Server) Mount(ctx context.Context, in *v1alpha1.MountRequest) (*v1alpha
 	}
 	rep := report{id: id, rotation: previous.exists, stats: stats, took: time.Since(start)}
 	if err == nil {
-		now := s.remember(id, resp)
+		now := s.remember(req, resp, rep)
 		s.logMounted(ctx, req, resp, rep, previous, now)
 		return resp.MountResponse, nil
 	}

@@ -48,6 +48,7 @@ type mounted struct {
 	exists   bool
 	versions uint64 // a digest of the objects and their versions
 	warnings uint64 // a digest of the warnings about values
+	reader   uint64 // a digest of as whom it was read, and from which vault; 0 if that is unknown
 
 	attempted *atomic.Int64 // when the last mount ended, successful or not, in nanoseconds
 	expiries  []time.Time   // of its certificates, the next first
@@ -70,15 +71,18 @@ func (s *Server) previous(id volumeID, in *v1alpha1.MountRequest) mounted {
 }
 
 // remember stores a successful mount for the next one.
-func (s *Server) remember(id volumeID, resp response) mounted {
+func (s *Server) remember(req *request.Mount, resp response, r report) mounted {
 	now := time.Now()
 	m := mounted{ended: now, since: now, attempted: new(atomic.Int64), expiries: resp.expiries, exists: true, versions: digest(resp.GetObjectVersion())}
+	if id := r.stats.Identity.Load(); id != nil {
+		m.reader = maphash.Comparable(seed, [...]string{id.Mode, id.ClientID, id.TenantID, req.Vault})
+	}
 	m.attempted.Store(now.UnixNano())
 	for _, text := range resp.warnings {
 		m.warnings += maphash.String(seed, text)
 	}
-	if id.target != "" {
-		s.volumes.Add(id, m)
+	if r.id.target != "" {
+		s.volumes.Add(r.id, m)
 	}
 	return m
 }
