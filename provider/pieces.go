@@ -232,7 +232,7 @@ func (c *composite) document(limit int) ([]byte, error) {
 		if !m.there {
 			continue
 		}
-		text, err := m.text(request.Object{Type: kinds[m.source.Kind]})
+		text, err := m.text(request.Object{Type: m.kind})
 		if err != nil {
 			return nil, err
 		}

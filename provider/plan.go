@@ -49,6 +49,7 @@ type composite struct {
 
 // member is a value of a composite.
 type member struct {
+	kind   request.Type
 	name   string          // of a search: the result's
 	source document.Source // of a document
 	value  keyvault.Value
@@ -103,11 +104,12 @@ func (p *planner) add(entry int, o *request.Object) {
 		p.addDocument(entry, o)
 	case o.Find != nil:
 		p.addMatches(entry, o)
-	case o.Pieces != nil && len(passwords(o)) > 0:
-		c := &composite{Object: *o}
-		p.addMember(entry, c, o.Name, document.Source{}, false)
-		for _, name := range passwords(o) {
-			p.addMember(entry, c, name, document.Source{}, false)
+	case len(o.Refers()) > 0:
+		c, own := &composite{Object: *o}, beside(o, o.Type, o.Name)
+		own.Version = o.Version
+		p.addMember(entry, c, own, document.Source{}, false)
+		for _, password := range o.Refers() {
+			p.addMember(entry, c, password, document.Source{}, false)
 		}
 	default:
 		p.items = append(p.items, item{Object: *o, id: o.ID(), entry: entry})
@@ -116,13 +118,15 @@ func (p *planner) add(entry int, o *request.Object) {
 
 func (p *planner) addDocument(entry int, o *request.Object) {
 	c := &composite{Object: *o}
-	for _, r := range o.Document.References() {
-		if r.Kind != document.Find {
-			p.addMember(entry, c, r.Name, r.Source, false)
+	references := o.Document.References()
+	for i, object := range o.Refers() {
+		source := references[i].Source
+		if source.Kind != document.Find {
+			p.addMember(entry, c, object, source, false)
 			continue
 		}
-		for _, m := range p.found[finding{entry, r.Source}] {
-			p.addMember(entry, c, m.name, r.Source, true)
+		for _, m := range p.found[finding{entry, source}] {
+			p.addMember(entry, c, beside(o, request.TypeSecret, m.name), source, true)
 		}
 	}
 	if len(c.members) == 0 {
@@ -140,7 +144,7 @@ func (p *planner) addMatches(entry int, o *request.Object) {
 	c := &composite{Object: *o}
 	for _, m := range matches {
 		if o.Bundle != "" {
-			p.addMember(entry, c, m.name, document.Source{Name: m.path}, true)
+			p.addMember(entry, c, beside(o, o.Type, m.name), document.Source{Name: m.path}, true)
 			continue
 		}
 		single := *o
@@ -149,34 +153,17 @@ func (p *planner) addMatches(entry int, o *request.Object) {
 	}
 }
 
-// kinds are the types of what documents refer to.
-var kinds = map[document.Kind]request.Type{document.Secret: request.TypeSecret, document.Find: request.TypeSecret,
-	document.Certificate: request.TypeCert, document.Key: request.TypeKey}
-
 // addMember adds an object of which the value goes into the composite.
-func (p *planner) addMember(entry int, c *composite, name string, source document.Source, found bool) {
-	o := request.Object{Vault: c.Vault, Failover: c.Failover, Type: c.Type, Name: name, History: 1, Optional: c.Optional || found}
-	if t, ok := kinds[source.Kind]; ok {
-		o.Type = t
-	}
-	if len(c.members) == 0 && c.Pieces != nil {
-		o.Version = c.Version
-	}
+func (p *planner) addMember(entry int, c *composite, o request.Object, source document.Source, found bool) {
+	o.History, o.Optional = 1, c.Optional || found
 	p.items = append(p.items, item{Object: o, id: o.ID(), entry: entry, of: c, member: len(c.members), found: found})
-	c.members = append(c.members, member{name: name, source: source})
+	c.members = append(c.members, member{kind: o.Type, name: o.Name, source: source})
 	c.left++
 }
 
-// passwords are the names of the secrets with the passwords of an object's keystores.
-func passwords(o *request.Object) (names []string) {
-	seen := map[string]bool{"": true}
-	for _, p := range o.Pieces.Parts {
-		if !seen[p.PasswordFrom] {
-			seen[p.PasswordFrom] = true
-			names = append(names, p.PasswordFrom)
-		}
-	}
-	return names
+// beside is an object of the vault that the entry is about.
+func beside(o *request.Object, t request.Type, name string) request.Object {
+	return request.Object{Vault: o.Vault, Failover: o.Failover, Type: t, Name: name}
 }
 
 // join is the path of a file in a folder; "" is the mount point.

@@ -69,3 +69,33 @@ type Part struct {
 
 // Document is a file that a template writes.
 type Document = template.Template
+
+// typeFind is the type of a search in a template, which is not one of an entry.
+const typeFind Type = "find"
+
+// types are those of what templates refer to.
+var types = map[template.Kind]Type{template.Secret: TypeSecret, template.Certificate: TypeCert, template.Key: TypeKey, template.Find: typeFind}
+
+// Refers returns the objects that the entry names beside its own: what its template refers to, in the
+// order of the template's References, and each secret with a password of its keystores, once. For a
+// search of the template it is an object that has the pattern as name, only for lists of objects.
+func (o *Object) Refers() (all []Object) {
+	add := func(t Type, name string) {
+		all = append(all, Object{Vault: o.Vault, Failover: o.Failover, Type: t, Name: name})
+	}
+	if o.Document != nil {
+		for _, r := range o.Document.References() {
+			add(types[r.Kind], r.Name)
+		}
+	}
+	if o.Pieces != nil {
+		known := map[string]bool{"": true}
+		for _, p := range o.Pieces.Parts {
+			if !known[p.PasswordFrom] {
+				known[p.PasswordFrom] = true
+				add(TypeSecret, p.PasswordFrom)
+			}
+		}
+	}
+	return all
+}

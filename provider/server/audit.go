@@ -120,31 +120,12 @@ func versionText(id, version string) string {
 }
 
 // wantedTexts are the entries of a class in a list of objects, each followed by the objects that it
-// names in its template, or as passwords of its keystores.
+// refers to.
 func wantedTexts(objects []request.Object) (texts []string) {
 	for i := range objects {
-		o := &objects[i]
-		texts = append(texts, versionText(o.Label(), ""))
-		add := func(t request.Type, name string) {
-			texts = append(texts, versionText(request.Object{Vault: o.Vault, Type: t, Name: name}.Label(), ""))
-		}
-		if o.Document != nil {
-			for _, r := range o.Document.References() {
-				t := request.Type(r.Kind)
-				if t == "certificate" {
-					t = request.TypeCert
-				}
-				add(t, r.Name)
-			}
-		}
-		if o.Pieces != nil {
-			known := map[string]bool{"": true}
-			for _, p := range o.Pieces.Parts {
-				if !known[p.PasswordFrom] {
-					known[p.PasswordFrom] = true
-					add(request.TypeSecret, p.PasswordFrom)
-				}
-			}
+		texts = append(texts, versionText(objects[i].Label(), ""))
+		for _, o := range objects[i].Refers() {
+			texts = append(texts, versionText(o.Label(), ""))
 		}
 	}
 	return texts

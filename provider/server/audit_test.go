@@ -105,6 +105,7 @@ func TestAuditHasAllNames(t *testing.T) {
 	for _, c := range []struct{ objects, first, second, line string }{
 		{`[{objectAlias: f, template: '{{ secret "NAME" }}'}]`, "one", "two", `document "f" secret/NAME`},
 		{`[{objectAlias: f, template: '{{ certificate "NAME" }}', keyvaultName: fabrikam}]`, "one", "two", `document "f" fabrikam/cert/NAME`},
+		{`[{objectAlias: f, template: '{{ range find "NAME" }}{{ end }}'}]`, "one", "two", `document "f" find/NAME`},
 		{`[{objectName: tls, objectType: secret, files: [{part: jks, objectAlias: f, passwordFrom: NAME}, {part: jks, objectAlias: g, passwordFrom: NAME}]}]`, "one", "two", "secret/tls secret/NAME"},
 		{`[{find: {tags: {team: NAME}}, objectType: secret}]`, "one", "two", "find by tags"},
 		{`[{objectName: gone, objectType: secret, failoverKeyvaultName: NAME}]`, "fabrikam", "tailspin", "secret/gone"},
