@@ -81,5 +81,5 @@ func logToken(ctx context.Context, log *slog.Logger, cached bool) {
 
 // mountOf says which mount causes what is logged.
 func mountOf(ctx context.Context) []slog.Attr {
-	return []slog.Attr{slog.Uint64("mount", stats.IDOf(ctx)), slog.String("namespace", fair.Tenant(ctx))}
+	return []slog.Attr{slog.Uint64("mount", stats.FromContext(ctx).ID), slog.String("namespace", fair.Tenant(ctx))}
 }

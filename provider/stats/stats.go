@@ -9,10 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// Mount is the count of one mount. A nil Mount counts nothing. It is safe for concurrent
-// use.
+// Mount is the count of one mount. It is safe for concurrent use.
 type Mount struct {
-	ID       uint64       // in the log; unique in the process, 1 and up
+	ID       uint64       // in the log; unique in the process, 1 and up; 0 outside a mount
 	Requests atomic.Int32 // to Azure and to the cluster
 	Identity atomic.Pointer[Identity]
 
@@ -42,33 +41,24 @@ func Begin(ctx context.Context) (context.Context, *Mount) {
 	return context.WithValue(ctx, key{}, m), m
 }
 
-// FromContext returns the context's count, nil if it has none.
+// FromContext returns the context's count; without one, a count that nothing reads.
 func FromContext(ctx context.Context) *Mount {
-	m, _ := ctx.Value(key{}).(*Mount)
-	return m
+	if m, ok := ctx.Value(key{}).(*Mount); ok {
+		return m
+	}
+	return new(Mount)
 }
 
 // Requested counts a request that is sent under the context.
-func Requested(ctx context.Context) {
-	if m := FromContext(ctx); m != nil {
-		m.Requests.Add(1)
-	}
-}
+func Requested(ctx context.Context) { FromContext(ctx).Requests.Add(1) }
 
 // Identified records as whom the context's mount reads.
-func Identified(ctx context.Context, id Identity) {
-	if m := FromContext(ctx); m != nil {
-		m.Identity.Store(&id)
-	}
-}
+func Identified(ctx context.Context, id Identity) { FromContext(ctx).Identity.Store(&id) }
 
 // Failed records an object, such as secret/db-password, without which the context's mount fails.
 // One that is recorded twice in a row counts once.
 func Failed(ctx context.Context, object string) {
 	m := FromContext(ctx)
-	if m == nil {
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.last == object {
@@ -85,12 +75,4 @@ func (m *Mount) Failures() (first []string, all int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.failed), m.failures
-}
-
-// IDOf is the ID of the context's mount; 0 if it has none.
-func IDOf(ctx context.Context) uint64 {
-	if m := FromContext(ctx); m != nil {
-		return m.ID
-	}
-	return 0
 }
