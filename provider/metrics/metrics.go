@@ -25,7 +25,7 @@ type Metrics struct {
 	requests      *prometheus.HistogramVec
 	answers       *prometheus.CounterVec
 	signIns       *prometheus.CounterVec
-	closed        *prometheus.CounterVec
+	circuitOpen   *prometheus.CounterVec
 	retries       *prometheus.CounterVec
 	oldest        oldest
 	rotated       *prometheus.CounterVec
@@ -48,7 +48,7 @@ func New(version string) *Metrics {
 		"source", "read", "shared", "cached", "stale", "failover", "absent")
 	m.signIns = m.counter("akv_csi_sign_ins_total",
 		"Access tokens that mounts requested, by result: cached, or exchanged for the pod's own token.", "result", "cached", "exchanged")
-	m.closed = m.counter("akv_csi_circuit_open_seconds_total",
+	m.circuitOpen = m.counter("akv_csi_circuit_open_seconds_total",
 		"Total time during which the circuit breaker for a service was open, since it was unavailable or throttled.",
 		"service", "keyvault", "entra")
 	m.retries = m.counter("akv_csi_retries_total",
@@ -135,7 +135,7 @@ func (m *Metrics) SignIn(cached bool) {
 
 // CircuitOpened returns a function that counts for how long the circuit of a service is open.
 func (m *Metrics) CircuitOpened(service string) func(time.Duration) {
-	counter := m.closed.WithLabelValues(service)
+	counter := m.circuitOpen.WithLabelValues(service)
 	return func(d time.Duration) { counter.Add(d.Seconds()) }
 }
 

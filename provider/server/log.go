@@ -130,8 +130,8 @@ func (r report) trace(ctx context.Context, req *request.Mount, reason string) {
 }
 
 // logWarnings reports the mistakes in a class that are accepted, in one line for each start of a
-// pod. known says that they show in the class alone: those that show in the vault come later.
-func (s *Server) logWarnings(id volumeID, req *request.Mount, warnings []request.Warning, known bool) {
+// pod. fromClass says that they show in the class alone: those that show in the vault come later.
+func (s *Server) logWarnings(id volumeID, req *request.Mount, warnings []request.Warning, fromClass bool) {
 	var messages []string
 	for _, w := range warnings {
 		s.cfg.Observe.ClassWarning(string(w.Kind))
@@ -142,15 +142,15 @@ func (s *Server) logWarnings(id volumeID, req *request.Mount, warnings []request
 	if len(messages) == 0 {
 		return
 	}
-	if logged, _ := s.warned.ContainsOrAdd(warnedKey{id, known}, struct{}{}); !logged {
+	if logged, _ := s.warned.ContainsOrAdd(warnedKey{id, fromClass}, struct{}{}); !logged {
 		s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "class accepted with warnings",
 			append(mountFields(req), slog.Int("warnings", len(warnings)), slog.Any("firstWarnings", messages))...)
 	}
 }
 
 type warnedKey struct {
-	volume volumeID
-	known  bool
+	volume    volumeID
+	fromClass bool
 }
 
 // mountFields are the attributes of a request in the log. Of one that cannot be parsed, these
