@@ -156,28 +156,8 @@ func (c *config) check() error {
 		return fmt.Errorf("--endpoint=%q: not the URL of a unix socket; %s", c.endpoint, endpointFix(c.endpoint))
 	}
 	c.socket = "/" + socket[1]
-	port := func(n int) bool { return n >= 0 && n <= 65535 }
-	for _, n := range []struct {
-		name  string
-		value any
-		ok    bool
-		cause string
-	}{
-		{"healthz-port", c.healthzPort, port(c.healthzPort), "not a port"},
-		{"prometheus-port", c.metricsPort, port(c.metricsPort), "not a port"},
-		{"pprof-port", c.pprofPort, port(c.pprofPort), "not a port"},
-		{"healthz-timeout", c.healthzTimeout, c.healthzTimeout > 0, "out of range, more than 0"},
-		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "out of range, more than 0"},
-		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "out of range, 0 to 100"},
-		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "out of range, at least 1"},
-		{"rotation-cache-ttl", c.rotationTTL, c.rotationTTL >= 0, "out of range, 0 or more"},
-		{"stale-if-error", c.staleIfError, c.staleIfError >= 0, "out of range, 0 or more"},
-		{"cache-max-bytes", c.cacheBytes, c.cacheBytes >= 0, "out of range, 0 or more"},
-		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "out of range, at least 1"},
-	} {
-		if !n.ok {
-			return fmt.Errorf("--%s=%v: %s", n.name, n.value, n.cause)
-		}
+	if err := c.checkRanges(); err != nil {
+		return err
 	}
 	for name, l := range map[string]list{"identity-modes": c.identityModes, "managed-identity-namespaces": c.nodeNamespaces} {
 		if l != nil && len(l) == 0 { // which must not come to mean all
@@ -221,6 +201,34 @@ func (c *config) check() error {
 	}
 	if err := cloud.CheckName(c.cloudName, slices.Sorted(maps.Keys(c.cloudFiles))...); err != nil {
 		return fmt.Errorf("--cloud-name: %w", err)
+	}
+	return nil
+}
+
+// checkRanges checks the numbers and durations.
+func (c *config) checkRanges() error {
+	port := func(n int) bool { return n >= 0 && n <= 65535 }
+	for _, n := range []struct {
+		name  string
+		value any
+		ok    bool
+		cause string
+	}{
+		{"healthz-port", c.healthzPort, port(c.healthzPort), "not a port"},
+		{"prometheus-port", c.metricsPort, port(c.metricsPort), "not a port"},
+		{"pprof-port", c.pprofPort, port(c.pprofPort), "not a port"},
+		{"healthz-timeout", c.healthzTimeout, c.healthzTimeout > 0, "out of range, more than 0"},
+		{"mount-timeout", c.mountTimeout, c.mountTimeout > 0, "out of range, more than 0"},
+		{"retry-max", c.retryMax, c.retryMax >= 0 && c.retryMax <= 100, "out of range, 0 to 100"},
+		{"max-vault-concurrency", c.maxVaultConcurrency, c.maxVaultConcurrency >= 1, "out of range, at least 1"},
+		{"rotation-cache-ttl", c.rotationTTL, c.rotationTTL >= 0, "out of range, 0 or more"},
+		{"stale-if-error", c.staleIfError, c.staleIfError >= 0, "out of range, 0 or more"},
+		{"cache-max-bytes", c.cacheBytes, c.cacheBytes >= 0, "out of range, 0 or more"},
+		{"max-response-bytes", c.maxResponseBytes, c.maxResponseBytes >= 1, "out of range, at least 1"},
+	} {
+		if !n.ok {
+			return fmt.Errorf("--%s=%v: %s", n.name, n.value, n.cause)
+		}
 	}
 	return nil
 }
