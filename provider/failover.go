@@ -17,7 +17,7 @@ const failoverAfter = 4 * time.Second
 
 // failover is what a mount knows of the vaults that have a failover vault.
 type failover struct {
-	first context.Context // of reads from these vaults
+	first context.Context // of reads from these vaults; stored, since all of a mount have one deadline
 	down  map[string]bool // the hosts of those that were unavailable; no further reads are sent there
 }
 

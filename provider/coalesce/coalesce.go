@@ -58,7 +58,7 @@ type queue[V any] struct {
 // flight is a call with its result, for all callers that wait for it.
 type flight[V any] struct {
 	Call
-	ctx context.Context // with the values of the first caller's, without its deadline
+	ctx context.Context // the first caller's without its deadline; stored, since the call may have to wait to start
 	do  Func[V]
 
 	done  chan struct{} // closed when what follows is set

@@ -49,7 +49,7 @@ type admission struct {
 	long     *fair.Semaphore // in mounts
 	parsing  *fair.Semaphore // in large requests
 	timeout  time.Duration
-	stopping context.Context // ends shortly before the server stops
+	stopping context.Context // ends shortly before the server stops; it is that of no call
 }
 
 func newAdmission(timeout time.Duration, stopping context.Context) admission {

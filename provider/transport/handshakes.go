@@ -26,7 +26,7 @@ const (
 // hooks of httptrace, and net/http calls the first right before a handshake.
 type handshake struct {
 	places *fair.Semaphore
-	ctx    context.Context // of the request; it ends the wait
+	ctx    context.Context // of the request; it ends the wait. Stored, since the hooks get none
 
 	mu       sync.Mutex // guards what follows
 	releases []func()   // of the handshakes under way
