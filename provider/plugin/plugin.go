@@ -41,8 +41,9 @@ type Config struct {
 	AuditLinesDropped func() uint64
 	Tracing           *tracing.Tracing // nil traces nothing
 
-	Server  server.Config
-	Admin   admin.Config
+	Server server.Config
+	Admin  admin.Config
+	// Mounter may have a SignIn and Accounts, in place of those that the wiring makes.
 	Mounter provider.Mounter
 	Reads   keyvault.Config
 	// Throttle is that of each vault, of each tenant of an authority, and of the node's
@@ -134,10 +135,12 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	if mounter.Vaults, err = newReader(cfg, client, m); err != nil {
 		return nil, err
 	}
-	if mounter.SignIn, err = newSignIn(cfg, client, agent, m, mounter.Processors); err != nil {
-		return nil, err
+	if mounter.SignIn == nil {
+		if mounter.SignIn, err = newSignIn(cfg, client, agent, m, mounter.Processors); err != nil {
+			return nil, err
+		}
 	}
-	if cfg.Cluster.APIServer != "" {
+	if mounter.Accounts == nil && cfg.Cluster.APIServer != "" {
 		mounter.Accounts, err = kube.NewAccounts(kube.AccountsConfig{
 			Host: cfg.Cluster.APIServer, TokenFile: cfg.Cluster.TokenFile, CAFile: cfg.Cluster.CAFile,
 			UserAgent: agent, Measure: measured(m.APIServer, cfg.Log),
@@ -161,9 +164,6 @@ func newReader(cfg Config, client *transport.Client, m *metrics.Metrics) (*keyva
 
 // count counts a read for its mount.
 func count(mount *stats.Mount, s keyvault.Source) {
-	if mount == nil {
-		return
-	}
 	switch s {
 	case keyvault.Read:
 		mount.Read.Add(1)

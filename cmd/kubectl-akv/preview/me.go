@@ -18,8 +18,7 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-// me is the user, who signs in with the default chain of the Azure SDK. It replaces the provider's
-// sign-in.
+// me is the user, who signs in with the default chain of the Azure SDK.
 type me struct {
 	credential azcore.TokenCredential
 	name       string // in words; "" if the token does not say
@@ -40,7 +39,7 @@ func signInAsMe(ctx context.Context, env cloud.Cloud, tenant, scope string, tran
 		return nil, asMeFailed(err)
 	}
 	u := &me{credential: credential, id: "me", tenant: tenant}
-	token, err := u.Token(ctx, entra.Identity{}, scope)
+	token, err := u.token(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -92,17 +91,14 @@ func (u *me) String() string {
 	return fmt.Sprintf("%s (object ID %s in tenant %s)", text, u.id, u.tenant)
 }
 
-// Token implements provider.SignIn.
-func (u *me) Token(ctx context.Context, _ entra.Identity, scope string) (entra.Token, error) {
+// token returns an access token of the user.
+func (u *me) token(ctx context.Context, scope string) (entra.Token, error) {
 	token, err := u.credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
 		return entra.Token{}, asMeFailed(err)
 	}
 	return entra.Token{Value: request.Secret(token.Token), ExpiresOn: token.ExpiresOn}, nil
 }
-
-// Forget implements provider.SignIn: a second attempt would get the same token.
-func (u *me) Forget(entra.Identity, string, entra.Token) {}
 
 // maxCause bounds what is shown of an error of azidentity, which lists each credential of the
 // chain with the whole response.

@@ -30,6 +30,7 @@ import (
 	"akv-csi-provider/provider/render"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/server"
+	"akv-csi-provider/provider/stats"
 	"akv-csi-provider/provider/throttle"
 	"akv-csi-provider/provider/transport"
 )
@@ -159,17 +160,18 @@ func (c *command) wire(m *mount, clouds *cloud.Resolver, client kubernetes.Inter
 		Throttle: throttle.Config{Max: concurrency, Retries: retries},
 		Cluster:  plugin.Cluster{Token: func() string { return issued(byAudience) }},
 	}
-	var err error
-	if m.mounter, err = plugin.NewMounter(cfg, counters); err != nil {
-		return err
-	}
 	if client != nil {
-		m.mounter.Accounts = accounts{client}
+		cfg.Mounter.Accounts = accounts{client}
 	}
 	if c.asMe {
+		cfg.Mounter.SignIn = asMe{m}
 		m.me = func(ctx context.Context, req *request.Mount) (*me, error) {
 			return c.signIn(ctx, m.mounter, clouds, req)
 		}
+	}
+	var err error
+	if m.mounter, err = plugin.NewMounter(cfg, counters); err != nil {
+		return err
 	}
 	m.server, err = server.New(server.Config{
 		Socket: "none", Version: version.Version(), Mounter: m, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Observe: counters,
@@ -255,23 +257,25 @@ func (m *mount) Mount(ctx context.Context, req *request.Mount, lastEnd time.Time
 		}
 		asUser := *req
 		asUser.Identity = user.identity()
-		m.user, m.as, req, m.mounter.SignIn = user, user.String(), &asUser, user
-	} else {
-		m.mounter.SignIn = signIn{m.mounter.SignIn, m}
+		m.user, req = user, &asUser
 	}
 	m.req = req
 	m.volume, m.err = m.mounter.Mount(ctx, req, lastEnd)
+	if m.user != nil {
+		m.as = m.user.String()
+	} else if id := stats.FromContext(ctx).Identity.Load(); id != nil {
+		m.as = entra.Identity{Mode: entra.Mode(id.Mode), ClientID: id.ClientID, TenantID: id.TenantID}.String()
+	}
 	return m.volume, m.err
 }
 
-// signIn records which identity the class has for the pod.
-type signIn struct {
-	provider.SignIn
-	m *mount
-}
+// asMe signs in as the user whom the mount has found out before it reads.
+type asMe struct{ m *mount }
 
 // Token implements provider.SignIn.
-func (s signIn) Token(ctx context.Context, id entra.Identity, scope string) (entra.Token, error) {
-	s.m.as = id.String()
-	return s.SignIn.Token(ctx, id, scope)
+func (a asMe) Token(ctx context.Context, _ entra.Identity, scope string) (entra.Token, error) {
+	return a.m.user.token(ctx, scope)
 }
+
+// Forget implements provider.SignIn: a second attempt would get the same token.
+func (asMe) Forget(entra.Identity, string, entra.Token) {}
