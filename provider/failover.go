@@ -49,7 +49,7 @@ type ask[T any] func(ctx context.Context, i int, host string, caller keyvault.Ca
 // readEach is each for reads of objects from their vaults or, where one of these is unavailable,
 // from its failover vault. A 401, 403 or 404 of the first one is final. done is called
 // with whether the answer is from the failover vault.
-func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, standby bool, err error) error) error {
+func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, failover bool, err error) error) error {
 	caller := s.caller
 	if s.failover == nil {
 		return each(ctx, n, window, func(i int) func() (T, error) {
@@ -57,38 +57,38 @@ func readEach[T any](ctx context.Context, s session, n, window int, object func(
 			return start(ctx, i, s.hostOf(object(i).Vault), caller)
 		}, func(i int, value T, err error) error { return done(i, value, false, err) })
 	}
-	atStandby := make(map[int]bool)
+	atFailover := make(map[int]bool)
 	var again []int
 	var causes []error
-	standby := func(i int) func() (T, error) {
-		caller.Optional, caller.Failover = object(i).Optional, keyvault.Standby
+	fromFailover := func(i int) func() (T, error) {
+		caller.Optional, caller.Failover = object(i).Optional, keyvault.IsFailover
 		return start(ctx, i, s.hostOf(object(i).Failover), caller)
 	}
 	err := each(ctx, n, window, func(i int) func() (T, error) {
 		o := object(i)
 		host := s.hostOf(o.Vault)
-		caller.Optional, caller.Failover = o.Optional, keyvault.Alone
+		caller.Optional, caller.Failover = o.Optional, keyvault.NoFailover
 		switch {
 		case o.Failover == "":
 			return start(ctx, i, host, caller)
 		case s.failover.down[host]:
-			atStandby[i] = true
-			return standby(i)
+			atFailover[i] = true
+			return fromFailover(i)
 		}
-		caller.Failover = keyvault.First
+		caller.Failover = keyvault.HasFailover
 		return start(s.failover.first, i, host, caller)
 	}, func(i int, value T, err error) error {
-		if o := object(i); o.Failover != "" && !atStandby[i] && unavailable(ctx, err) {
+		if o := object(i); o.Failover != "" && !atFailover[i] && unavailable(ctx, err) {
 			s.failover.down[s.hostOf(o.Vault)] = true
 			again, causes = append(again, i), append(causes, err)
 			return nil
 		}
-		return done(i, value, atStandby[i], err)
+		return done(i, value, atFailover[i], err)
 	})
 	if err != nil || len(again) == 0 {
 		return err
 	}
-	return each(ctx, len(again), window, func(k int) func() (T, error) { return standby(again[k]) }, func(k int, value T, err error) error {
+	return each(ctx, len(again), window, func(k int) func() (T, error) { return fromFailover(again[k]) }, func(k int, value T, err error) error {
 		if err != nil {
 			err = fault.Errors{causes[k], err}
 		}
@@ -104,7 +104,7 @@ func unavailable(ctx context.Context, err error) bool {
 	return fault.Is(err, fault.ServiceUnavailable, fault.Throttled, fault.Timeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// standbyWarning is about an object that was read from a failover vault.
-func (s session) standbyWarning(o *request.Object) string {
+// failoverWarning is about an object that was read from a failover vault.
+func (s session) failoverWarning(o *request.Object) string {
 	return fmt.Sprintf("%s is read from %s, since %s is unavailable", o, s.hostOf(o.Failover), s.hostOf(o.Vault))
 }

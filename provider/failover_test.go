@@ -15,10 +15,10 @@ import (
 	"akv-csi-provider/provider/request"
 )
 
-const standby = "contoso-dr.vault.azure.net"
+const failoverHost = "contoso-dr.vault.azure.net"
 
-// standingBy are objects of a class with a failover vault.
-func standingBy(objects ...request.Object) []request.Object {
+// withFailover are objects of a class with a failover vault.
+func withFailover(objects ...request.Object) []request.Object {
 	for i := range objects {
 		objects[i].Failover = "contoso-dr"
 	}
@@ -37,12 +37,12 @@ func TestFailoverOfASilentVault(t *testing.T) {
 	for name, start := range map[string]struct{ reads, lists int }{"objects": {9, 0}, "a search": {2, 2}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := &vaults{values: map[string]string{"p-a": "A", "p-b": "B"}, items: map[string][]keyvault.Item{standby + " secret": listed("p-a", "p-b")},
+				v := &vaults{values: map[string]string{"p-a": "A", "p-b": "B"}, items: map[string][]keyvault.Item{failoverHost + " secret": listed("p-a", "p-b")},
 					lists: map[string][]string{}, fails: map[string]func(ctx) error{contoso: silence}}
 				m := newMounter(&signIn{}, v)
-				objects := standingBy(find("^p-", "d"))
+				objects := withFailover(find("^p-", "d"))
 				if name == "objects" {
-					objects = standingBy(one("p-a"), one("p-b"), one("p-a"), one("p-b"), one("p-a")) // more than are read at a time
+					objects = withFailover(one("p-a"), one("p-b"), one("p-a"), one("p-b"), one("p-a")) // more than are read at a time
 					for i := range objects {
 						objects[i].Path = fmt.Sprint("f", i)
 					}
@@ -59,7 +59,7 @@ func TestFailoverOfASilentVault(t *testing.T) {
 				if len(v.reads) > start.reads || len(v.listed) > start.lists || string(volume.Files[0].Content) != "A" || volume.Versions[0] != (provider.Version{ID: "secret/p-a", Version: "v-p-a"}) {
 					t.Errorf("read %v, lists %v, got %s", v.reads, v.listed, show(volume))
 				}
-				if len(volume.ValueWarnings) != len(volume.Files) || !strings.Contains(volume.ValueWarnings[0], `secret "p-a" is read from `+standby+", since "+contoso+" is unavailable") {
+				if len(volume.ValueWarnings) != len(volume.Files) || !strings.Contains(volume.ValueWarnings[0], `secret "p-a" is read from `+failoverHost+", since "+contoso+" is unavailable") {
 					t.Errorf("warnings %q", volume.ValueWarnings)
 				}
 				// A pod that runs keeps its files.
@@ -90,8 +90,8 @@ func TestFailoverByAnswer(t *testing.T) {
 			v := &vaults{values: map[string]string{"a": "A"}, fails: map[string]func(ctx) error{contoso: func(ctx ctx) error {
 				return refusal(ctx, contoso, keyvault.Caller{Token: "t"}, "a", "", status, body)
 			}}}
-			volume, err := newMounter(&signIn{}, v).Mount(t.Context(), class(t, standingBy(one("a"))...), time.Time{})
-			if over != (err == nil) || over != (v.at[standby] > 0) {
+			volume, err := newMounter(&signIn{}, v).Mount(t.Context(), class(t, withFailover(one("a"))...), time.Time{})
+			if over != (err == nil) || over != (v.at[failoverHost] > 0) {
 				t.Errorf("got %v, %v, read %v", volume, err, v.at)
 			}
 		})
@@ -106,22 +106,22 @@ func TestFailoverOfSome(t *testing.T) {
 	v := &vaults{values: map[string]string{"a": "A", "b": "B"}, fails: map[string]func(ctx) error{contoso: down}}
 	m := newMounter(&signIn{}, v)
 	elsewhere := but(one("b"), func(o *request.Object) { o.Vault = "fabrikam" })
-	objects := append(standingBy(one("a"), but(one("gone"), func(o *request.Object) { o.Optional = true }), doc(t, "d", `{{ secret "a" }}`)), elsewhere)
+	objects := append(withFailover(one("a"), but(one("gone"), func(o *request.Object) { o.Optional = true }), doc(t, "d", `{{ secret "a" }}`)), elsewhere)
 	volume := mounts(t, m, "a=A|d=A|b=B|secret/a@v-a|secret/a@v-a|fabrikam/secret/b@v-b", objects...)
 	if len(volume.Absent) != 1 || v.at["fabrikam.vault.azure.net"] != 2 {
 		t.Errorf("absent %q, read %v", volume.Absent, v.at)
 	}
-	_, err := m.Mount(t.Context(), class(t, standingBy(one("missing"))...), time.Time{})
-	refused(t, nil, err, contoso+" returned 503", "not found in "+standby+`: secret "missing"`)
+	_, err := m.Mount(t.Context(), class(t, withFailover(one("missing"))...), time.Time{})
+	refused(t, nil, err, contoso+" returned 503", "not found in "+failoverHost+`: secret "missing"`)
 	wantReason(t, err, fault.ObjectNotFound)
-	_, err = m.Mount(t.Context(), class(t, append(standingBy(one("a")), one("b"))...), time.Time{})
+	_, err = m.Mount(t.Context(), class(t, append(withFailover(one("a")), one("b"))...), time.Time{})
 	refused(t, nil, err, contoso+" returned 503")
 	// The caller that leaves ends the mount.
 	v.fails[contoso] = silence
 	left, leave := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, leave)
-	before := v.at[standby]
-	if _, err := m.Mount(left, class(t, standingBy(one("a"))...), time.Time{}); err == nil || v.at[standby] != before {
+	before := v.at[failoverHost]
+	if _, err := m.Mount(left, class(t, withFailover(one("a"))...), time.Time{}); err == nil || v.at[failoverHost] != before {
 		t.Errorf("got %v, read %v", err, v.at)
 	}
 }

@@ -180,7 +180,7 @@ func TestCustomCloud(t *testing.T) {
 	// The failover vault is used while the first one is unavailable.
 	v.fails["contoso.vault.stack.example"] = func(context.Context) error { return &fault.Error{Reason: fault.ServiceUnavailable} }
 	req := *parse(t, secrets("a"), stack)
-	req.Objects = standingBy(one("a"))
+	req.Objects = withFailover(one("a"))
 	volume, err := m.Mount(t.Context(), &req, time.Time{})
 	if err != nil || string(volume.Files[0].Content) != "A" || v.at["contoso-dr.vault.stack.example"] != 1 {
 		t.Errorf("got %v, %v, read %v", volume, err, v.at)

@@ -189,9 +189,9 @@ func (s session) parts(ctx context.Context, o *request.Object, value keyvault.Va
 	return out, nil
 }
 
-// join adds a value to the composite that the item is a member of. When all are there it renders
+// compose adds a value to the composite that the item is a member of. When all are there it renders
 // the composite.
-func (s session) join(ctx context.Context, it *item, value keyvault.Value, there bool, known *renderings) ([]render.File, error) {
+func (s session) compose(ctx context.Context, it *item, value keyvault.Value, there bool, known *renderings) ([]render.File, error) {
 	c := it.of
 	if !it.unread {
 		c.members[it.member].value, c.members[it.member].there = value, there

@@ -60,7 +60,7 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 	err = readEach(ctx, s, len(order), window, func(i int) *request.Object { return searches[order[i]][0].Object },
 		func(ctx context.Context, i int, host string, caller keyvault.Caller) func() ([]keyvault.Item, error) {
 			return s.Vaults.List(ctx, caller, host, order[i].kind, s.fresh)
-		}, func(i int, list []keyvault.Item, standby bool, err error) error {
+		}, func(i int, list []keyvault.Item, failover bool, err error) error {
 			if err != nil {
 				for _, one := range searches[order[i]] {
 					_ = failed(ctx, one.Object, err)
@@ -68,7 +68,7 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 				return err
 			}
 			host := s.hostOf(order[i].vault)
-			if standby {
+			if failover {
 				host = s.hostOf(order[i].failover)
 			}
 			var errs []error

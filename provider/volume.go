@@ -116,7 +116,7 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 				return func() (keyvault.Value, error) { return keyvault.Value{}, nil }
 			}
 			return s.Vaults.Get(ctx, caller, keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: o.Version}, s.fresh)
-		}, func(i int, value keyvault.Value, standby bool, err error) error {
+		}, func(i int, value keyvault.Value, failover bool, err error) error {
 			there := err == nil
 			if err != nil && !(items[i].Optional && fault.Is(err, fault.ObjectNotFound)) {
 				return failed(ctx, &items[i].Object, err)
@@ -124,8 +124,8 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 			if parts[i], err = s.newPart(ctx, &items[i], value, there, known); err != nil {
 				return failed(ctx, items[i].entryObject(), err)
 			}
-			if standby && there {
-				parts[i].warnings = append(parts[i].warnings, s.standbyWarning(&items[i].Object))
+			if failover && there {
+				parts[i].warnings = append(parts[i].warnings, s.failoverWarning(&items[i].Object))
 			}
 			if total += parts[i].size; total > s.MaxBytes {
 				parts[i].files = nil // refused below; until then only sizes are needed
@@ -170,7 +170,7 @@ func (s session) newPart(ctx context.Context, it *item, value keyvault.Value, th
 	}
 	switch {
 	case it.of != nil:
-		p.files, err = s.join(ctx, it, value, there, known)
+		p.files, err = s.compose(ctx, it, value, there, known)
 	case !p.absent:
 		p.files, err = s.files(ctx, &it.Object, value, nil, known)
 	}

@@ -83,7 +83,7 @@ type Life struct {
 	Refresh time.Time
 }
 
-// Source is how an answer came about.
+// Source is where an answer came from.
 type Source string
 
 // The sources; the set is closed.

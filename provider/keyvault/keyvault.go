@@ -48,7 +48,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Source is how an answer came about; the set is closed.
+// Source is where an answer came from; the set is closed.
 type Source string
 
 // The sources of answers.
@@ -58,8 +58,8 @@ const (
 	Cached Source = "cached" // by one that ended before
 	Stale  Source = "stale"  // by one that ended before, since the vault is unavailable
 
-	FromStandby Source = "failover" // by another vault, since the first one is unavailable
-	Absent      Source = "absent"   // the vault does not have what is optional
+	FromFailover Source = "failover" // by the failover vault, since the first one is unavailable
+	Absent       Source = "absent"   // the vault does not have what is optional
 )
 
 // Answer is how a caller got an object.
@@ -184,7 +184,7 @@ func rejectedForAnother(source coalesce.Source, err error) bool {
 // stale returns what was read before, for the start of a pod that would fail with err; see
 // Config.StaleIfError.
 func (r *Reader) stale(k key, caller Caller, fresh Freshness, err error) (Value, bool) {
-	if r.cfg.StaleIfError <= 0 || caller.Failover == First || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
+	if r.cfg.StaleIfError <= 0 || caller.Failover == HasFailover || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
 		return Value{}, false
 	}
 	old, ok := r.values.Cached(k, r.cfg.Now().Add(-r.cfg.StaleIfError))
@@ -290,8 +290,8 @@ func (q question) context(ctx context.Context, caller Caller, call *coalesce.Cal
 
 // answered reports the source of an answer that came from the vault.
 func (r *Reader) answered(ctx context.Context, caller Caller, source coalesce.Source, o Object, sent time.Time) {
-	if caller.Failover == Standby {
-		r.report(ctx, FromStandby, o, sent)
+	if caller.Failover == IsFailover {
+		r.report(ctx, FromFailover, o, sent)
 		return
 	}
 	r.report(ctx, sources[source], o, sent)

@@ -46,14 +46,14 @@ type Caller struct {
 	Failover Failover
 }
 
-// Failover says how a vault and another one stand in for each other.
+// Failover says what a vault has to do with failover.
 type Failover int
 
-// The vaults that can be read. Alone is the zero value.
+// The vaults that can be read. NoFailover is the zero value.
 const (
-	Alone   Failover = iota
-	First            // another vault is read if this one is unavailable, so no answer may be stale
-	Standby          // this vault is read since the first one is unavailable
+	NoFailover  Failover = iota
+	HasFailover          // its failover vault is read if it is unavailable, so no answer may be stale
+	IsFailover           // it is read since the first vault is unavailable
 )
 
 // Node is the Authority of the node's managed identity, which belongs to no cloud's

@@ -117,7 +117,7 @@ func (m *Metrics) Rotated(result string) { m.rotated.WithLabelValues(result).Inc
 // ClassWarning counts a mistake in a class that is accepted, by one of the plugin's kinds.
 func (m *Metrics) ClassWarning(kind string) { m.classWarnings.WithLabelValues(kind).Inc() }
 
-// Answered counts an object of a mount by how its answer came about; age is the time since its
+// Answered counts an object of a mount by where its answer came from; age is the time since its
 // request left.
 func (m *Metrics) Answered(source string, age time.Duration) {
 	m.answers.WithLabelValues(source).Inc()

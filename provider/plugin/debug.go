@@ -14,7 +14,7 @@ import (
 	"akv-csi-provider/provider/transport"
 )
 
-// What the log has from -v=4 on: each request, and how each object and token came about. Never
+// What the log has from -v=4 on: each request, and where each object and token came from. Never
 // content: no query, header or body, but the IDs by which Azure's support finds a request. Paths
 // contain the names of objects, which each class has in clear text. The field "mount" is the one
 // in the line of the mount.
@@ -64,7 +64,7 @@ func (l requestLog) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// logAnswer logs how an object came about.
+// logAnswer logs where an object came from.
 func logAnswer(ctx context.Context, log *slog.Logger, a keyvault.Answer) {
 	if log.Enabled(ctx, slog.LevelDebug) {
 		log.LogAttrs(ctx, slog.LevelDebug, "object", append(mountOf(ctx), slog.String("host", a.Object.Host), slog.String("object", a.Object.String()),
@@ -72,7 +72,7 @@ func logAnswer(ctx context.Context, log *slog.Logger, a keyvault.Answer) {
 	}
 }
 
-// logToken logs how an access token came about.
+// logToken logs where an access token came from.
 func logToken(ctx context.Context, log *slog.Logger, cached bool) {
 	if log.Enabled(ctx, slog.LevelDebug) {
 		log.LogAttrs(ctx, slog.LevelDebug, "token", append(mountOf(ctx), slog.Bool("cached", cached))...)

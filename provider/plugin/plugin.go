@@ -173,7 +173,7 @@ func count(mount *stats.Mount, s keyvault.Source) {
 		mount.Cached.Add(1)
 	case keyvault.Stale:
 		mount.Stale.Add(1)
-	case keyvault.FromStandby:
+	case keyvault.FromFailover:
 		mount.Failover.Add(1)
 	}
 }

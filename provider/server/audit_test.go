@@ -276,7 +276,7 @@ func TestFailuresHaveRequestIDs(t *testing.T) {
 }
 
 // For debugging, each request is a line that says where it went and how it ended, and each object
-// and token one that says how it came about, all with the number of their mount.
+// and token one that says where it came from, all with the number of their mount.
 func TestRequestsForDebugging(t *testing.T) {
 	w := newWorld(t, setup{})
 	req := w.request(t, "one.yaml")

@@ -199,7 +199,7 @@ func otherVaultStory(in func(string, story) story) story {
 	return in("the password is of the object's vault", story{objects: "[{objectName: tls, objectType: secret, keyvaultName: fabrikam, files: [{part: pkcs12, objectAlias: p12, passwordFrom: pw}]}]",
 		ids: []string{"fabrikam/secret/tls", "fabrikam/secret/pw"},
 		prepare: func(t *testing.T, w *world) {
-			standby()(t, w)
+			failover()(t, w)
 			v, c := w.Vault("fabrikam", w.tenant), newClientCertificate()
 			v.SetSecret("tls", azuretest.Secret{Value: c.pem})
 			v.SetSecret("pw", azuretest.Secret{Value: "of fabrikam"})

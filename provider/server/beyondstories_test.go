@@ -89,8 +89,8 @@ func secrets(values map[string]string) func(*testing.T, *world) {
 	}
 }
 
-// standby adds a second vault, and makes the first fail.
-func standby(faults ...azuretest.Fault) func(*testing.T, *world) {
+// failover adds a second vault, and makes the first fail.
+func failover(faults ...azuretest.Fault) func(*testing.T, *world) {
 	return func(_ *testing.T, w *world) {
 		v := w.Vault("fabrikam", w.tenant)
 		v.Grant(clientID, azuretest.SecretsGet)
@@ -105,7 +105,7 @@ func standby(faults ...azuretest.Fault) func(*testing.T, *world) {
 // runs: another vault may be older.
 func TestFailoverAfterRestart(t *testing.T) {
 	w := newWorld(t, setup{})
-	standby(azuretest.Fault{Status: 503})(t, w)
+	failover(azuretest.Fault{Status: 503})(t, w)
 	req := w.requestFor(t, "one.yaml", w.with(map[string]string{"failoverKeyvaultName": "fabrikam"}), nil)
 	req.CurrentObjectVersion = []*v1alpha1.ObjectVersion{{Id: "secret/my-secret", Version: "aaaa"}}
 	if resp, err := w.mount(t, req); err == nil {
@@ -122,13 +122,13 @@ func vaultRules() []story {
 	other := map[string]string{"my-secret": "of another vault"}
 	class := map[string]string{"failoverKeyvaultName": "fabrikam"}
 	unavailable := func(name string, f azuretest.Fault) story {
-		return in(story{row: "failoverKeyvaultName", name: name, pod: class, prepare: standby(f), files: other})
+		return in(story{row: "failoverKeyvaultName", name: name, pod: class, prepare: failover(f), files: other})
 	}
 	silent := unavailable("a silent vault is left in time, with a warning", azuretest.Fault{Stall: true})
 	silent.setup.metrics = metrics.New("1.2.3")
 	var start time.Time
 	silent.prepare = func(t *testing.T, w *world) {
-		standby(azuretest.Fault{Stall: true})(t, w)
+		failover(azuretest.Fault{Stall: true})(t, w)
 		start = time.Now()
 	}
 	silent.check = func(t *testing.T, w *world, _ map[string]string) {
@@ -143,20 +143,20 @@ func vaultRules() []story {
 	return []story{
 		in(story{row: "keyvaultName", name: "one sign-in for all, read in parallel, each behind its own throttle", setup: setup{throttle: throttle.Config{Max: 1}, roundTripper: together(2)},
 			objects: "[{objectName: my-secret, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: b, keyvaultName: fabrikam}]",
-			prepare: standby(), files: map[string]string{"my-secret": "Hello!", "b": "of another vault"}, check: requests(azuretest.Token, 1)}),
+			prepare: failover(), files: map[string]string{"my-secret": "Hello!", "b": "of another vault"}, check: requests(azuretest.Token, 1)}),
 		silent,
 		unavailable("a vault that cannot be reached", azuretest.Fault{Reset: true}),
 		unavailable("a vault that answers 500", azuretest.Fault{Status: 500}),
 		unavailable("a vault that throttles", azuretest.Fault{Status: 429}),
-		in(story{row: "failoverKeyvaultName", name: "a 401 is final", pod: class, prepare: standby(azuretest.Fault{Status: 401}), code: codes.Unauthenticated, says: []string{"contoso", "[TokenRejected]"}}),
+		in(story{row: "failoverKeyvaultName", name: "a 401 is final", pod: class, prepare: failover(azuretest.Fault{Status: 401}), code: codes.Unauthenticated, says: []string{"contoso", "[TokenRejected]"}}),
 		in(story{row: "failoverKeyvaultName", name: "a 403 is final", pod: class, code: codes.PermissionDenied, says: []string{"contoso", "[AccessDenied]"},
-			prepare: func(t *testing.T, w *world) { standby()(t, w); w.vault.Revoke(clientID) }}),
+			prepare: func(t *testing.T, w *world) { failover()(t, w); w.vault.Revoke(clientID) }}),
 		in(story{row: "failoverKeyvaultName", name: "not of an object of another vault than the class's", pod: class, prepare: func(t *testing.T, w *world) {
-			standby()(t, w)
+			failover()(t, w)
 			w.Vault("northwind", w.tenant).SetFault(azuretest.Fault{Status: 503})
 		}, objects: "[{objectName: my-secret, objectType: secret, keyvaultName: northwind}]", code: codes.FailedPrecondition, says: []string{"northwind", "[ServiceUnavailable]"}}),
-		in(story{row: "failoverKeyvaultName", name: "a running pod keeps its files", pod: class, setup: uncached(), prepare: standby(), files: hello,
-			then: &story{prepare: standby(azuretest.Fault{Status: 503}), code: codes.FailedPrecondition, says: []string{"contoso", "[ServiceUnavailable]"}}}),
+		in(story{row: "failoverKeyvaultName", name: "a running pod keeps its files", pod: class, setup: uncached(), prepare: failover(), files: hello,
+			then: &story{prepare: failover(azuretest.Fault{Status: 503}), code: codes.FailedPrecondition, says: []string{"contoso", "[ServiceUnavailable]"}}}),
 	}
 }
 

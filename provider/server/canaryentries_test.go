@@ -98,8 +98,8 @@ func canaryEntries(t *testing.T) []canaryRow {
 	long, key := newKey()+strings.Repeat("x", 300), newKey()
 	env := search("^v-", "env")
 	env.Bundle = bundle.Dotenv
-	standby := secretObject("my-secret")
-	standby.Failover = "contoso-dr"
+	failover := secretObject("my-secret")
+	failover.Failover = "contoso-dr"
 	optional := template(t, "d", `{{ secret "my-secret" }}{{ secret "gone" }}`)
 	optional.Optional = true
 	return []canaryRow{
@@ -135,6 +135,6 @@ func canaryEntries(t *testing.T) []canaryRow {
 			dr.Grant(clientID, azuretest.SecretsGet)
 			dr.SetSecret("my-secret", azuretest.Secret{Value: c.mark()})
 			w.vault.SetFault(azuretest.Fault{Status: 503, Times: 1})
-		}, standby),
+		}, failover),
 	}
 }

@@ -103,7 +103,7 @@ func (r report) cost(fields []slog.Attr) []slog.Attr {
 	return append(fields, count("requests", &r.stats.Requests), slog.Float64("durationSeconds", seconds(r.took)), slog.Uint64("mount", r.stats.ID))
 }
 
-// answers are how the vaults' answers came about.
+// answers are where the vaults' answers came from.
 func (r report) answers() []slog.Attr {
 	fields := []slog.Attr{count("read", &r.stats.Read), count("shared", &r.stats.Shared), count("cached", &r.stats.Cached), count("stale", &r.stats.Stale)}
 	if r.stats.Failover.Load() > 0 {

@@ -39,26 +39,26 @@ func TestFailover(t *testing.T) {
 			_, err := r.Get(t.Context(), who, object(request.TypeSecret, "s"), fresh())()
 			return err
 		}
-		if err := get(keyvault.First); err != nil {
+		if err := get(keyvault.HasFailover); err != nil {
 			t.Fatal(err)
 		}
 		down.Store(true)
 		time.Sleep(time.Second)
-		wantReason(t, get(keyvault.First), fault.ServiceUnavailable)
-		if err := get(keyvault.Alone); err != nil {
+		wantReason(t, get(keyvault.HasFailover), fault.ServiceUnavailable)
+		if err := get(keyvault.NoFailover); err != nil {
 			t.Error(err)
 		}
 		down.Store(false)
 		time.Sleep(time.Minute)
-		if err := get(keyvault.Standby); err != nil {
+		if err := get(keyvault.IsFailover); err != nil {
 			t.Error(err)
 		}
 		who := caller("a")
-		who.Failover = keyvault.Standby
+		who.Failover = keyvault.IsFailover
 		if _, err := r.List(t.Context(), who, host, request.TypeSecret, fresh())(); err != nil {
 			t.Error(err)
 		}
-		if want := []keyvault.Source{keyvault.Read, keyvault.Stale, keyvault.FromStandby, keyvault.FromStandby}; !slices.Equal(sources, want) {
+		if want := []keyvault.Source{keyvault.Read, keyvault.Stale, keyvault.FromFailover, keyvault.FromFailover}; !slices.Equal(sources, want) {
 			t.Errorf("got %v, want %v", sources, want)
 		}
 		time.Sleep(2 * time.Hour)
