@@ -10,10 +10,10 @@ import (
 // each makes n reads, at most window of them at a time. start(i) starts read i and returns at
 // once; the function that it returns waits for the answer or error, which done(i) then receives. Both are
 // called in the order of i, in the goroutine of the mount: a goroutine for each read of each mount
-// would take 5 MiB when 500 pods start. The errors of all reads are joined, and a panic is the
+// would take 5 MiB when 500 pods start. The errors are by index, and a panic is the
 // error of its read. When ctx ends, no further read starts; nor when the first maxFailed have all
 // failed, as their errors take memory, and the others would likely fail alike.
-func each[T any](ctx context.Context, n, window int, start func(i int) func() (T, error), done func(i int, value T, err error) error) error {
+func each[T any](ctx context.Context, n, window int, start func(i int) func() (T, error), done func(i int, value T, err error) error) []error {
 	errs := make([]error, n)
 	waits := make([]func() (T, error), n)
 	started, failed := 0, 0
@@ -31,12 +31,11 @@ func each[T any](ctx context.Context, n, window int, start func(i int) func() (T
 		}
 		waits[i] = nil
 	}
-	return fault.Join(errs)
+	return errs
 }
 
-// maxFailed is how many reads of a mount may fail with none that succeeds; a message names half
-// as many objects.
-const maxFailed = 100
+// maxFailed is how many reads of a mount may fail with none that succeeds.
+const maxFailed = 2 * fault.MaxNamed
 
 // startOne starts a read. A panic becomes the error for which its caller waits.
 func startOne[T any](i int, start func(i int) func() (T, error)) (wait func() (T, error)) {

@@ -43,13 +43,23 @@ func (s session) hostOf(vault string) string {
 	return s.cloud.VaultHost(vault)
 }
 
+// readFrom is the DNS name of the vault that the object is read from: its own or, once that was
+// unavailable, its failover vault.
+func (s session) readFrom(o *request.Object) string {
+	host := s.hostOf(o.Vault)
+	if o.Failover != "" && s.failover != nil && s.failover.down[host] {
+		return s.hostOf(o.Failover)
+	}
+	return host
+}
+
 // ask starts to read i for the caller at the host, and returns at once.
 type ask[T any] func(ctx context.Context, i int, host string, caller keyvault.Caller) (wait func() (T, error))
 
 // readEach is each for reads of objects from their vaults or, where one of these is unavailable,
 // from its failover vault. A 401, 403 or 404 of the first one is final. done is called
-// with whether the answer is from the failover vault.
-func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, failover bool, err error) error) error {
+// with whether the answer is from the failover vault. The errors are by index.
+func readEach[T any](ctx context.Context, s session, n, window int, object func(i int) *request.Object, start ask[T], done func(i int, value T, failover bool, err error) error) []error {
 	caller := s.caller
 	if s.failover == nil {
 		return each(ctx, n, window, func(i int) func() (T, error) {
@@ -64,7 +74,7 @@ func readEach[T any](ctx context.Context, s session, n, window int, object func(
 		caller.Optional, caller.Failover = object(i).Optional, keyvault.IsFailover
 		return start(ctx, i, s.hostOf(object(i).Failover), caller)
 	}
-	err := each(ctx, n, window, func(i int) func() (T, error) {
+	errs := each(ctx, n, window, func(i int) func() (T, error) {
 		o := object(i)
 		host := s.hostOf(o.Vault)
 		caller.Optional, caller.Failover = o.Optional, keyvault.NoFailover
@@ -85,15 +95,19 @@ func readEach[T any](ctx context.Context, s session, n, window int, object func(
 		}
 		return done(i, value, atFailover[i], err)
 	})
-	if err != nil || len(again) == 0 {
-		return err
+	if fault.Join(errs) != nil {
+		return errs
 	}
-	return each(ctx, len(again), window, func(k int) func() (T, error) { return fromFailover(again[k]) }, func(k int, value T, err error) error {
+	failed := each(ctx, len(again), window, func(k int) func() (T, error) { return fromFailover(again[k]) }, func(k int, value T, err error) error {
 		if err != nil {
 			err = fault.Errors{causes[k], err}
 		}
 		return done(again[k], value, true, err)
 	})
+	for k, err := range failed {
+		errs[again[k]] = err
+	}
+	return errs
 }
 
 // unavailable reports whether a vault did not answer, has failed itself, or throttles.

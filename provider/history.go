@@ -74,7 +74,7 @@ func (s session) histories(ctx context.Context, items []item) ([][]string, error
 		defer release()
 	}
 	versions := make([][]string, len(items))
-	err = readEach(ctx, s, len(items), window, func(i int) *request.Object { return &items[i].Object },
+	errs := readEach(ctx, s, len(items), window, func(i int) *request.Object { return &items[i].Object },
 		func(ctx context.Context, i int, host string, caller keyvault.Caller) func() ([]string, error) {
 			o := &items[i]
 			if !o.hasHistory() || left < 0 {
@@ -91,7 +91,7 @@ func (s session) histories(ctx context.Context, items []item) ([][]string, error
 			}
 			return nil
 		})
-	if err != nil {
+	if err := fault.Join(errs); err != nil {
 		return nil, err
 	}
 	if left < 0 {

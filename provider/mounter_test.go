@@ -79,13 +79,14 @@ type vaults struct {
 	fails  map[string]func(context.Context) error // instead of a value
 	hook   func(name string)                      // called within each read
 
-	mu      sync.Mutex // guards what follows
-	reads   []string
-	listed  []string
-	at      map[string]int // reads by host
-	hosts   map[string]bool
-	callers map[keyvault.Caller]bool
-	needs   []keyvault.Freshness
+	mu        sync.Mutex // guards what follows
+	reads     []string
+	listed    []string
+	suggested []string
+	at        map[string]int // reads by host
+	hosts     map[string]bool
+	callers   map[keyvault.Caller]bool
+	needs     []keyvault.Freshness
 }
 
 func (v *vaults) Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) func() (keyvault.Value, error) {
@@ -159,6 +160,19 @@ func (v *vaults) List(ctx context.Context, _ keyvault.Caller, host string, kind 
 		}
 		return v.items[host+" "+string(kind)], nil
 	})
+}
+
+// Suggest counts, and leaves the error as it is.
+func (v *vaults) Suggest(_ context.Context, _ keyvault.Caller, o keyvault.Object, err error) func() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.suggested = append(v.suggested, o.Host+" "+o.Name)
+	return func() error {
+		if v.hook != nil {
+			v.hook("suggest " + o.Name)
+		}
+		return err
+	}
 }
 
 // Resource is the one of the file with "/own" after it.

@@ -120,11 +120,7 @@ func convertible(ctx context.Context, s session, o *request.Object, value keyvau
 	if !render.Convertible(reason) {
 		return files, reason
 	}
-	host := s.hostOf(o.Vault)
-	if s.failover != nil && s.failover.down[host] {
-		host = s.hostOf(o.Failover)
-	}
-	object := keyvault.Object{Host: host, Type: o.Type, Name: o.Name, Version: value.Version, AsPEM: true}
+	object := keyvault.Object{Host: s.readFrom(o), Type: o.Type, Name: o.Name, Version: value.Version, AsPEM: true}
 	converted, err := s.Vaults.Get(ctx, s.caller, object, s.fresh)()
 	switch {
 	case err == nil && converted.Text != value.Text:

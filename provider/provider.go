@@ -27,12 +27,13 @@ type SignIn interface {
 	Forget(id entra.Identity, scope string, t entra.Token)
 }
 
-// Vaults reads from key vaults; *keyvault.Reader does. Get, Versions and List start a read and return
-// at once. The function that they return waits for the answer; call it exactly once.
+// Vaults reads from key vaults; *keyvault.Reader does. Get, Versions, List and Suggest start a read and
+// return at once. The function that they return waits for the answer; call it exactly once.
 type Vaults interface {
 	Get(ctx context.Context, caller keyvault.Caller, o keyvault.Object, fresh keyvault.Freshness) func() (keyvault.Value, error)
 	Versions(ctx context.Context, caller keyvault.Caller, o keyvault.Object, n int, fresh keyvault.Freshness) func() ([]string, error)
 	List(ctx context.Context, caller keyvault.Caller, host string, t request.Type, fresh keyvault.Freshness) func() ([]keyvault.Item, error)
+	Suggest(ctx context.Context, caller keyvault.Caller, o keyvault.Object, err error) func() error
 	Resource(ctx context.Context, host, fallback string) (string, error)
 }
 

@@ -57,7 +57,7 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 	}
 	found := make(map[finding][]match)
 	left := maxItems
-	err = readEach(ctx, s, len(order), window, func(i int) *request.Object { return searches[order[i]][0].Object },
+	errs := readEach(ctx, s, len(order), window, func(i int) *request.Object { return searches[order[i]][0].Object },
 		func(ctx context.Context, i int, host string, caller keyvault.Caller) func() ([]keyvault.Item, error) {
 			return s.Vaults.List(ctx, caller, host, order[i].kind, s.fresh)
 		}, func(i int, list []keyvault.Item, failover bool, err error) error {
@@ -83,7 +83,7 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 			}
 			return fault.Join(errs)
 		})
-	if err != nil {
+	if err := fault.Join(errs); err != nil {
 		return nil, err
 	}
 	return found, samePaths(objects, found)

@@ -109,7 +109,7 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 	parts := make([]part, len(items))
 	total := 0
 	known := newRenderings()
-	err := readEach(ctx, s, len(items), s.MaxConcurrency, func(i int) *request.Object { return &items[i].Object },
+	errs := readEach(ctx, s, len(items), s.MaxConcurrency, func(i int) *request.Object { return &items[i].Object },
 		func(ctx context.Context, i int, host string, caller keyvault.Caller) func() (keyvault.Value, error) {
 			o := &items[i]
 			if o.unread {
@@ -132,7 +132,8 @@ func (s session) readAll(ctx context.Context, items []item) ([]part, error) {
 			}
 			return nil
 		})
-	if err != nil {
+	s.suggest(ctx, items, errs)
+	if err := fault.Join(errs); err != nil {
 		return nil, err
 	}
 	if total > s.MaxBytes {

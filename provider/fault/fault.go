@@ -77,7 +77,7 @@ type Problem struct {
 // Bounds of a message: the objects and fields that it names, and the problems that it
 // describes in full. kubelet cuts events at 1 KiB.
 const (
-	maxNamed     = 50
+	MaxNamed     = 50
 	maxDescribed = 8
 )
 
@@ -122,10 +122,10 @@ func describe(problems []Problem) string {
 	return strings.Join(texts, " | ")
 }
 
-// enumerate lists at most maxNamed names.
+// enumerate lists at most MaxNamed names.
 func enumerate(names []string) string {
-	text := strings.Join(names[:min(len(names), maxNamed)], ", ")
-	if rest := len(names) - maxNamed; rest > 0 {
+	text := strings.Join(names[:min(len(names), MaxNamed)], ", ")
+	if rest := len(names) - MaxNamed; rest > 0 {
 		text += fmt.Sprintf(", and %d more", rest)
 	}
 	return text

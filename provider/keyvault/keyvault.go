@@ -90,6 +90,8 @@ type Reader struct {
 	values      *coalesce.Group[key, Value]
 	listings    *coalesce.Group[key, []Item] // of versions, or without a name of objects
 	suggestions *coalesce.Group[key, request.Type]
+	suggested   *coalesce.Budget // of suggestions
+	suggesting  atomic.Int64     // callers that wait for one
 	resources   *coalesce.Group[string, string]
 
 	unshared atomic.Uint64 // the latest key.unshared
@@ -116,13 +118,14 @@ func NewReader(cfg Config) (*Reader, error) {
 		cfg.Now = time.Now
 	}
 	cfg.Throttle.Classify = classify
-	budget := coalesce.NewBudget(cfg.CacheBytes)
+	budget, suggested := coalesce.NewBudget(cfg.CacheBytes), coalesce.NewBudget(maxSuggestions)
 	r := &Reader{
 		cfg:         cfg,
 		budget:      budget,
 		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Now: cfg.Now}),
 		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Now: cfg.Now}),
-		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxSuggestions), Now: cfg.Now}),
+		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: suggested, Now: cfg.Now}),
+		suggested:   suggested,
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),
 	}
 	var errs [2]error
@@ -169,9 +172,8 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 		}
 		if caller.Optional && fault.Is(err, fault.ObjectNotFound) {
 			r.report(ctx, Absent, o, time.Time{})
-			return Value{}, err
 		}
-		return Value{}, r.suggest(ctx, v, caller, o, err)
+		return Value{}, err
 	}
 }
 

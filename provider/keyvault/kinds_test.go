@@ -204,6 +204,7 @@ func TestOtherType(t *testing.T) {
 		t.Helper()
 		paths = nil
 		_, err := r.Get(t.Context(), caller(who), object(request.TypeKey, name), fresh())()
+		err = r.Suggest(t.Context(), caller(who), object(request.TypeKey, name), err)()
 		wantReason(t, err, fault.ObjectNotFound)
 		if !slices.Equal(paths, want) {
 			t.Errorf("requested %v, want %v", paths, want)
@@ -224,6 +225,39 @@ func TestOtherType(t *testing.T) {
 	_ = get("a", "none", "/keys/none/")
 	now = now.Add(10 * time.Minute)
 	_ = get("a", "none", "/keys/none/", "/certificates/none/", "/secrets/none/")
+}
+
+// However many objects are missing, each is looked for at most once in ten minutes: what is found is
+// not evicted, and of the others the error stays as it is. Callers that ask at the same time count too.
+func TestSuggestionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1024
+		var requests atomic.Int64
+		r := configured(t, func(*http.Request) (*http.Response, error) {
+			requests.Add(1)
+			time.Sleep(time.Millisecond)
+			return answer(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`)
+		}, nil)
+		missing := &fault.Error{Reason: fault.ObjectNotFound}
+		for i, want := range []int64{2 * most, 0, 2 * most} {
+			requests.Store(0)
+			var waits []func() error
+			for n := range most + 100 {
+				waits = append(waits, r.Suggest(t.Context(), caller("a"), object(request.TypeKey, fmt.Sprint("k", n)), missing))
+			}
+			for _, wait := range waits {
+				if err := wait(); err != missing {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if n := requests.Load(); n != want {
+				t.Errorf("round %d: %d requests, want %d", i, n, want)
+			}
+			if i > 0 {
+				time.Sleep(11 * time.Minute)
+			}
+		}
+	})
 }
 
 func TestResource(t *testing.T) {

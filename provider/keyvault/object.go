@@ -41,7 +41,7 @@ type Caller struct {
 	// APIVersion is the version of Key Vault's API to begin with; "" is the SDK's, which is the
 	// newest. It does not change what is read.
 	APIVersion string
-	// Optional says that what is read may not exist: it is not looked for under other types.
+	// Optional says that what is read may not exist: its absence is an answer.
 	Optional bool
 	Failover Failover
 }

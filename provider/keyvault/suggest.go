@@ -16,20 +16,25 @@ import (
 // mount as long as the object is missing.
 const (
 	suggestEvery   = 10 * time.Minute
-	maxSuggestions = 1024
+	maxSuggestions = 1024 // in that time
 )
 
 // typeWords are the words for the types in messages.
 var typeWords = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
 
-// suggest improves the error of a missing object by the other type under which its name exists,
-// and that of a disabled secret by whether it waits for its certificate. Both only if the caller
-// may read that object: what one principal may see is not revealed to another. Other errors stay
-// as they are.
-func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object, err error) error {
+// Suggest starts to improve the error of a missing object by the other type under which its name
+// exists, and that of a disabled secret by whether it waits for its certificate. Both only if the
+// caller may read that object: what one principal may see is not revealed to another. The function
+// that it returns waits, and returns the improved error or err itself; call it exactly once.
+//
+// It reads at most once in suggestEvery for each object and principal: what is found is never evicted,
+// as nothing more is looked for once it is maxSuggestions.
+func (r *Reader) Suggest(ctx context.Context, caller Caller, o Object, err error) func() error {
+	unchanged := func() error { return err }
+	v, vaultErr := r.vault(o.Host)
 	failed, ok := errors.AsType[*fault.Error](err)
-	if !ok {
-		return err
+	if vaultErr != nil || !ok {
+		return unchanged
 	}
 	missing := failed.Reason == fault.ObjectNotFound
 	search, name := v.otherType, Object{Host: o.Host, Type: o.Type, Name: o.Name}
@@ -37,28 +42,40 @@ func (r *Reader) suggest(ctx context.Context, v *vault, caller Caller, o Object,
 		search, name = v.notIssued, o
 	}
 	if !missing && (failed.Reason != fault.ObjectDisabled || o.Type != request.TypeSecret) {
-		return err
+		return unchanged
 	}
-	found, _, searchErr := r.suggestions.Do(ctx, key{Principal: caller.Principal, Object: name}, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
+	k := key{Principal: caller.Principal, Object: name}
+	running := r.suggesting.Add(1)
+	if _, known := r.suggestions.Cached(k, time.Time{}); !known {
+		if cached, _ := r.suggested.Usage(); int64(cached)+running > maxSuggestions {
+			r.suggesting.Add(-1)
+			return unchanged
+		}
+	}
+	pending := r.suggestions.Start(ctx, k, Freshness{}, func(ctx context.Context, call *coalesce.Call) (request.Type, coalesce.Life, error) {
 		start := r.cfg.Now()
 		found := search(throttle.WithTrace(withCaller(ctx, caller), call, nil), name)
 		return found, coalesce.Life{Until: start.Add(suggestEvery)}, ctx.Err()
 	})
-	switch {
-	case errors.As(searchErr, new(*fault.Panic)):
-		return searchErr
-	case searchErr != nil || found == "":
-		return err
-	case !missing:
-		q := question{o, caller.Principal, getting}
-		return q.notIssued("{objects} in %s is disabled: its certificate is not issued yet")
+	return func() error {
+		defer r.suggesting.Add(-1)
+		found, _, searchErr := pending.Wait()
+		switch {
+		case errors.As(searchErr, new(*fault.Panic)):
+			return searchErr
+		case searchErr != nil || found == "":
+			return err
+		case !missing:
+			q := question{o, caller.Principal, getting}
+			return q.notIssued("{objects} in %s is disabled: its certificate is not issued yet")
+		}
+		better := *failed // which may be shared
+		better.Fix = fmt.Sprintf("a %s of that name exists: set objectType to %s, or check objectName", typeWords[found], found)
+		if o.Version != "" {
+			better.Fix += " and objectVersion"
+		}
+		return &better
 	}
-	better := *failed // which may be shared
-	better.Fix = fmt.Sprintf("a %s of that name exists: set objectType to %s, or check objectName", typeWords[found], found)
-	if o.Version != "" {
-		better.Fix += " and objectVersion"
-	}
-	return &better
 }
 
 // otherType finds the type under which the name exists; "" if there is none, whatever the
