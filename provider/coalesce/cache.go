@@ -62,9 +62,9 @@ func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 }
 
 // ForgetKeys drops the cached answers of the keys for which the function reports true, and does not
-// cache those of requests that are under way: they may be older than the reason to forget. The function
-// must not call the group.
-func (g *Group[K, V]) ForgetKeys(is func(K) bool) {
+// cache those of requests that are under way: they may be older than the reason to forget. It does cache
+// that of the call by, if not nil, whose answer is that reason. The function must not call the group.
+func (g *Group[K, V]) ForgetKeys(is func(K) bool, by *Call) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for key := range g.cached {
@@ -73,7 +73,7 @@ func (g *Group[K, V]) ForgetKeys(is func(K) bool) {
 		}
 	}
 	for key, q := range g.queues {
-		if is(key) {
+		if is(key) && &q.running.Call != by {
 			q.running.forgotten = true
 		}
 	}

@@ -192,7 +192,7 @@ func TestForgetKeys(t *testing.T) {
 		for _, key := range []string{"a1", "a2", "b1"} {
 			check(t, g, key, anything(), v.get, "one", coalesce.Own)
 		}
-		g.ForgetKeys(func(key string) bool { return key[0] == 'a' })
+		g.ForgetKeys(func(key string) bool { return key[0] == 'a' }, nil)
 		if left, n := b.Left(); left != 97 || n != 1 {
 			t.Errorf("%d left, %d answers", left, n)
 		}
@@ -206,10 +206,12 @@ func TestForgetKeys(t *testing.T) {
 func TestForgetKeysUnderWay(t *testing.T) {
 	for name, tt := range map[string]struct {
 		again  bool // the request is sent again after ForgetKeys
+		itself bool // the call is the reason to forget
 		source coalesce.Source
 	}{
-		"under way":  {false, coalesce.Own},
-		"sent again": {true, coalesce.Cached},
+		"under way":  {false, false, coalesce.Own},
+		"sent again": {true, false, coalesce.Cached},
+		"the reason": {false, true, coalesce.Cached},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -217,7 +219,11 @@ func TestForgetKeysUnderWay(t *testing.T) {
 				g := newGroup(caching(coalesce.NewBudget(100)))
 				check(t, g, "a", anything(), func(ctx context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
 					c.Sent()
-					g.ForgetKeys(func(key string) bool { return key == "a" })
+					by := c
+					if !tt.itself {
+						by = new(coalesce.Call)
+					}
+					g.ForgetKeys(func(key string) bool { return key == "a" }, by)
 					if tt.again {
 						c.Retrying(errors.New("connection reset"))
 						c.Sent()

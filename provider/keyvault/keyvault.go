@@ -14,7 +14,6 @@ import (
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/throttle"
-	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/tracing"
@@ -86,9 +85,9 @@ const (
 // Reader reads from vaults. It is safe for concurrent use.
 type Reader struct {
 	cfg         Config
-	budget      *coalesce.Budget // of values and listings
-	values      *coalesce.Group[key, Value]
-	listings    *coalesce.Group[key, []Item] // of versions, or without a name of objects
+	budget      *coalesce.Budget // of values and listings, and of what is missing
+	values      *coalesce.Group[key, result[Value]]
+	listings    *coalesce.Group[key, result[[]Item]] // of versions, or without a name of objects
 	suggestions *coalesce.Group[key, request.Type]
 	suggested   *coalesce.Budget // of suggestions
 	suggesting  atomic.Int64     // callers that wait for one
@@ -99,14 +98,6 @@ type Reader struct {
 	mu        sync.Mutex // for building a vault once
 	vaults    *lru.Cache[string, *vault]
 	throttles *lru.Cache[string, *throttle.Throttle]
-}
-
-// key is what callers must have in common to share an answer: each of them has proved by its
-// own sign-in that it is the principal.
-type key struct {
-	Principal
-	Object
-	unshared uint64 // unique where nothing is shared, else 0
 }
 
 // NewReader makes a Reader.
@@ -122,8 +113,8 @@ func NewReader(cfg Config) (*Reader, error) {
 	r := &Reader{
 		cfg:         cfg,
 		budget:      budget,
-		values:      coalesce.New[key](coalesce.Config[Value]{Timeout: cfg.Timeout, Budget: budget, Size: Value.size, Now: cfg.Now}),
-		listings:    coalesce.New[key](coalesce.Config[[]Item]{Timeout: cfg.Timeout, Budget: budget, Size: listSize, Now: cfg.Now}),
+		values:      coalesce.New[key](shared(cfg, budget, Value.size)),
+		listings:    coalesce.New[key](shared(cfg, budget, listSize)),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: suggested, Now: cfg.Now}),
 		suggested:   suggested,
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),
@@ -140,74 +131,27 @@ func (r *Reader) Cached() (entries, bytes int) { return r.budget.Usage() }
 // Get starts to read a version of an object, the latest if the object names none, and returns
 // at once. The function that it returns waits for the answer; call it exactly once. Its error
 // is a *fault.Error or the context's own.
-//
-// The request itself is sent in the function that the group runs, by an SDK client whose
-// policies newVault lists.
 func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshness) func() (Value, error) {
 	v, err := r.vault(o.Host)
 	if err != nil {
 		return func() (Value, error) { return Value{}, err }
 	}
-	k := r.key(caller, o)
-	read := func(ctx context.Context, call *coalesce.Call) (Value, coalesce.Life, error) {
-		q := question{o, caller.Principal, getting}
-		value, err := v.get(q.context(ctx, caller, call), o)
-		value.sent = call.SentAt()
-		return value, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
-	}
-	pending := r.values.Start(ctx, k, fresh, read)
+	wait := start(ctx, r, r.values, caller, question{o, caller.Principal, getting}, fresh, v.get)
 	return func() (Value, error) {
-		value, source, err := pending.Wait()
-		if rejectedForAnother(source, err) {
-			value, source, err = r.values.Do(ctx, k, fresh, read)
-		}
+		got, source, err := wait()
 		if err == nil {
-			r.answered(ctx, caller, source, o, value.sent)
-			return value, nil
+			r.answered(ctx, caller, source, o, got.sent)
+			return got.value, nil
 		}
-		err = asTimeout(err, o)
-		if old, ok := r.stale(k, caller, fresh, err); ok {
+		if old, ok := r.stale(caller, o, fresh, err); ok {
 			r.report(ctx, Stale, o, old.sent)
-			return old, nil
+			return old.value, nil
 		}
 		if caller.Optional && fault.Is(err, fault.ObjectNotFound) {
-			r.report(ctx, Absent, o, time.Time{})
+			r.report(ctx, Absent, o, got.sent)
 		}
 		return Value{}, err
 	}
-}
-
-// rejectedForAnother reports whether a call failed because the vault rejects the token of
-// another caller, who made it. This caller's token may be a newer one.
-func rejectedForAnother(source coalesce.Source, err error) bool {
-	return source == coalesce.Shared && fault.Is(err, fault.TokenRejected)
-}
-
-// stale returns what was read before, for the start of a pod that would fail with err; see
-// Config.StaleIfError.
-func (r *Reader) stale(k key, caller Caller, fresh Freshness, err error) (Value, bool) {
-	if r.cfg.StaleIfError <= 0 || caller.Failover == HasFailover || !fresh.Urgent || !fault.Is(err, fault.Throttled, fault.ServiceUnavailable, fault.Timeout) {
-		return Value{}, false
-	}
-	old, ok := r.values.Cached(k, r.cfg.Now().Add(-r.cfg.StaleIfError))
-	old.Stale = true
-	return old, ok
-}
-
-// forgetIfRefused drops all that was read from the vault for the principal, if the error is a
-// refusal: it may apply to all objects by now. If the error says that an object is missing or
-// disabled, that there is no such vault, or that the request is not valid, it drops all versions
-// of the object. It returns the error.
-func (r *Reader) forgetIfRefused(k key, err error) error {
-	refused := fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected)
-	if refused || fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused) {
-		same := func(other key) bool {
-			return other.Principal == k.Principal && other.Host == k.Host && (refused || other.Type == k.Type && other.Name == k.Name)
-		}
-		r.values.ForgetKeys(same)
-		r.listings.ForgetKeys(same)
-	}
-	return err
 }
 
 // Versions starts to list the enabled versions of an object from the one it names on, or the
@@ -219,15 +163,15 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	if err != nil {
 		return func() ([]string, error) { return nil, err }
 	}
-	start := o.Version
+	first := o.Version
 	o.Version = "" // callers share one list, whichever part of it they need
-	wait := r.startList(ctx, caller, question{o, caller.Principal, listing}, fresh, v.versions)
+	wait := r.list(ctx, caller, question{o, caller.Principal, listing}, fresh, v.versions)
 	return func() ([]string, error) {
 		all, err := wait()
 		if err != nil {
 			return nil, err
 		}
-		return latestFrom(all, start, n), nil
+		return latestFrom(all, first, n), nil
 	}
 }
 
@@ -239,49 +183,20 @@ func (r *Reader) List(ctx context.Context, caller Caller, host string, t request
 	if err != nil {
 		return func() ([]Item, error) { return nil, err }
 	}
-	return r.startList(ctx, caller, question{Object{Host: host, Type: t}, caller.Principal, finding}, fresh, v.objects)
+	return r.list(ctx, caller, question{Object{Host: host, Type: t}, caller.Principal, finding}, fresh, v.objects)
 }
 
-// startList starts to read a list, which callers share as they share values.
-func (r *Reader) startList(ctx context.Context, caller Caller, q question, fresh Freshness, read func(context.Context, Object) ([]Item, error)) func() ([]Item, error) {
-	k := r.key(caller, q.Object)
-	list := func(ctx context.Context, call *coalesce.Call) ([]Item, coalesce.Life, error) {
-		all, err := read(q.context(ctx, caller, call), q.Object)
-		return all, r.life(call, caller), r.forgetIfRefused(k, q.explain(err))
-	}
-	pending := r.listings.Start(ctx, k, fresh, list)
+// list starts to read a list, which callers share as they share values.
+func (r *Reader) list(ctx context.Context, caller Caller, q question, fresh Freshness, read func(context.Context, Object) ([]Item, error)) func() ([]Item, error) {
+	wait := start(ctx, r, r.listings, caller, q, fresh, read)
 	return func() ([]Item, error) {
-		all, source, err := pending.Wait()
-		if rejectedForAnother(source, err) {
-			all, source, err = r.listings.Do(ctx, k, fresh, list)
-		}
+		got, source, err := wait()
 		if err != nil {
-			return nil, asTimeout(err, q.Object)
+			return nil, err
 		}
 		r.answered(ctx, caller, source, q.Object, time.Time{})
-		return all, nil
+		return got.value, nil
 	}
-}
-
-// key returns the key under which the caller shares answers.
-func (r *Reader) key(caller Caller, o Object) key {
-	k := key{Principal: caller.Principal, Object: o}
-	if r.cfg.Unshared {
-		k.unshared = r.unshared.Add(1)
-	}
-	return k
-}
-
-// life is how long an answer is cached: not longer than the token that read it.
-func (r *Reader) life(call *coalesce.Call, caller Caller) coalesce.Life {
-	if r.cfg.Unshared {
-		return coalesce.Life{}
-	}
-	until := call.SentAt().Add(max(r.cfg.CacheTTL, r.cfg.StaleIfError))
-	if caller.Expires.Before(until) {
-		until = caller.Expires
-	}
-	return coalesce.Life{Until: until}
 }
 
 // context returns the context of the question's requests. It carries what the SDK's methods have
@@ -309,12 +224,4 @@ func (r *Reader) report(ctx context.Context, s Source, o Object, sent time.Time)
 		a.Age = r.cfg.Now().Sub(sent)
 	}
 	r.cfg.OnRead(ctx, a)
-}
-
-// asTimeout names the vault and the object in the error of a caller whose own time was up.
-func asTimeout(err error, o Object) error {
-	if errors.Is(err, context.DeadlineExceeded) && !fault.Is(err, fault.Timeout) {
-		return networkError(transport.Timeout(o.Host, transport.PhaseRead), o)
-	}
-	return err
 }

@@ -111,8 +111,6 @@ type Value struct {
 
 	// Stale says that the vault is unavailable and this is what it returned before.
 	Stale bool
-
-	sent time.Time // when its request left
 }
 
 // Key is the public side of a key as JSON Web Key (RFC 7517, RFC 7518 section 6).
@@ -124,8 +122,12 @@ type Key struct {
 	X, Y  []byte // point of an elliptic-curve key
 }
 
-// perEntry is about what a cached answer takes beside its content.
-const perEntry = 512
+// perEntry is about what a cached answer takes beside its content, and perError what an error does
+// beside its text.
+const (
+	perEntry = 512
+	perError = 256
+)
 
 // size is about what a value takes in memory.
 func (v Value) size() int {

@@ -228,7 +228,7 @@ func TestNothingOutlivesItsToken(t *testing.T) {
 
 // A refusal is not cached, and ends what was read before.
 func TestRefusalsAreNotCached(t *testing.T) {
-	for _, status := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusUnauthorized} {
+	for _, status := range []int{http.StatusForbidden, http.StatusConflict, http.StatusUnauthorized} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			shares(t, func(t *testing.T, s *store, r *keyvault.Reader) {
 				_ = read(t, r, "a", fresh())

@@ -23,6 +23,8 @@ var (
 //   - A rotation may be older by the rotation TTL, but not older than the end of the mount before.
 //   - With --stale-if-error and something unavailable, a start may be older by that time, but not older than
 //     the latest refusal.
+//   - An optional object may be left out if it did not exist at such a moment, but never because something is
+//     unavailable.
 //   - Either takes a sign-in with the very credential that was presented, whose token is still valid.
 //   - A mount that nothing stands against succeeds.
 //

@@ -150,6 +150,12 @@ func (h *history) allowedAs(m *attempt, who principal) string {
 				return "got a history that never was: " + fmt.Sprint(m.files)
 			}
 		}
+		if _, there := m.files[secretName(name)]; m.spec.optional && !there {
+			if !h.missing(m, who, i, fresh) {
+				return fmt.Sprintf("lacks %s, which was not missing from %v on", secretName(name), fresh.Sub(h.moments[0].from))
+			}
+			continue
+		}
 		expected += len(files)
 		for _, file := range files {
 			from := fresh
@@ -219,6 +225,26 @@ func (h *history) readable(m *attempt, who principal, index int, file string, fr
 		}
 	}
 	return fmt.Sprintf("got %q for %s, which %v could not read from %v on", m.files[file], file, who, from.Sub(h.moments[0].from))
+}
+
+// missing reports whether the object did not exist at some moment from then on, at which the principal
+// could learn that.
+func (h *history) missing(m *attempt, who principal, index int, from time.Time) bool {
+	for _, s := range h.during(from, m.end) {
+		if may(s.get, m.spec.vault, who) && s.lacks(m, index) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks reports whether the vault does not have what the mount names.
+func (s *state) lacks(m *attempt, index int) bool {
+	all := s.secrets[m.spec.vault][m.spec.names[index]]
+	if index > 0 || m.pin == "" {
+		return len(all) == 0
+	}
+	return !slices.ContainsFunc(all, func(v secretVersion) bool { return v.id == m.pin })
 }
 
 func may(granted [modelVaults][modelClients]bool, vault int, who principal) bool {

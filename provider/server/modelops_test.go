@@ -56,6 +56,7 @@ type spec struct {
 	names         []int
 	history       int  // objectVersionHistory of the first name; 0 for none
 	pinned        bool // objectVersion of the first name, the one that was current when the class was written
+	optional      bool // all names
 	token         presented
 }
 
@@ -65,7 +66,7 @@ func (s spec) String() string {
 		word string
 		on   bool
 	}{
-		{"foreign tenant", s.foreign}, {"wrong password", s.wrongPassword}, {"pinned", s.pinned},
+		{"foreign tenant", s.foreign}, {"wrong password", s.wrongPassword}, {"pinned", s.pinned}, {"optional", s.optional},
 		{fmt.Sprint("history ", s.history), s.history > 0}, {fmt.Sprint("token ", s.token), s.token != genuine},
 	} {
 		if more.on {
@@ -202,6 +203,7 @@ func randomSpec(r *rand.Rand, pod int, innocent bool) spec {
 	case n == 1:
 		s.pinned = true
 	}
+	s.optional = s.history == 0 && r.IntN(3) == 0
 	switch {
 	case account == 2:
 		s.mode, s.client, s.vault = []mode{byClient, byAnnotation, byPassword}[r.IntN(3)], 0, 0

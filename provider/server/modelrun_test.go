@@ -225,6 +225,7 @@ func (w *simulation) request(pod modelPod, volume int, class modelClass, m *atte
 		if i == 0 && class.pin != "" {
 			object += ", objectVersion: " + class.pin
 		}
+		object += fmt.Sprint(", optional: ", s.optional)
 		objects = append(objects, "{"+object+"}")
 	}
 	pod.VolumeAttributes = map[string]string{"keyvaultName": vaultName(s.vault), "tenantID": tenantName(s.foreign), "objects": "[" + strings.Join(objects, ", ") + "]"}

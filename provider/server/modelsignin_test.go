@@ -120,6 +120,7 @@ func (h *history) servable(m *attempt, who principal, s *state) bool {
 	for i, name := range m.spec.names {
 		all := s.secrets[m.spec.vault][name]
 		switch {
+		case m.spec.optional && s.lacks(m, i):
 		case i == 0 && m.spec.history > 0:
 			if len(newest(all, m.pin, m.spec.history)) == 0 {
 				return false
