@@ -2,6 +2,7 @@ package coalesce_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -38,5 +39,19 @@ func BenchmarkCall(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What it costs to forget the answers of one key among those that a budget of 16 MiB has room for.
+func BenchmarkForgetSet(b *testing.B) {
+	g := newIndexed(coalesce.NewBudget(1 << 20))
+	for i := range 32_704 {
+		_, _, _ = g.Do(b.Context(), fmt.Sprint("a", i), now(), func(context.Context, *coalesce.Call) (string, coalesce.Life, error) {
+			return "one", coalesce.Life{Until: time.Now().Add(time.Hour)}, nil
+		})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		g.ForgetSet("b0", 1, nil)
 	}
 }

@@ -12,7 +12,7 @@ type Budget struct {
 	mu     sync.Mutex // guards what follows and the groups that share the budget
 	size   int
 	left   int
-	recent list.List // of func(), which drops an entry; the most recently used first
+	recent list.List // of *member, which are entries; the most recently used first
 }
 
 // NewBudget makes a Budget.
@@ -34,6 +34,7 @@ type entry[V any] struct {
 	used    time.Time
 	size    int
 	place   *list.Element // in the budget
+	member                // of the index
 }
 
 // longestSweep bounds how long an answer that has ended stays in memory.
@@ -58,24 +59,6 @@ func (g *Group[K, V]) Forget(key K, is func(V) bool) {
 	defer g.mu.Unlock()
 	if e := g.cached[key]; e != nil && is(e.value) {
 		g.drop(key)
-	}
-}
-
-// ForgetKeys drops the cached answers of the keys for which the function reports true, and does not
-// cache those of requests that are under way: they may be older than the reason to forget. It does cache
-// that of the call by, if not nil, whose answer is that reason. The function must not call the group.
-func (g *Group[K, V]) ForgetKeys(is func(K) bool, by *Call) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for key := range g.cached {
-		if is(key) {
-			g.drop(key)
-		}
-	}
-	for key, q := range g.queues {
-		if is(key) && &q.running.Call != by {
-			q.running.forgotten = true
-		}
 	}
 }
 
@@ -113,11 +96,13 @@ func (g *Group[K, V]) store(key K, value V, sent time.Time, life Life) {
 		return // larger than the whole budget
 	}
 	for budget.left < e.size {
-		budget.recent.Back().Value.(func())()
+		budget.recent.Back().Value.(*member).forget(nil)
 	}
 	budget.left -= e.size
-	e.place = budget.recent.PushFront(func() { g.drop(key) })
+	e.forget = func(*Call) { g.drop(key) }
+	e.place = budget.recent.PushFront(&e.member)
 	g.cached[key] = e
+	g.enter(key, &e.member)
 	g.scheduleSweep(life.Until.Sub(now))
 }
 
@@ -126,6 +111,7 @@ func (g *Group[K, V]) drop(key K) {
 	if e := g.cached[key]; e != nil {
 		g.cfg.Budget.left += e.size
 		g.cfg.Budget.recent.Remove(e.place)
+		g.index.remove(&e.member)
 		delete(g.cached, key)
 	}
 }

@@ -182,30 +182,49 @@ func TestCached(t *testing.T) {
 	})
 }
 
-// Answers of the keys that the function names are dropped, and give their part of the budget
-// back; others stay.
-func TestForgetKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := coalesce.NewBudget(100)
-		v := &vault{value: "one", life: func() coalesce.Life { return coalesce.Life{Until: time.Now().Add(time.Minute)} }}
-		g := newGroup(caching(b))
-		for _, key := range []string{"a1", "a2", "b1"} {
-			check(t, g, key, anything(), v.get, "one", coalesce.Own)
-		}
-		g.ForgetKeys(func(key string) bool { return key[0] == 'a' }, nil)
-		if left, n := b.Left(); left != 97 || n != 1 {
-			t.Errorf("%d left, %d answers", left, n)
-		}
-		check(t, g, "a1", anything(), v.get, "one", coalesce.Own)
-		check(t, g, "b1", anything(), v.get, "one", coalesce.Cached)
-	})
+// sets are the first letter of a key, and the first two.
+func sets(key string) []uint64 {
+	return []uint64{uint64(key[0]), uint64(key[0])<<8 + uint64(key[1])}
+}
+
+func newIndexed(b *coalesce.Budget) *group {
+	cfg := coalesce.Config[string]{Timeout: time.Minute}
+	caching(b)(&cfg)
+	return coalesce.NewIndexed[string](cfg, sets)
+}
+
+// Answers of the keys of a set are dropped, and give their part of the budget back; others stay.
+func TestForgetSet(t *testing.T) {
+	for level, want := range [][]string{{"bx1"}, {"ay1", "bx1"}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := coalesce.NewBudget(100)
+			v := forTTL("1")
+			g := newIndexed(b)
+			for _, key := range []string{"ax1", "ax2", "ay1", "bx1"} {
+				check(t, g, key, anything(), v.get, "1", coalesce.Own)
+			}
+			g.ForgetSet("ax9", level, nil)
+			g.ForgetSet("ax9", level, nil)
+			if left, n := b.Left(); left != 100-len(want) || n != len(want) {
+				t.Errorf("%d left, %d answers", left, n)
+			}
+			for _, key := range want {
+				check(t, g, key, anything(), nil, "1", coalesce.Cached)
+			}
+			check(t, g, "ax1", anything(), v.get, "1", coalesce.Own)
+			time.Sleep(time.Hour)
+			if n, sound := g.Indexed(); n != 0 || !sound {
+				t.Errorf("%d sets, sound %t", n, sound)
+			}
+		})
+	}
 }
 
 // An answer that was under way is older than the reason to forget. One to a request that left after that
 // is not.
-func TestForgetKeysUnderWay(t *testing.T) {
+func TestForgetSetUnderWay(t *testing.T) {
 	for name, tt := range map[string]struct {
-		again  bool // the request is sent again after ForgetKeys
+		again  bool // the request is sent again after ForgetSet
 		itself bool // the call is the reason to forget
 		source coalesce.Source
 	}{
@@ -216,14 +235,14 @@ func TestForgetKeysUnderWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := &vault{value: "one", life: func() coalesce.Life { return coalesce.Life{Until: time.Now().Add(time.Minute)} }}
-				g := newGroup(caching(coalesce.NewBudget(100)))
-				check(t, g, "a", anything(), func(ctx context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
+				g := newIndexed(coalesce.NewBudget(100))
+				check(t, g, "aa", anything(), func(ctx context.Context, c *coalesce.Call) (string, coalesce.Life, error) {
 					c.Sent()
 					by := c
 					if !tt.itself {
 						by = new(coalesce.Call)
 					}
-					g.ForgetKeys(func(key string) bool { return key == "a" }, by)
+					g.ForgetSet("ab", 0, by)
 					if tt.again {
 						c.Retrying(errors.New("connection reset"))
 						c.Sent()
@@ -231,7 +250,7 @@ func TestForgetKeysUnderWay(t *testing.T) {
 					c.Answered()
 					return "one", v.life(), nil
 				}, "one", coalesce.Own)
-				check(t, g, "a", anything(), v.get, "one", tt.source)
+				check(t, g, "aa", anything(), v.get, "one", tt.source)
 			})
 		})
 	}

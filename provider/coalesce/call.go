@@ -16,7 +16,7 @@ type Call struct {
 	sent      time.Time // when the running request left, or the first one that was answered
 	underWay  bool      // a request is under way, or one was answered
 	answered  bool      // a request was: later ones continue from its answer
-	forgotten bool      // ForgetKeys was called since that request left: its answer is not cached
+	forgotten bool      // its set was forgotten since that request left: its answer is not cached
 	failed    error     // the latest request, which will be sent again; nil once one is answered
 	waiting   int       // number of callers
 	urgent    bool

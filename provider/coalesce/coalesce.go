@@ -37,11 +37,13 @@ type Config[V any] struct {
 
 // Group answers the questions of one kind. It is safe for concurrent use.
 type Group[K comparable, V any] struct {
-	cfg Config[V]
+	cfg  Config[V]
+	sets func(K) []uint64 // nil without an index
 
 	mu     *sync.Mutex     // the budget's, if there is one; guards what follows, and the calls
 	queues map[K]*queue[V] // of the keys for which a call runs
 	cached map[K]*entry[V]
+	index  index
 	sweep  *time.Timer // nil while nothing is cached
 }
 
@@ -53,6 +55,7 @@ type Func[V any] func(context.Context, *Call) (V, Life, error)
 type queue[V any] struct {
 	running *flight[V]
 	next    *flight[V] // starts when running ends; nil if no caller needs it
+	member             // of the index
 }
 
 // flight is a call with its result, for all callers that wait for it.
@@ -94,14 +97,18 @@ const (
 )
 
 // New makes a Group.
-func New[K comparable, V any](cfg Config[V]) *Group[K, V] {
+func New[K comparable, V any](cfg Config[V]) *Group[K, V] { return NewIndexed[K](cfg, nil) }
+
+// NewIndexed makes a Group with sets of keys, for ForgetSet. The function returns those that a key belongs
+// to, as many for each key: hashes of what the keys of a set have in common.
+func NewIndexed[K comparable, V any](cfg Config[V], sets func(K) []uint64) *Group[K, V] {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	if cfg.Size == nil {
 		cfg.Size = func(V) int { return 1 }
 	}
-	g := &Group[K, V]{cfg: cfg, mu: new(sync.Mutex), queues: make(map[K]*queue[V]), cached: make(map[K]*entry[V])}
+	g := &Group[K, V]{cfg: cfg, sets: sets, mu: new(sync.Mutex), queues: make(map[K]*queue[V]), cached: make(map[K]*entry[V]), index: make(index)}
 	if cfg.Budget != nil {
 		g.mu = &cfg.Budget.mu
 	}
@@ -176,8 +183,7 @@ func (g *Group[K, V]) join(ctx context.Context, key K, want Freshness, do Func[V
 	switch {
 	case q == nil:
 		f = g.newFlight(ctx, do)
-		g.queues[key] = &queue[V]{running: f}
-		g.start(key, f)
+		g.begin(key, f)
 	case q.running.serves(want):
 		f, joined = q.running, true
 	case q.next != nil:
@@ -193,6 +199,19 @@ func (g *Group[K, V]) join(ctx context.Context, key K, want Freshness, do Func[V
 
 func (g *Group[K, V]) newFlight(ctx context.Context, do Func[V]) *flight[V] {
 	return &flight[V]{Call: Call{mu: g.mu, now: g.cfg.Now}, ctx: context.WithoutCancel(ctx), do: do, done: make(chan struct{})}
+}
+
+// begin starts a call of a key for which none runs. The lock is held.
+func (g *Group[K, V]) begin(key K, f *flight[V]) {
+	q := &queue[V]{running: f}
+	q.forget = func(by *Call) {
+		if &q.running.Call != by {
+			q.running.forgotten = true
+		}
+	}
+	g.queues[key] = q
+	g.enter(key, &q.member)
+	g.start(key, f)
 }
 
 // start runs a call. The lock is held.
@@ -216,6 +235,7 @@ func (g *Group[K, V]) start(key K, f *flight[V]) {
 		q := g.queues[key]
 		if q.running, q.next = q.next, nil; q.running == nil {
 			delete(g.queues, key)
+			g.index.remove(&q.member)
 			return
 		}
 		g.start(key, q.running)
@@ -253,6 +273,5 @@ func (g *Group[K, V]) refresh(ctx context.Context, key K, e *entry[V], do Func[V
 	e.refresh = g.cfg.Now().Add(g.cfg.RefreshRetry) // should it fail
 	f := g.newFlight(ctx, do)
 	f.waiting = 1 // the cache waits: callers that join and leave do not end the call
-	g.queues[key] = &queue[V]{running: f}
-	g.start(key, f)
+	g.begin(key, f)
 }

@@ -114,6 +114,9 @@ func (m *model) request(ctx context.Context, c *coalesce.Call) (time.Time, error
 	}
 }
 
+// keySets are all keys, and the key alone.
+func keySets(key string) []uint64 { return []uint64{0, uint64(key[len(key)-1])} }
+
 // caller calls at some moment, with some deadline, and checks the result.
 func (m *model) caller() {
 	time.Sleep(time.Duration(m.number(5000)) * time.Millisecond)
@@ -134,6 +137,12 @@ func (m *model) caller() {
 	m.mu.Lock()
 	newest := m.newest[key]
 	m.mu.Unlock()
+	if level := m.number(10); level < 2 {
+		m.g.ForgetSet(key, level, nil)
+	}
+	if _, sound := m.g.Indexed(); !sound {
+		m.t.Error("the index is not sound")
+	}
 	got, source, err := m.g.Do(ctx, key, want, m.call(key))
 	m.judge(ctx, key, want, newest, got, source, err)
 }
@@ -195,7 +204,7 @@ func TestRandomCallers(t *testing.T) {
 				if seed%5 > 0 {
 					cfg.Budget = b
 				}
-				m.g = coalesce.New[string](cfg)
+				m.g = coalesce.NewIndexed[string](cfg, keySets)
 				var callers sync.WaitGroup
 				for range 300 {
 					callers.Go(m.caller)
@@ -205,6 +214,9 @@ func TestRandomCallers(t *testing.T) {
 				synctest.Wait()
 				if running, cached, sweep := m.g.State(); running != 0 || cached != 0 || sweep {
 					t.Errorf("calls of %d keys run, %d are cached, sweep %t", running, cached, sweep)
+				}
+				if n, sound := m.g.Indexed(); n != 0 || !sound {
+					t.Errorf("%d sets, sound %t", n, sound)
 				}
 				if left, n := b.Left(); left != size || n != 0 {
 					t.Errorf("%d left of the budget, %d answers", left, n)

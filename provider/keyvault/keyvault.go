@@ -113,8 +113,8 @@ func NewReader(cfg Config) (*Reader, error) {
 	r := &Reader{
 		cfg:         cfg,
 		budget:      budget,
-		values:      coalesce.New[key](shared(cfg, budget, Value.size)),
-		listings:    coalesce.New[key](shared(cfg, budget, listSize)),
+		values:      group(cfg, budget, Value.size),
+		listings:    group(cfg, budget, listSize),
 		suggestions: coalesce.New[key](coalesce.Config[request.Type]{Timeout: cfg.Timeout, Budget: suggested, Now: cfg.Now}),
 		suggested:   suggested,
 		resources:   coalesce.New[string](coalesce.Config[string]{Timeout: cfg.Timeout, Budget: coalesce.NewBudget(maxVaults), Now: cfg.Now}),

@@ -3,10 +3,12 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"time"
 
 	"akv-csi-provider/provider/coalesce"
 	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/request"
 	"akv-csi-provider/provider/transport"
 )
 
@@ -34,9 +36,34 @@ func (x result[V]) size(ofValue func(V) int) int {
 	return ofValue(x.value)
 }
 
-// shared is the configuration of a group of results.
-func shared[V any](cfg Config, budget *coalesce.Budget, size func(V) int) coalesce.Config[result[V]] {
-	return coalesce.Config[result[V]]{Timeout: cfg.Timeout, Budget: budget, Now: cfg.Now, Size: func(x result[V]) int { return x.size(size) }}
+// group makes a group of results.
+func group[V any](cfg Config, budget *coalesce.Budget, size func(V) int) *coalesce.Group[key, result[V]] {
+	return coalesce.NewIndexed[key](coalesce.Config[result[V]]{
+		Timeout: cfg.Timeout, Budget: budget, Now: cfg.Now, Size: func(x result[V]) int { return x.size(size) },
+	}, key.sets)
+}
+
+// The sets of keys that are forgotten together: all of a principal and a vault, and the versions of one
+// object of these.
+const (
+	ofVault = iota
+	ofObject
+)
+
+var seed = maphash.MakeSeed()
+
+func (k key) sets() []uint64 {
+	type vault struct {
+		Principal
+		host string
+	}
+	type object struct {
+		vault
+		kind request.Type
+		name string
+	}
+	of := vault{k.Principal, k.Host}
+	return []uint64{maphash.Comparable(seed, of), maphash.Comparable(seed, object{of, k.Type, k.Name})}
 }
 
 // start starts to answer a question, for all callers that may share the answer. The function that it
@@ -92,14 +119,15 @@ func (r *Reader) stale(caller Caller, o Object, fresh Freshness, err error) (res
 // disabled, that there is no such vault, or that the request is not valid, it drops all versions
 // of the object. What the call itself returns is not dropped.
 func (r *Reader) forgetIfRefused(k key, call *coalesce.Call, err error) {
-	refused := fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected)
-	if refused || fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused) {
-		same := func(other key) bool {
-			return other.Principal == k.Principal && other.Host == k.Host && (refused || other.Type == k.Type && other.Name == k.Name)
-		}
-		r.values.ForgetKeys(same, call)
-		r.listings.ForgetKeys(same, call)
+	which := ofObject
+	switch {
+	case fault.Is(err, fault.AccessDenied, fault.VaultFirewall, fault.WrongTenant, fault.TokenRejected):
+		which = ofVault
+	case !fault.Is(err, fault.ObjectNotFound, fault.ObjectDisabled, fault.VaultNotFound, fault.VaultRefused):
+		return
 	}
+	r.values.ForgetSet(k, which, call)
+	r.listings.ForgetSet(k, which, call)
 }
 
 // key returns the key under which the caller shares answers.
