@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"akv-csi-provider/provider/coalesce"
+	"akv-csi-provider/provider/transport"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -94,7 +95,7 @@ func metadataURL(req *http.Request) (string, bool) {
 // metadata that is cached.
 type notMetadata struct{ *document }
 
-func (n notMetadata) Error() string { return status(n.document.status) }
+func (n notMetadata) Error() string { return transport.Status(n.document.status) }
 
 // readMetadata sends the request.
 func readMetadata(req *policy.Request) (*document, coalesce.Life, error) {
@@ -141,7 +142,7 @@ func knownMetadata(u *url.URL, known func(authority string) bool) *document {
 // response makes a response with its own body.
 func (d *document) response(req *http.Request) *http.Response {
 	return &http.Response{
-		Status: status(d.status), StatusCode: d.status,
+		Status: transport.Status(d.status), StatusCode: d.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: d.header.Clone(), Body: io.NopCloser(bytes.NewReader(d.body)), ContentLength: int64(len(d.body)),
 		Request: req,

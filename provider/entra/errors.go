@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"akv-csi-provider/provider/fault"
 	"akv-csi-provider/provider/transport"
@@ -138,7 +137,7 @@ func (s signIn) refused(resp *http.Response) error {
 		return s.fill(clientThrottled)
 	case code >= http.StatusInternalServerError, code == http.StatusRequestTimeout:
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("%s returned %s", s.endpoint, status(code))
+		e.Cause = fmt.Sprintf("%s returned %s", s.endpoint, transport.Status(code))
 		e.Fix = retries + "; if it persists, check the Azure status page"
 	case body.unavailable():
 		e.Reason = fault.ServiceUnavailable
@@ -156,16 +155,11 @@ func (s signIn) refused(resp *http.Response) error {
 		e.Cause = fmt.Sprintf("%s rejected the sign-in of %s: %s", s.endpoint, s, body.Error)
 		e.Fix = "check the client's registration there"
 	case s.Mode == IdentityBinding && (code == http.StatusUnauthorized || code == http.StatusForbidden):
-		return bindingMissing(s, status(code))
+		return bindingMissing(s, transport.Status(code))
 	default:
 		return s.foreignAnswer(transport.Describe(resp.StatusCode, resp.Header))
 	}
 	return e
-}
-
-// status is a code with its standard phrase, if there is one.
-func status(code int) string {
-	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
 // oauthError reports whether the text is an OAuth error code, a short word of

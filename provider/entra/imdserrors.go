@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	"akv-csi-provider/provider/fault"
+	"akv-csi-provider/provider/transport"
 )
 
 // refusedByIMDS explains a response of the instance metadata service that has no token. What
 // was requested is in the message: the mode by its parameter, and the ID that was sent.
 func (s signIn) refusedByIMDS(resp *http.Response) error {
-	answer := status(resp.StatusCode)
+	answer := transport.Status(resp.StatusCode)
 	r, _ := readError(resp)
 	s.code = aadstsNumber(r.Description)
 	refusal, _ := s.refusalOf(s.code)

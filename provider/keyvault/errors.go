@@ -149,7 +149,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 			body = readError(text)
 		}
 	}
-	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s returned %d %s for {objects}", q.Host, r.StatusCode, http.StatusText(r.StatusCode)),
+	unavailable := q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s returned %s for {objects}", q.Host, transport.Status(r.StatusCode)),
 		"kubelet retries; if it persists, check the Azure status page")
 	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:

@@ -312,3 +312,17 @@ func TestNewReaderChecks(t *testing.T) {
 		t.Error("an empty configuration passes")
 	}
 }
+
+// A message reads well for each status, also for those that have no standard phrase.
+func TestStatusWithoutPhrase(t *testing.T) {
+	for status := 400; status < 600; status++ {
+		for _, body := range []string{"", `{"error":{"code":"Failed"}}`} {
+			r := configured(t, func(*http.Request) (*http.Response, error) { return answer(status, body) },
+				func(c *keyvault.Config) { c.Throttle.Retries = 0 })
+			_, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+			if err == nil || strings.Contains(err.Error(), "  ") || strings.Contains(err.Error(), " ;") {
+				t.Errorf("%d: %v", status, err)
+			}
+		}
+	}
+}

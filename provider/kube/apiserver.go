@@ -83,9 +83,8 @@ func refused(code int, account accountName) error {
 		e.Cause = fmt.Sprintf("ServiceAccount %s does not exist", account)
 		e.Fix = "restore it, or " + notInClass
 	default:
-		status := strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", status, account)
+		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", transport.Status(code), account)
 		e.Fix = "kubelet retries; clientID in the SecretProviderClass avoids this request"
 	}
 	return e

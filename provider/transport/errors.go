@@ -47,12 +47,12 @@ type proxyRefusal struct {
 }
 
 func (p *proxyRefusal) Error() string {
-	return fmt.Sprintf("proxy %s returned %s", p.proxy, p.answer())
+	return fmt.Sprintf("proxy %s returned %s", p.proxy, Status(p.status))
 }
 
-// answer is the status with its standard phrase, if there is one.
-func (p *proxyRefusal) answer() string {
-	return strings.TrimSpace(fmt.Sprintf("%d %s", p.status, http.StatusText(p.status)))
+// Status is a status code for a message, with its standard phrase, if there is one.
+func Status(code int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
 // explain turns an error of net/http into a *fault.Error. If the caller gave up, the error is its
@@ -79,7 +79,7 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 	switch {
 	case errors.As(err, &refusal):
 		e.Reason = fault.ProxyRefused
-		e.Cause = fmt.Sprintf("the proxy %s rejected the connection to %s: %s", refusal.proxy, host, refusal.answer())
+		e.Cause = fmt.Sprintf("the proxy %s rejected the connection to %s: %s", refusal.proxy, host, Status(refusal.status))
 		e.Fix = "check the host's name; if it is right, cluster operator: allow it in the proxy, or add it to NO_PROXY"
 		if refusal.status < http.StatusInternalServerError {
 			return permanent{e} // with a 5xx the proxy may only be busy
@@ -204,7 +204,7 @@ var kinds = map[string]string{"text/html": ", HTML", "text/plain": ", plain text
 // a closed set, the type of its content.
 func Describe(code int, h http.Header) string {
 	media, _, _ := strings.Cut(h.Get("Content-Type"), ";")
-	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code))) + kinds[strings.ToLower(strings.TrimSpace(media))]
+	return Status(code) + kinds[strings.ToLower(strings.TrimSpace(media))]
 }
 
 // RequestIDs are the IDs in the header of a response of Azure, and in that of a request, which
