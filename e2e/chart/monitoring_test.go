@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"encoding/json"
 	"reflect"
 	"regexp"
 	"slices"
@@ -41,10 +42,19 @@ func alerts(t *testing.T, args ...string) alertFile {
 // The chart's alerts are those of files/alerts.yaml, but for what the values change.
 func TestAlerts(t *testing.T) {
 	var want alertFile
+	var runbooks [][]string
 	const anyName, ownName = `daemonset=~".*akv-csi-provider.*"`, `daemonset=~"akv-csi-provider(-windows)?"`
 	file := read(t, folder+"/files/alerts.yaml")
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(file, anyName, ownName)), &want); err != nil {
 		t.Fatal(err)
+	}
+	for _, group := range want.Groups {
+		var links []string
+		for _, rule := range group.Rules {
+			links = append(links, rule.Annotations["runbook_url"])
+			delete(rule.Annotations, "runbook_url") // a relative link, which leads nowhere
+		}
+		runbooks = append(runbooks, links)
 	}
 	if got := alerts(t); !reflect.DeepEqual(got, want) {
 		t.Errorf("by default:\n%+v\nwant\n%+v", got, want)
@@ -52,7 +62,7 @@ func TestAlerts(t *testing.T) {
 	for _, base := range []string{"https://docs.example/akv", "https://docs.example/akv/"} {
 		for g, group := range alerts(t, "--set=prometheusRule.runbookBaseURL="+base).Groups {
 			for r, rule := range group.Rules {
-				if got, want := rule.Annotations["runbook_url"], "https://docs.example/akv/"+want.Groups[g].Rules[r].Annotations["runbook_url"]; got != want || !strings.Contains(got, ".md#") {
+				if got, want := rule.Annotations["runbook_url"], "https://docs.example/akv/"+runbooks[g][r]; got != want || !strings.Contains(got, ".md#") {
 					t.Errorf("%s: runbook_url %q, want %q", rule.Alert, got, want)
 				}
 			}
@@ -96,7 +106,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// The alert about missing pods is about the DaemonSets of the release, whatever they are called.
+// The alerts about missing pods, and the dashboard, are about the DaemonSets of the release, whatever
+// they are called.
 func TestAlertNamesDaemonSets(t *testing.T) {
 	matcher := regexp.MustCompile(`daemonset=~"([^"\\]+)"`)
 	for name, args := range map[string][]string{
@@ -118,22 +129,60 @@ func TestAlertNamesDaemonSets(t *testing.T) {
 			t.Fatalf("%s: DaemonSets %q", name, names)
 		}
 		found := 0
-		for _, group := range alerts(t, args...).Groups {
-			for _, rule := range group.Rules {
-				for _, m := range matcher.FindAllStringSubmatch(rule.Expr, -1) {
+		for where, queries := range map[string][]string{"alerts": expressions(alerts(t, args...)), "dashboard": dashboard(t, args...)} {
+			before := found
+			for _, query := range queries {
+				if strings.Count(query, "daemonset=~") != len(matcher.FindAllString(query, -1)) {
+					t.Errorf("%s: %s: a matcher of another form in %s", name, where, query)
+				}
+				for _, m := range matcher.FindAllStringSubmatch(query, -1) {
 					found++
 					for other, want := range map[string]bool{names[0]: true, names[1]: true, "x-" + name: false, name + "-x": false, strings.Replace(name, ".", "x", 1) + "-windows": !strings.Contains(name, ".")} {
 						if regexp.MustCompile("^(?:"+m[1]+")$").MatchString(other) != want { // as Prometheus anchors it
-							t.Errorf("%s: %s matches %s: %t", name, m[1], other, !want)
+							t.Errorf("%s: %s: %s matches %s: %t", name, where, m[1], other, !want)
 						}
 					}
 				}
 			}
-		}
-		if found != 2 {
-			t.Errorf("%s: %d matchers", name, found)
+			if found-before < 2 {
+				t.Errorf("%s: %d matchers in the %s", name, found-before, where)
+			}
 		}
 	}
+}
+
+func expressions(file alertFile) (all []string) {
+	for _, group := range file.Groups {
+		for _, rule := range group.Rules {
+			all = append(all, rule.Expr)
+		}
+	}
+	return all
+}
+
+// dashboard are the queries of the dashboard that the chart renders.
+func dashboard(t *testing.T, args ...string) (all []string) {
+	t.Helper()
+	text, err := helm(t, append(args, "--values=testdata/plain.yaml", "--set=dashboard.enabled=true", "--show-only=templates/monitoring.yaml")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object struct{ Data map[string]string }
+	if err := yaml.Unmarshal([]byte(text), &object); err != nil {
+		t.Fatal(err)
+	}
+	var board struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	if err := json.Unmarshal([]byte(object.Data["akv-csi-provider.json"]), &board); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range board.Panels {
+		for _, target := range panel.Targets {
+			all = append(all, target.Expr)
+		}
+	}
+	return all
 }
 
 // Without the operator's kinds, the rest is installed.

@@ -11,14 +11,22 @@ operator after the driver, and an unknown kind would fail the whole release.
 {{- end -}}
 
 {{/*
-files/alerts.yaml with the changes of prometheusRule.alerts, and with the names of this release's
-DaemonSets: the file has those that contain the chart's name.
+A matcher of this release's DaemonSets for the queries of files/alerts.yaml and files/dashboard.json,
+which have one of all names that contain the chart's.
+*/}}
+{{- define "akv.anyDaemonSet" -}}=~".*akv-csi-provider.*"{{- end -}}
+{{- define "akv.daemonSets" -}}
+{{- printf "=~%q" (printf "%s(-windows)?" (include "akv.fullname" . | replace "." "[.]")) -}}
+{{- end -}}
+
+{{/*
+files/alerts.yaml with the changes of prometheusRule.alerts. The file's links to the runbook are
+relative to a folder that an alert does not know, so without the folder's URL there are none.
 */}}
 {{- define "akv.alerts" -}}
 {{- $v := .Values.prometheusRule -}}
 {{- $file := required "files/alerts.yaml is missing" (.Files.Get "files/alerts.yaml") | fromYaml -}}
 {{- $unknown := keys $v.alerts -}}
-{{- $daemonSets := printf "=~%q" (printf "%s(-windows)?" (include "akv.fullname" . | replace "." "[.]")) -}}
 {{- range $group := $file.groups -}}
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
@@ -28,8 +36,10 @@ DaemonSets: the file has those that contain the chart's name.
 {{- $change = get $v.alerts $rule.alert | default dict -}}
 {{- $_ := set $rule "labels" (merge (deepCopy ($change.labels | default dict)) (deepCopy $v.alertLabels) ($rule.labels | default dict)) -}}
 {{- end -}}
-{{- with $v.runbookBaseURL -}}
-{{- $_ := set $rule.annotations "runbook_url" (printf "%s/%s" (trimSuffix "/" .) $rule.annotations.runbook_url) -}}
+{{- if $v.runbookBaseURL -}}
+{{- $_ := set $rule.annotations "runbook_url" (printf "%s/%s" (trimSuffix "/" $v.runbookBaseURL) $rule.annotations.runbook_url) -}}
+{{- else -}}
+{{- $_ := unset $rule.annotations "runbook_url" -}}
 {{- end -}}
 {{- with $change.for }}{{ $_ := set $rule "for" . }}{{ end -}}
 {{- if hasKey $change "threshold" -}}
@@ -39,7 +49,7 @@ DaemonSets: the file has those that contain the chart's name.
 {{- end -}}
 {{- $_ := set $rule "expr" (regexReplaceAll "> [0-9.]+$" $expr (printf "> %v" $change.threshold)) -}}
 {{- end -}}
-{{- $_ := set $rule "expr" ($rule.expr | replace "=~\".*akv-csi-provider.*\"" $daemonSets) -}}
+{{- $_ := set $rule "expr" ($rule.expr | replace (include "akv.anyDaemonSet" $) (include "akv.daemonSets" $)) -}}
 {{- if ne (toString $change.enabled) "false" }}{{ $rules = append $rules $rule }}{{ end -}}
 {{- end -}}
 {{- $_ := set $group "rules" $rules -}}
