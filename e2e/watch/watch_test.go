@@ -224,6 +224,7 @@ var foreign = map[string][]string{
 	"up": {"job", "instance", "node", "namespace", "cluster"}, // of Prometheus
 	"kube_daemonset_status_desired_number_scheduled": {"namespace", "daemonset", "cluster"}, // of kube-state-metrics
 	"kube_daemonset_status_number_ready":             {"namespace", "daemonset", "cluster"},
+	"kube_daemonset_status_updated_number_scheduled": {"namespace", "daemonset", "cluster"},
 }
 
 // check parses a query and reports what in it the plugin does not serve.
@@ -380,8 +381,7 @@ var (
 	code      = regexp.MustCompile("`([^`]+)`")
 )
 
-// The document names all metrics of the plugin and of gRPC, no other, and their labels;
-// its queries are for what exists.
+// The document names all metrics of the plugin and of gRPC, no other, and their labels.
 func TestDocument(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "deploy/METRICS.md"))
 	if err != nil {
@@ -423,12 +423,22 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%s is served, but not in the document", name)
 		}
 	}
-	blocks := queries.FindAllStringSubmatch(string(text), -1)
-	if len(blocks) == 0 {
-		t.Error("no queries")
-	}
-	for i, block := range blocks {
-		check(t, fmt.Sprintf("query %d of METRICS.md", i+1), block[1])
+}
+
+// The queries of the documents are for what exists.
+func TestQueries(t *testing.T) {
+	for _, name := range []string{"METRICS.md", "TROUBLESHOOTING.md"} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := queries.FindAllStringSubmatch(string(text), -1)
+		if len(blocks) == 0 {
+			t.Errorf("%s has no queries", name)
+		}
+		for i, block := range blocks {
+			check(t, fmt.Sprintf("query %d of %s", i+1, name), block[1])
+		}
 	}
 }
 
