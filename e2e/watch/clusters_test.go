@@ -84,7 +84,7 @@ func TestRollout(t *testing.T) {
 		"stuck at its first node":                  {"10x20 1x160", "10x20 9x160", true},
 		"stuck at its fifth node":                  {"10x20 1+0.4x10 5x150", "10x20 9x160", true},
 		"a node without provider after it":         {"10x20 1+0.8x10 10x150", "10x20 9x160", true},
-		"nodes come and go, one is broken":         {"10x10 11x10 10x10 11x10 10x10 11x10 10x110", "9x10 10x10 9x10 10x10 9x10 10x10 9x110", true},
+		"nodes come and go, one is broken":         {strings.Repeat("10x4 11x4 ", 18), strings.Repeat("9x4 10x4 ", 18), true},
 	} {
 		data := series(slices.Repeat([]node{healthy()}, nodes))
 		change := func(metric, samples string) {
