@@ -1,6 +1,9 @@
 package chart_test
 
 import (
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +50,37 @@ func TestHardened(t *testing.T) {
 	checkSecurityContext(t, hardened, c.SecurityContext)
 	if limit, request := c.Resources.Limits.Memory(), c.Resources.Requests.Memory(); limit.IsZero() || !limit.Equal(*request) {
 		t.Errorf("memory: limit %s, request %s", limit, request)
+	}
+}
+
+// After the values of the replaced chart, the hardened ones leave nothing of what they set.
+func TestHardenedAfterPeer(t *testing.T) {
+	image := "--set=linux.image.repository=registry.example/akv-csi-provider,linux.image.tag=dev"
+	text, err := helm(t, "--values=testdata/peer.yaml", "--values=../../deploy/values-hardened.yaml", image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "after-peer.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sets, _ := objects(t, file)
+	want, _ := objects(t, hardened)
+	got, alone := sets["akv-csi-provider"].Spec.Template.Spec.Containers[0], want["akv-csi-provider"].Spec.Template.Spec.Containers[0]
+	if !reflect.DeepEqual(got.Resources, alone.Resources) || !slices.Equal(got.Args, alone.Args) {
+		t.Errorf("%+v, %q", got.Resources, got.Args)
+	}
+}
+
+// Flux makes the files of valuesFiles the values of the chart. What is null there stays.
+func TestHardenedAsChartValues(t *testing.T) {
+	chart := copyChart(t)
+	if err := os.WriteFile(filepath.Join(chart, "values.yaml"), []byte(read(t, "../../deploy/values-hardened.yaml")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	text, err := render(t, chart, "--set=linux.image.repository=registry.example/akv-csi-provider")
+	if err != nil || text != read(t, hardened) {
+		t.Errorf("%v, another rendering than with Helm:\n%s", err, text)
 	}
 }
 

@@ -28,17 +28,25 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// There is none without a limit whose unit is known, and a user's own takes precedence.
+// There is none without a limit, and a user's own takes precedence. Quantities are those of Kubernetes.
 func TestMemoryLimitUnits(t *testing.T) {
 	value := regexp.MustCompile(`- name: GOMEMLIMIT\n +value: (.*)\n`)
 	for set, want := range map[string]string{
 		"linux.resources.limits.memory=100Mi":                  `"80MiB"`,
 		"linux.resources.limits.memory=1Gi":                    `"819MiB"`,
-		"linux.resources.limits.memory=300M":                   "",
-		"linux.resources.limits.memory=1.5Gi":                  "",
+		"linux.resources.limits.memory=300M":                   `"228MiB"`,
+		"linux.resources.limits.memory=1.5Gi":                  `"1228MiB"`,
+		"linux.resources.limits.memory=0.5Gi":                  `"409MiB"`,
+		"linux.resources.limits.memory=500000k":                `"381MiB"`,
+		"linux.resources.limits.memory=400000Ki":               `"312MiB"`,
+		"linux.resources.limits.memory=5e8":                    `"381MiB"`,
+		"linux.resources.limits.memory=1G":                     `"762MiB"`,
+		"linux.resources.limits.memory=0.001Ti":                `"838MiB"`,
+		"linux.resources.limits.memory=536870912":              `"409MiB"`,
+		"linux.resources.limits.memory=lots":                   "",
 		"linux.resources.limits.memory=null":                   "",
 		"linux.resources.limits=null":                          "",
-		"linux.resources=null":                                 "",
+		"linux.resources=null":                                 `"307MiB"`, // the default's
 		"linux.env[0].name=GOMEMLIMIT,linux.env[0].value=1GiB": "1GiB",
 	} {
 		text, err := helm(t, "--values=testdata/plain.yaml", "--set="+set)

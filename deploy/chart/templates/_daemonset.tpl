@@ -86,7 +86,9 @@ spec:
               {{- with include "akv.probeHost" . }}
               host: {{ . | quote }}
               {{- end }}
-            {{- toYaml .os.livenessProbe | nindent 12 }}
+            {{- with .os.livenessProbe }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
           readinessProbe:
             httpGet:
               path: /readyz
@@ -94,7 +96,9 @@ spec:
               {{- with include "akv.probeHost" . }}
               host: {{ . | quote }}
               {{- end }}
-            {{- toYaml .os.readinessProbe | nindent 12 }}
+            {{- with .os.readinessProbe }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
           {{- end }}
           {{- with .os.resources }}
           resources:

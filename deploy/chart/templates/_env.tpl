@@ -1,13 +1,13 @@
 {{/*
-Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in Mi or Gi.
+Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit. Of the units of a quantity
+("0.5Gi", "500M", 536870912, "5e8"), Go's knows only those of 1024, without fractions.
 */}}
 {{- define "akv.memoryLimit" -}}
-{{- $limits := (.os.resources | default dict).limits | default dict -}}
-{{- $limit := $limits.memory | default "" | toString -}}
-{{- if regexMatch "^[0-9]+Mi$" $limit -}}
-{{- div (mul (trimSuffix "Mi" $limit | int64) 4) 5 }}MiB
-{{- else if regexMatch "^[0-9]+Gi$" $limit -}}
-{{- div (mul (trimSuffix "Gi" $limit | int64) 4096) 5 }}MiB
+{{- $limit := ((.os.resources | default dict).limits | default dict).memory | default "" | toString -}}
+{{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" $limit -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- with and $number (get $units (trimPrefix $number $limit)) -}}
+{{- with divf (mulf $number . 4) 5242880 | floor | int64 }}{{ . }}MiB{{ end -}}
 {{- end -}}
 {{- end -}}
 
@@ -51,11 +51,16 @@ Four fifths of the memory limit, for Go's GOMEMLIMIT; empty without a limit in M
 {{- end }}
 {{- end -}}
 
+{{/* Not empty if only the node's own processes, or the pod's, reach the address. */}}
+{{- define "akv.loopback" -}}
+{{- if regexMatch "^((?i:::ffff:)?127[.]|[0:]*:0{0,3}1$)" (.os.bindAddress | default "") -}}yes{{- end -}}
+{{- end -}}
+
 {{/* The host of kubelet's probes: the pod's address by default. A loopback address is the node's
 only in the host network. "$(NODE_IP)" is the pod's address. */}}
 {{- define "akv.probeHost" -}}
 {{- $address := .os.bindAddress | default "" -}}
-{{- if or (hasPrefix "127." $address) (eq "::1" $address) -}}
+{{- if include "akv.loopback" . -}}
 {{- if not (and .root.Values.hostNetwork (eq .name "linux")) -}}
 {{- fail (printf "%s.bindAddress=%s: the probes reach a loopback address only with hostNetwork" .name $address) -}}
 {{- end -}}
@@ -64,4 +69,3 @@ only in the host network. "$(NODE_IP)" is the pod's address. */}}
 {{- $address -}}
 {{- end -}}
 {{- end -}}
-

@@ -27,13 +27,13 @@
 {{- if and $memory (lt (int64 $memory) 307) -}}
 {{- $warnings = append $warnings (printf "%s.resources.limits.memory=%v: less than the 384Mi that the provider is sized for (deploy/README.md, Memory); under load it may be killed." $name $limits.memory) -}}
 {{- end -}}
+{{- if and $v.podMonitor.enabled (include "akv.loopback" (dict "os" $os)) -}}
+{{- $warnings = append $warnings (printf "podMonitor: Prometheus cannot reach %s.bindAddress=%s, so that alerts of missing providers fire; set %s.bindAddress to \"\", or scrape from the node itself." $name $os.bindAddress $name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.podMonitor.enabled (not (include "akv.hasPodMonitor" .)) -}}
 {{- $warnings = append $warnings (printf "podMonitor: not created. The cluster does not have %s PodMonitor; upgrade the release once it has." $v.podMonitor.apiVersion) -}}
-{{- end -}}
-{{- if and $v.podMonitor.enabled $v.linux.enabled (hasPrefix "127." $v.linux.bindAddress) -}}
-{{- $warnings = append $warnings (printf "podMonitor: Prometheus cannot reach linux.bindAddress=%s, so that alerts of missing providers fire; set linux.bindAddress to \"\", or scrape from the node itself." $v.linux.bindAddress) -}}
 {{- end -}}
 {{- if and $v.prometheusRule.enabled (not (include "akv.hasPrometheusRule" .)) -}}
 {{- $warnings = append $warnings "prometheusRule: not created. The cluster does not have monitoring.coreos.com/v1 PrometheusRule; upgrade the release once it has." -}}
