@@ -253,7 +253,7 @@ func tokenRequestMissing(req *request.Mount, audience string) error {
 	}
 	return &fault.Error{Reason: fault.TokenRequestMissing,
 		Cause: fmt.Sprintf("the mount has no service-account token for audience %q%s (received: %s)", audience, needs, audiences(req.Identity.Tokens)),
-		Fix:   "cluster operator: request it in " + audienceSetting(req) + fmt.Sprintf(" (chart secrets-store-csi-driver: `--set 'tokenRequests[%d].audience=%s'`)", len(req.Identity.Tokens), audience)}
+		Fix:   "cluster operator: add it to " + audienceSetting(req) + " (command in TROUBLESHOOTING.md)"}
 }
 
 // audiences lists those of the tokens, for a message.
