@@ -74,7 +74,8 @@ func TestTraces(t *testing.T) {
 		t.Error("a secret that does not exist was mounted")
 	}
 	w.SetFault(azuretest.GetSecret, azuretest.Fault{Status: http.StatusInternalServerError})
-	if _, err := w.mount(t, driver, missing); err == nil {
+	another := []byte(strings.Replace(string(w.class), "db-password", "another-secret", 1)) // of which nothing is cached
+	if _, err := w.mount(t, driver, another); err == nil {
 		t.Error("a secret was read in spite of the fault")
 	}
 	w.SetFault(azuretest.Token, azuretest.Fault{Status: http.StatusBadRequest, InnerCode: "70021"})
