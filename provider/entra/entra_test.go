@@ -41,7 +41,7 @@ func exchange(t testing.TB, f tokens, changes ...func(*entra.Config)) *entra.Exc
 }
 
 func identity(assertion string) entra.Identity {
-	return entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority, TenantID: "t", ClientID: "c", Assertion: request.Secret(assertion)}
+	return entra.Identity{Mode: entra.WorkloadIdentity, Authority: authority, TenantID: "t", ClientID: "c", Assertion: request.Secret(assertion), Audience: entra.Audience}
 }
 
 // jwt is an unsigned token with these claims; Entra does not check it here.

@@ -47,7 +47,7 @@ func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 			e.Cause += ", and was not issued by this cluster"
 		}
 		e.Fix = fmt.Sprintf("use a token of the pod's service account %q; cluster operator: request one in spec.tokenRequests of the CSIDriver, with audience %q",
-			s.ServiceAccount, s.audience())
+			s.ServiceAccount, s.Audience)
 		return e
 	}
 	e.Cause = fmt.Sprintf("client %q has no federated credential", s.ClientID)
@@ -69,18 +69,7 @@ func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 // ownToken reports whether the token may be the one that kubelet requested for the pod.
 func (s signIn) ownToken() bool {
 	c := readClaims(s.Assertion)
-	return c.subject == s.ServiceAccount && c.audience == s.audience() && strings.HasPrefix(c.issuer, "https://") && s.issuer() != foreignIssuer
-}
-
-// audience is the one of the tokens that the sign-in presents.
-func (s signIn) audience() string {
-	switch {
-	case s.Audience != "":
-		return s.Audience
-	case s.Mode == IdentityBinding:
-		return BindingAudience
-	}
-	return Audience
+	return c.subject == s.ServiceAccount && c.audience == s.Audience && strings.HasPrefix(c.issuer, "https://") && s.issuer() != foreignIssuer
 }
 
 // bindingMissing is for the token proxy, which trusts a service account by the rules

@@ -92,7 +92,7 @@ func (w *world) identity(mode entra.Mode) entra.Identity {
 		Mode: mode, Authority: authority,
 		TenantID: tenantID, TenantIDFrom: "tenantID of the class",
 		ClientID: clientID, ClientIDFrom: "clientID of the class",
-		ServiceAccount: w.pod.Subject(),
+		ServiceAccount: w.pod.Subject(), Audience: entra.Audience,
 	}
 }
 
@@ -111,7 +111,7 @@ func (w *world) bound(t testing.TB, pod azuretest.Pod) entra.Identity {
 		t.Fatal(err)
 	}
 	id := w.identity(entra.IdentityBinding)
-	id.ServiceAccount, id.Assertion = pod.Subject(), request.Secret(token)
+	id.ServiceAccount, id.Assertion, id.Audience = pod.Subject(), request.Secret(token), entra.BindingAudience
 	return id
 }
 

@@ -35,7 +35,7 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 		e.Cause = "the node has several user-assigned identities"
 		e.Fix = "set userAssignedIdentityID to the client ID of one that `az vmss identity show` lists"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
-		e.Cause = fmt.Sprintf("the node has no identity with %s (%s)", s.named(), s.clientIDFrom())
+		e.Cause = fmt.Sprintf("the node has no identity with %s (%s)", s.named(), s.ClientIDFrom)
 		e.Fix = "correct it; or, cluster operator: assign it with `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
 	case strings.Contains(r.Description, "Identity not found"):
 		e.Cause = "the node has no system-assigned identity"
@@ -102,13 +102,6 @@ func aadstsNumber(description string) int {
 		return 0
 	}
 	return int(number)
-}
-
-func (s signIn) clientIDFrom() string {
-	if s.ClientIDFrom == "" {
-		return "userAssignedIdentityID"
-	}
-	return s.ClientIDFrom
 }
 
 // notOnNode is the error of a provider whose environment redirects it.

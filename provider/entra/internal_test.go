@@ -20,7 +20,7 @@ func person(mode Mode) signIn {
 		Mode: mode, Authority: "https://login.microsoftonline.com",
 		TenantID: "11111111-2222-3333-4444-555555555555", TenantIDFrom: "annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader",
 		ClientID: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", ClientIDFrom: "annotation azure.workload.identity/client-id of ServiceAccount shop/reader",
-		ServiceAccount: "system:serviceaccount:shop:reader",
+		ServiceAccount: "system:serviceaccount:shop:reader", Audience: Audience,
 	}, scope: "https://vault.azure.net/.default", endpoint: "login.microsoftonline.com", clusterToken: clusterToken}
 	// {"iss":"https://oidc.example/","sub":"system:serviceaccount:shop:reader","aud":"api://..."}
 	const exchange = "e30.eyJpc3MiOiJodHRwczovL29pZGMuZXhhbXBsZS8iLCJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDpyZWFkZXIiLCJhdWQiOiJhcGk6Ly9BenVyZUFEVG9rZW5FeGNoYW5nZSJ9.x"
