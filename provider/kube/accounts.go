@@ -33,9 +33,7 @@ const (
 
 // AccountsConfig says how to reach the API server.
 type AccountsConfig struct {
-	// Host is the https URL of the API server; "" if there is none, which is an error only
-	// when it is needed.
-	Host      string
+	Host      string // the https URL of the API server
 	TokenFile string // the provider's own service-account token; read with every request
 	CAFile    string // the cluster's CA certificates as PEM; read with every request
 	UserAgent string
@@ -48,7 +46,7 @@ type AccountsConfig struct {
 // for one account that a mount needs: the provider lists and watches nothing. It is safe for
 // concurrent use.
 type Accounts struct {
-	url       *url.URL // nil for none
+	url       *url.URL
 	tokenFile string
 	pool      *Pool
 	group     *coalesce.Group[accountName, Annotations]
@@ -74,9 +72,6 @@ const (
 
 // NewAccounts checks the settings. It sends and reads nothing.
 func NewAccounts(c AccountsConfig) (*Accounts, error) {
-	if c.Host == "" {
-		return &Accounts{}, nil
-	}
 	u, err := ParseURL(c.Host)
 	if err != nil {
 		return nil, fmt.Errorf("apiserver URL: %w", err)
@@ -98,11 +93,6 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 // and a caller that gives up does not fail the others. The error is a *fault.Error, or the
 // context's own when the caller gave up.
 func (a *Accounts) Lookup(ctx context.Context, namespace, name string) (Annotations, error) {
-	if a == nil || a.url == nil {
-		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
-			Cause: "the provider cannot read ServiceAccounts: it does not run in a cluster",
-			Fix:   notInClass}
-	}
 	if !isKubernetesName(namespace) || !isKubernetesName(name) {
 		return Annotations{}, &fault.Error{Reason: fault.ServiceAccountLookupForbidden,
 			Cause: "the mount request does not name the pod's ServiceAccount",
