@@ -141,6 +141,9 @@ func newSequence(seed uint64) sequence {
 		if r.IntN(15) == 0 {
 			s.ops = append(s.ops, refusedThenDown(r, &at)...)
 		}
+		if r.IntN(30) == 0 {
+			s.ops = append(s.ops, missingThenDown(r, &at)...)
+		}
 		o := randomOperation(r, clocks)
 		o.at = at
 		s.ops = append(s.ops, o)
@@ -164,6 +167,24 @@ func refusedThenDown(r *rand.Rand, at *time.Duration) (ops []operation) {
 	for _, o := range []operation{
 		{kind: "mount", a: account, b: 0}, {kind: "revoke", a: account, b: account}, {kind: "mount", a: account, b: 0},
 		{kind: "fault", a: account, text: "503"}, {kind: "recreate pod", a: account + len(modelAccounts)}, {kind: "mount", a: account + len(modelAccounts), b: r.IntN(2)},
+	} {
+		*at += 1 + time.Duration(r.Int64N(int64(8*time.Second)))
+		o.at = *at
+		ops = append(ops, o)
+	}
+	return ops
+}
+
+// missingThenDown makes an optional object missing for one pod, and then the vault unavailable while another
+// pod of the identity starts, for which the object exists again.
+func missingThenDown(r *rand.Rand, at *time.Duration) (ops []operation) {
+	account := r.IntN(2)
+	other := account + len(modelAccounts)
+	class := spec{client: account, vault: account, names: []int{0}, optional: true}
+	for _, o := range []operation{
+		{kind: "class", a: account, spec: class}, {kind: "class", a: other, spec: class},
+		{kind: "delete", a: account}, {kind: "recreate pod", a: account}, {kind: "mount", a: account}, {kind: "set", a: account},
+		{kind: "fault", a: account, text: "503"}, {kind: "recreate pod", a: other}, {kind: "mount", a: other},
 	} {
 		*at += 1 + time.Duration(r.Int64N(int64(8*time.Second)))
 		o.at = *at
