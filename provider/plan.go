@@ -73,7 +73,7 @@ const maxItems = 4096
 // plan says what to read for the class, in the order of its entries, with mistakes that only the
 // vaults show. Searches are replaced by what they find, and histories by their versions.
 func (s session) plan(ctx context.Context, objects []request.Object) ([]item, []request.Warning, error) {
-	found, err := s.search(ctx, objects)
+	found, err := s.findAll(ctx, objects)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -40,9 +40,9 @@ type listing struct {
 	kind            request.Type
 }
 
-// search lists the objects of the vaults that the class searches, each list once, and returns what
+// findAll lists the objects of the vaults that the class searches, each list once, and returns what
 // each search has found.
-func (s session) search(ctx context.Context, objects []request.Object) (map[finding][]match, error) {
+func (s session) findAll(ctx context.Context, objects []request.Object) (map[finding][]match, error) {
 	order, searches, err := searchesOf(objects)
 	if err != nil || len(order) == 0 {
 		return nil, err
@@ -73,7 +73,7 @@ func (s session) search(ctx context.Context, objects []request.Object) (map[find
 			}
 			var errs []error
 			for _, one := range searches[order[i]] {
-				matches, err := s.match(ctx, one, host, list)
+				matches, err := s.matches(ctx, one, host, list)
 				if left -= len(matches); left < 0 {
 					return tooMany("objects that the searches find", "narrow them")
 				}
@@ -124,9 +124,9 @@ func searchesOf(objects []request.Object) (order []listing, searches map[listing
 	return order, searches, nil
 }
 
-// match finds the objects of a list that a search is about. Patterns may take long, so it takes its
+// matches finds the objects of a list that a search is about. Patterns may take long, so it takes its
 // turn of the processors, and ends with the mount.
-func (s session) match(ctx context.Context, one search, host string, list []keyvault.Item) ([]match, error) {
+func (s session) matches(ctx context.Context, one search, host string, list []keyvault.Item) ([]match, error) {
 	release, err := s.turn(ctx)
 	if err != nil {
 		return nil, err
@@ -206,9 +206,6 @@ func (s search) String() string {
 	return "find with " + strings.Join(parts, ", ")
 }
 
-// words are the words for the types in messages.
-var words = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
-
 func (s search) field() string {
 	if s.path {
 		return fmt.Sprintf("objects[%d]: find", s.entry)
@@ -221,11 +218,11 @@ func (s search) tooMany(host string, n int) error {
 	if !s.path {
 		most, fix = fmt.Sprint(s.find.Max), "narrow it"
 	}
-	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d %ss in %s, over the limit of %s", s, n, words[s.kind()], host, most), Fix: fix})
+	return fault.Invalid(fault.Problem{Field: s.field(), Cause: fmt.Sprintf("%s matches %d %ss in %s, over the limit of %s", s, n, s.kind().Word(), host, most), Fix: fix})
 }
 
 func (s search) nothing(host string, managed, disabled int) error {
-	cause, fix := fmt.Sprintf("%s has no %s that matches {objects}", host, words[s.Type]), "check find and keyvaultName, or set optional: true"
+	cause, fix := fmt.Sprintf("%s has no %s that matches {objects}", host, s.Type.Word()), "check find and keyvaultName, or set optional: true"
 	switch {
 	case managed > 0:
 		cause, fix = fmt.Sprintf("%s (%d behind certificates)", cause, managed), "set includeCertificates: true, or "+fix

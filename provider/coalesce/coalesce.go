@@ -89,9 +89,9 @@ type Life struct {
 // Source is where an answer came from.
 type Source string
 
-// The sources; the set is closed.
+// The sources of a Group. Packages around one may have more.
 const (
-	Own    Source = "own"    // a call that this caller started
+	Own    Source = "read"   // a call that this caller started
 	Shared Source = "shared" // a call that another caller had started
 	Cached Source = "cached" // a call that ended before
 )

@@ -27,9 +27,9 @@ type question struct {
 type access int
 
 const (
-	getting access = iota
-	listing        // its versions
-	finding        // the objects of its type; it has no name
+	accessGet      access = iota
+	accessVersions        // its versions
+	accessObjects         // the objects of its type; it has no name
 )
 
 // errorBody is Key Vault's error JSON ("Authentication, requests and responses" of
@@ -93,8 +93,8 @@ func (q question) explained(err error) error {
 		return networkError(transport.Timeout(q.Host, transport.PhaseRead), q.Object)
 	case errors.Is(err, errNotIssued):
 		return q.notIssued("{objects} in %s is not issued yet")
-	case errors.Is(err, errTooMany) && q.access == finding:
-		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find reads, or more tags", q.Host, typeWords[q.Type], maxPages*pageSize),
+	case errors.Is(err, errTooMany) && q.access == accessObjects:
+		return q.fault(fault.VaultRefused, fmt.Sprintf("%s has more %ss than the %d that find reads, or more tags", q.Host, q.Type.Word(), maxPages*pageSize),
 			"list the objects by objectName instead")
 	case errors.Is(err, errTooMany):
 		return q.fault(fault.VaultRefused,

@@ -76,14 +76,14 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 
 func (q question) accessDenied(body errorBody) error {
 	right, who := rights[q.Type], q.principal.name()
-	role, scope, others := right.role, fmt.Sprintf("/%ss/{name}", typeWords[q.Type]), "{others}"
+	role, scope, others := right.role, fmt.Sprintf("/%ss/{name}", q.Type.Word()), "{others}"
 	permissions, cause := "get", fmt.Sprintf("%s is not allowed to get {objects} from %s", who, q.Host)
 	switch q.access {
-	case finding:
+	case accessObjects:
 		role, scope, others = lister, "", "" // on the vault; each found object is authorized separately
 		permissions = "get list"
-		cause = fmt.Sprintf("%s is not allowed to list the %ss of %s for find", who, typeWords[q.Type], q.Host)
-	case listing:
+		cause = fmt.Sprintf("%s is not allowed to list the %ss of %s for find", who, q.Type.Word(), q.Host)
+	case accessVersions:
 		permissions = "get list"
 		cause = fmt.Sprintf("%s is not allowed to list the versions of {objects} in %s for objectVersionHistory", who, q.Host)
 	}
@@ -94,7 +94,7 @@ func (q question) accessDenied(body errorBody) error {
 	assign := fmt.Sprintf("`az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (takes minutes)%s",
 		id, role, q.vaultName(), scope, others)
 	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s`, plus those that it has (they are replaced), for every %s of the vault",
-		q.vaultName(), id, right.option, permissions, typeWords[q.Type])
+		q.vaultName(), id, right.option, permissions, q.Type.Word())
 	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {
 	case byRole.MatchString(text):

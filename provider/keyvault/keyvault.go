@@ -48,14 +48,14 @@ type Config struct {
 }
 
 // Source is where an answer came from; the set is closed.
-type Source string
+type Source = coalesce.Source
 
 // The sources of answers.
 const (
-	Read   Source = "read"   // by the caller's own request
-	Shared Source = "shared" // by a request of another caller that was under way
-	Cached Source = "cached" // by one that ended before
-	Stale  Source = "stale"  // by one that ended before, since the vault is unavailable
+	Read          = coalesce.Own
+	Shared        = coalesce.Shared
+	Cached        = coalesce.Cached
+	Stale  Source = "stale" // by a request that ended before, since the vault is unavailable
 
 	FromFailover Source = "failover" // by the failover vault, since the first one is unavailable
 	Absent       Source = "absent"   // the vault does not have what is optional
@@ -67,9 +67,6 @@ type Answer struct {
 	Source Source
 	Age    time.Duration // of a value: since its request left
 }
-
-// sources are those of package coalesce.
-var sources = map[coalesce.Source]Source{coalesce.Own: Read, coalesce.Shared: Shared, coalesce.Cached: Cached}
 
 // Freshness is how fresh an answer must be. Urgent is set for the start of a pod.
 type Freshness = coalesce.Freshness
@@ -136,7 +133,7 @@ func (r *Reader) Get(ctx context.Context, caller Caller, o Object, fresh Freshne
 	if err != nil {
 		return func() (Value, error) { return Value{}, err }
 	}
-	wait := start(ctx, r, r.values, caller, question{o, caller.Principal, getting}, fresh, v.get)
+	wait := start(ctx, r, r.values, caller, question{o, caller.Principal, accessGet}, fresh, v.get)
 	return func() (Value, error) {
 		got, source, err := wait()
 		if err == nil {
@@ -165,7 +162,7 @@ func (r *Reader) Versions(ctx context.Context, caller Caller, o Object, n int, f
 	}
 	first := o.Version
 	o.Version = "" // callers share one list, whichever part of it they need
-	wait := r.list(ctx, caller, question{o, caller.Principal, listing}, fresh, v.versions)
+	wait := r.list(ctx, caller, question{o, caller.Principal, accessVersions}, fresh, v.versions)
 	return func() ([]string, error) {
 		all, err := wait()
 		if err != nil {
@@ -183,7 +180,7 @@ func (r *Reader) List(ctx context.Context, caller Caller, host string, t request
 	if err != nil {
 		return func() ([]Item, error) { return nil, err }
 	}
-	return r.list(ctx, caller, question{Object{Host: host, Type: t}, caller.Principal, finding}, fresh, v.objects)
+	return r.list(ctx, caller, question{Object{Host: host, Type: t}, caller.Principal, accessObjects}, fresh, v.objects)
 }
 
 // list starts to read a list, which callers share as they share values.
@@ -206,12 +203,12 @@ func (q question) context(ctx context.Context, caller Caller, call *coalesce.Cal
 }
 
 // answered reports the source of an answer that came from the vault.
-func (r *Reader) answered(ctx context.Context, caller Caller, source coalesce.Source, o Object, sent time.Time) {
+func (r *Reader) answered(ctx context.Context, caller Caller, source Source, o Object, sent time.Time) {
 	if caller.Failover == IsFailover {
 		r.report(ctx, FromFailover, o, sent)
 		return
 	}
-	r.report(ctx, sources[source], o, sent)
+	r.report(ctx, source, o, sent)
 }
 
 // report calls OnRead. sent is when the request of the answer left; zero for none.

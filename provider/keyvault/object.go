@@ -25,12 +25,12 @@ func (o Object) String() string {
 	case o.Name == "" && o.Type == "": // the question was for the vault itself; see Reader.Resource
 		return "its challenge"
 	case o.Name == "": // see Reader.List
-		return fmt.Sprintf("the list of its %ss", typeWords[o.Type])
+		return fmt.Sprintf("the list of its %ss", o.Type.Word())
 	}
 	if o.Version == "" {
-		return fmt.Sprintf("%s %q", typeWords[o.Type], o.Name)
+		return fmt.Sprintf("%s %q", o.Type.Word(), o.Name)
 	}
-	return fmt.Sprintf("%s %q version %s", typeWords[o.Type], o.Name, o.Version)
+	return fmt.Sprintf("%s %q version %s", o.Type.Word(), o.Name, o.Version)
 }
 
 // Caller is on whose behalf an object is read.

@@ -72,7 +72,7 @@ func (k key) sets() []uint64 {
 // The request itself is sent in the function that the group runs, by an SDK client whose
 // policies newVault lists.
 func start[V any](ctx context.Context, r *Reader, g *coalesce.Group[key, result[V]], caller Caller, q question, fresh Freshness,
-	read func(context.Context, Object) (V, error)) func() (result[V], coalesce.Source, error) {
+	read func(context.Context, Object) (V, error)) func() (result[V], Source, error) {
 	k := r.key(caller, q.Object)
 	do := func(ctx context.Context, call *coalesce.Call) (result[V], coalesce.Life, error) {
 		value, err := read(q.context(ctx, caller, call), q.Object)
@@ -85,7 +85,7 @@ func start[V any](ctx context.Context, r *Reader, g *coalesce.Group[key, result[
 		return result[V]{value: value, sent: call.SentAt()}, r.life(call, caller, max(r.cfg.CacheTTL, r.cfg.StaleIfError)), err
 	}
 	pending := g.Start(ctx, k, fresh, do)
-	return func() (result[V], coalesce.Source, error) {
+	return func() (result[V], Source, error) {
 		got, source, err := pending.Wait()
 		if rejectedForAnother(source, err) {
 			got, source, err = g.Do(ctx, k, fresh, do)
@@ -99,7 +99,7 @@ func start[V any](ctx context.Context, r *Reader, g *coalesce.Group[key, result[
 
 // rejectedForAnother reports whether a call failed because the vault rejects the token of
 // another caller, who made it. This caller's token may be a newer one.
-func rejectedForAnother(source coalesce.Source, err error) bool {
+func rejectedForAnother(source Source, err error) bool {
 	return source == coalesce.Shared && fault.Is(err, fault.TokenRejected)
 }
 

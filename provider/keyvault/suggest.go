@@ -19,9 +19,6 @@ const (
 	maxSuggestions = 1024 // in that time
 )
 
-// typeWords are the words for the types in messages.
-var typeWords = map[request.Type]string{request.TypeSecret: "secret", request.TypeKey: "key", request.TypeCert: "certificate"}
-
 // Suggest starts to improve the error of a missing object by the other type under which its name
 // exists, and that of a disabled secret by whether it waits for its certificate. Both only if the
 // caller may read that object: what one principal may see is not revealed to another. The function
@@ -66,11 +63,11 @@ func (r *Reader) Suggest(ctx context.Context, caller Caller, o Object, err error
 		case searchErr != nil || found == "":
 			return err
 		case !missing:
-			q := question{o, caller.Principal, getting}
+			q := question{o, caller.Principal, accessGet}
 			return q.notIssued("{objects} in %s is disabled: its certificate is not issued yet")
 		}
 		better := *failed // which may be shared
-		better.Fix = fmt.Sprintf("a %s of that name exists: set objectType to %s, or check objectName", typeWords[found], found)
+		better.Fix = fmt.Sprintf("a %s of that name exists: set objectType to %s, or check objectName", found.Word(), found)
 		if o.Version != "" {
 			better.Fix += " and objectVersion"
 		}

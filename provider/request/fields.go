@@ -135,7 +135,7 @@ func (r *fieldReader) objectType() Type {
 	case TypeSecret, TypeKey, TypeCert:
 	default:
 		fix := "use one of secret, key, cert"
-		if near := nearest(string(t), string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
+		if near := Nearest(string(t), string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
 			fix = "did you mean " + near + "? " + fix
 		}
 		r.wrong("objectType", r.required("objectType"), fix)
@@ -173,7 +173,7 @@ func (r *fieldReader) required(field string) string {
 		return r.place(field).cause(notSingle)
 	}
 	for _, name := range sortedKeys(r.values) {
-		if !slices.Contains(r.known, name) && nearest(name, r.known...) == field {
+		if !slices.Contains(r.known, name) && Nearest(name, r.known...) == field {
 			return fmt.Sprintf("missing (found unknown field %s, did you mean %s?)", quote(name), field)
 		}
 	}
@@ -263,7 +263,7 @@ func (r *fieldReader) unknown() {
 			continue
 		}
 		cause := "is not a field of " + r.of
-		if near := nearest(name, r.known...); near != "" {
+		if near := Nearest(name, r.known...); near != "" {
 			cause += " (did you mean " + near + "?)"
 		}
 		field := strings.Trim(quote(name), `"`)

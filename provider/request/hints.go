@@ -30,6 +30,16 @@ func findPlaceholder(kind *regexp.Regexp, text string) []int {
 	return kind.FindStringIndex(text[:min(len(text), maxSearched)])
 }
 
+// Placeholder finds in a line of YAML what a template engine or a script of a pipeline should have
+// replaced. It returns its index, as [regexp.Regexp.FindStringIndex] does, and what it is, such as
+// "an unrendered Helm template"; nil if there is none.
+func Placeholder(line string) (at []int, what string) {
+	if at = findPlaceholder(inYAML, line); at == nil {
+		return nil, ""
+	}
+	return at, placeholderKind(line[at[0]:at[1]])
+}
+
 // invalid says that a value is not valid, or not what else is said, or that it is a
 // placeholder.
 func invalid(value, otherwise string) string {
@@ -88,10 +98,10 @@ func nameFix(name, otherwise string, show func(t Type, name, version string) str
 	return otherwise
 }
 
-// nearest returns the known name that may be meant by another, ignoring case, or "" if none
+// Nearest returns the known name that may be meant by another, ignoring case, or "" if none
 // is near. Names are near that start and end alike: wrong, missing and additional letters are
 // mostly in one place.
-func nearest(name string, known ...string) string {
+func Nearest(name string, known ...string) string {
 	name = strings.ToLower(name)
 	alike := func(k string) int {
 		k = strings.ToLower(k)

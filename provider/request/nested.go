@@ -31,7 +31,7 @@ func choice[T ~string](r *fieldReader, field string, words ...T) T {
 		}
 	}
 	fix := "use one of " + strings.Join(all, ", ")
-	if near := nearest(value, all...); near != "" {
+	if near := Nearest(value, all...); near != "" {
 		fix = "did you mean " + near + "? " + fix
 	}
 	r.wrong(field, r.required(field), fix)

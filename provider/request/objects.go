@@ -22,6 +22,14 @@ const (
 	TypeCert   Type = "cert"
 )
 
+// Word is the type's word in messages.
+func (t Type) Word() string {
+	if t == TypeCert {
+		return "certificate"
+	}
+	return string(t)
+}
+
 // Format is how a secret behind a certificate, or a key, is written.
 type Format string
 
@@ -250,7 +258,7 @@ func (r *objectsReader) notList(d *document) {
 				at = place{d, d.root.Content[i+1]}
 			case strings.EqualFold(key.Value, "objectName"):
 				cause, fix = "one object, not a list of objects", `start the object with "- "`
-			case nearest(key.Value, "array") != "" || resolve(d.root.Content[i+1]).Kind == yaml.SequenceNode:
+			case Nearest(key.Value, "array") != "" || resolve(d.root.Content[i+1]).Kind == yaml.SequenceNode:
 				fix, at = "did you mean array instead of "+quote(key.Value)+"? "+objectsFix, place{d, key}
 			}
 		}

@@ -120,7 +120,7 @@ func (r *objectsReader) otherKeys(d *document, list *yaml.Node) {
 		}
 		field := "objects: " + strings.Trim(quote(key.Value), `"`)
 		cause := "is ignored: only the list below array is read"
-		if near := nearest(key.Value, "array"); near != "" {
+		if near := Nearest(key.Value, "array"); near != "" {
 			cause += " (did you mean array?)"
 		}
 		if objects {
