@@ -12,7 +12,8 @@ import (
 )
 
 // failoverAfter is how long vaults with a failover vault have for all of their answers, so that a
-// pod starts within 5 s although they are silent.
+// pod starts within 5 s although they are silent. In a custom cloud, session.scope may wait as long
+// before that for the vault that names the token's resource.
 const failoverAfter = 4 * time.Second
 
 // failover is what a mount knows of the vaults that have a failover vault.

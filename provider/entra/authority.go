@@ -30,15 +30,16 @@ const (
 )
 
 // metadataCache caches the OIDC metadata of authorities and tenants, which MSAL would read for
-// every caller, since every caller has its own client. It contains nothing of a caller. Metadata is refreshed after a day; while that fails, the old one stays.
-type metadataCache = coalesce.Group[string, *document]
+// every caller, since every caller has its own client. It contains nothing of a caller. Metadata is
+// refreshed after a day; while that fails, the old one stays.
+type metadataCache = coalesce.Group[string, *metadata]
 
 func newMetadataCache() *metadataCache {
-	return coalesce.New[string](coalesce.Config[*document]{Timeout: metadataTime, Budget: coalesce.NewBudget(maxMetadata), RefreshRetry: metadataAgain})
+	return coalesce.New[string](coalesce.Config[*metadata]{Timeout: metadataTime, Budget: coalesce.NewBudget(maxMetadata), RefreshRetry: metadataAgain})
 }
 
-// document is a response of an authority.
-type document struct {
+// metadata is a response of an authority.
+type metadata struct {
 	status int
 	header http.Header
 	body   []byte
@@ -67,7 +68,7 @@ func (a *authorityPolicy) Do(req *policy.Request) (*http.Response, error) {
 	if doc := knownMetadata(req.Raw().URL, a.known); doc != nil {
 		return doc.response(req.Raw()), nil
 	}
-	doc, _, err := a.cache.Do(req.Raw().Context(), url, coalesce.Freshness{}, func(ctx context.Context, _ *coalesce.Call) (*document, coalesce.Life, error) {
+	doc, _, err := a.cache.Do(req.Raw().Context(), url, coalesce.Freshness{}, func(ctx context.Context, _ *coalesce.Call) (*metadata, coalesce.Life, error) {
 		return readMetadata(req.Clone(ctx)) // the original belongs to its caller, which may leave
 	})
 	if other, ok := errors.AsType[notMetadata](err); ok {
@@ -93,12 +94,12 @@ func metadataURL(req *http.Request) (string, bool) {
 
 // notMetadata is a response that is not metadata, as the error of a read: it does not replace
 // metadata that is cached.
-type notMetadata struct{ *document }
+type notMetadata struct{ *metadata }
 
-func (n notMetadata) Error() string { return transport.Status(n.document.status) }
+func (n notMetadata) Error() string { return transport.Status(n.metadata.status) }
 
 // readMetadata sends the request.
-func readMetadata(req *policy.Request) (*document, coalesce.Life, error) {
+func readMetadata(req *policy.Request) (*metadata, coalesce.Life, error) {
 	resp, err := req.Next()
 	if err != nil {
 		return nil, coalesce.Life{}, err
@@ -107,7 +108,7 @@ func readMetadata(req *policy.Request) (*document, coalesce.Life, error) {
 	if err != nil {
 		return nil, coalesce.Life{}, err
 	}
-	doc := &document{status: resp.StatusCode, header: resp.Header, body: body}
+	doc := &metadata{status: resp.StatusCode, header: resp.Header, body: body}
 	var object map[string]json.RawMessage
 	if doc.status != http.StatusOK || len(body) > maxMetadataBytes || json.Unmarshal(body, &object) != nil || object == nil {
 		return nil, coalesce.Life{}, notMetadata{doc}
@@ -121,7 +122,7 @@ func readMetadata(req *policy.Request) (*document, coalesce.Life, error) {
 // and "National clouds" for the hosts), so that the first sign-in of a tenant on a node
 // needs no request for it; nil for any other. What MSAL reads of it are the three
 // fields; a tenant that does not exist fails the token request.
-func knownMetadata(u *url.URL, known func(authority string) bool) *document {
+func knownMetadata(u *url.URL, known func(authority string) bool) *metadata {
 	authority := "https://" + u.Host
 	tenant, ok := strings.CutSuffix(strings.TrimPrefix(u.Path, "/"), "/v2.0"+metadataSuffix)
 	if !ok || known == nil || !known(authority) || tenant == "" || strings.Contains(tenant, "/") || u.RawQuery != "" {
@@ -136,11 +137,11 @@ func knownMetadata(u *url.URL, known func(authority string) bool) *document {
 	if err != nil {
 		return nil
 	}
-	return &document{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
+	return &metadata{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
 }
 
 // response makes a response with its own body.
-func (d *document) response(req *http.Request) *http.Response {
+func (d *metadata) response(req *http.Request) *http.Response {
 	return &http.Response{
 		Status: transport.Status(d.status), StatusCode: d.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

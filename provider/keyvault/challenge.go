@@ -21,7 +21,8 @@ const resourceLife = 365 * 24 * time.Hour
 // Resource returns the resource that a vault's tokens must be issued for, as its challenge says
 // ("Authentication, requests and responses" of Key Vault's REST API). It is for clouds whose
 // resource is known only from a file, which the vault may correct. If the vault names none, or
-// one that is not its own, Resource returns fallback. The answer is cached. The request carries no credential. Its error is a *fault.Error or the context's own.
+// one that is not its own, Resource returns fallback. The answer is cached. The request carries no
+// credential. The error is a *fault.Error or the context's own.
 func (r *Reader) Resource(ctx context.Context, host, fallback string) (string, error) {
 	v, err := r.vault(host)
 	if err != nil {

@@ -18,8 +18,8 @@ const notInClass = "set clientID in the SecretProviderClass"
 // maxToken bounds the provider's own token.
 const maxToken = 64 << 10
 
-// ReadToken reads a service-account token from a file; kubelet replaces it about every hour. It is
-// "" if there is none.
+// ReadToken reads a service-account token from a file; kubelet replaces it about every hour. It
+// returns "" for an empty file, and with the error of one that cannot be read.
 func ReadToken(file string) (string, error) {
 	token, err := readFile(file, maxToken)
 	if err != nil {

@@ -11,7 +11,8 @@ type Trace interface {
 	Urgent() bool
 	// Sent is called before each attempt.
 	Sent()
-	// Answered is called when the service has answered; no attempt follows.
+	// Answered is called when the service has answered. No retry of this request follows, but other
+	// requests with the same trace may: the next page of a list, the token after metadata.
 	Answered()
 	// Retrying is called with the error of the latest failure, of this request or of
 	// another, while the request waits for an attempt.
