@@ -42,6 +42,8 @@ type manifest struct {
 		SourceRef struct{ Kind, Name string }
 		Path      string
 		Wait      bool
+
+		TargetNamespace string
 	}
 }
 
@@ -85,7 +87,21 @@ func TestGitOpsOrder(t *testing.T) {
 			t.Errorf("Flux: %s has no source %v", name, s)
 		}
 	}
+	if prune := releases["HelmRelease/csi-secrets-store"].Metadata.Annotations["kustomize.toolkit.fluxcd.io/prune"]; prune != "disabled" {
+		t.Errorf("Flux: a mistake in Git uninstalls the driver: prune %q", prune)
+	}
 	sets := manifestsOf(t, "flux/kustomizations.yaml")
+	for name, m := range sets {
+		if m.Kind != "Kustomization" {
+			continue
+		}
+		if s := m.Spec.SourceRef; sets[s.Kind+"/"+s.Name].Kind == "" {
+			t.Errorf("Flux: %s has no source %v", name, s)
+		}
+		if n := m.Spec.TargetNamespace; n != "" && sets["Namespace/"+n].Kind == "" {
+			t.Errorf("Flux: %s has no namespace %s", name, n)
+		}
+	}
 	first, second := sets["Kustomization/key-vault"].Spec, sets["Kustomization/shop"].Spec
 	if !first.Wait || first.Path != "./flux/infrastructure" || len(second.DependsOn) != 1 || second.DependsOn[0].Name != "key-vault" {
 		t.Errorf("Flux: %+v, %+v", first, second)
