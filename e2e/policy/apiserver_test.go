@@ -112,11 +112,25 @@ func start(t *testing.T, classes ...*unstructured.Unstructured) server {
 
 func startWith(t *testing.T, files []string, in *corev1.Namespace, classes ...*unstructured.Unstructured) server {
 	t.Helper()
+	s := startActing(t, nil, files, in, classes...)
+	if _, ok := in.Labels[exempted]; !ok && s.apply(class("azure", nil), nil) == nil {
+		t.Fatal("no policy is at work")
+	}
+	return s
+}
+
+// startActing starts a server whose bindings have other actions than those of the files, unless there
+// are none.
+func startActing(t *testing.T, actions []admissionv1.ValidationAction, files []string, in *corev1.Namespace, classes ...*unstructured.Unstructured) server {
+	t.Helper()
 	objects := []runtime.Object{in}
 	for _, file := range files {
 		policy, binding := policies(t, file)
 		fail := admissionv1.Fail
 		policy.Spec.FailurePolicy = &fail
+		if len(actions) > 0 {
+			binding.Spec.ValidationActions = actions
+		}
 		objects = append(objects, policy, binding)
 	}
 	known := runtime.NewScheme()
@@ -148,11 +162,7 @@ func startWith(t *testing.T, files []string, in *corev1.Namespace, classes ...*u
 	if !plugin.WaitForReady() {
 		t.Fatal("the plugin is not ready")
 	}
-	s := server{plugin}
-	if _, ok := in.Labels[exempted]; !ok && s.apply(class("azure", nil), nil) == nil {
-		t.Fatal("no policy is at work")
-	}
-	return s
+	return server{plugin}
 }
 
 // exempted is the label of namespaces to which the policies that enforce do not apply.
