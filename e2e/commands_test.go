@@ -194,8 +194,8 @@ var foreign = []string{
 	"service-account-issuer",                                                     // the API server
 	"startup-taint",                                                              // cluster-autoscaler
 	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
-	"token-request-audience",                                                      // secrets-store-sync-controller
-	"set", "reuse-values", "reset-then-reuse-values", "api-versions", "skip-crds", // Helm
+	"token-request-audience",                                                                 // secrets-store-sync-controller
+	"set", "reuse-values", "reset-then-reuse-values", "api-versions", "skip-crds", "dry-run", // Helm
 	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "node-vm-size", "enable-workload-identity", // az
 }
 
