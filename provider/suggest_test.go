@@ -71,7 +71,7 @@ func TestMissingAtFailover(t *testing.T) {
 	m := newMounter(&signIn{}, v)
 	m.MaxConcurrency = 1
 	volume, err := m.Mount(t.Context(), class(t, withFailover(one("a"), one("gone"))...), time.Time{})
-	refused(t, volume, err, `has no secret "gone"`)
+	refused(t, volume, err, `: secret "gone"`)
 	if len(v.suggested) != 1 || strings.HasPrefix(v.suggested[0], contoso) || !strings.HasSuffix(v.suggested[0], " gone") {
 		t.Errorf("looked for %q", v.suggested)
 	}

@@ -20,7 +20,7 @@ type refusal struct {
 
 const (
 	newSecret   = "Azure admin: `az ad app credential reset --append --id {id}`; store the new value in the Secret"
-	propagating = "; if it is new, wait a few minutes"
+	propagating = "; if just created, wait a few minutes"
 )
 
 var (
@@ -32,7 +32,7 @@ var (
 		fix:   "Azure admin: enable its enterprise application"}
 	tenantNotFound = refusal{reason: fault.TenantNotFound,
 		cause: "no tenant {tenant} ({tenantFrom}) at {endpoint}",
-		fix:   "set tenantID to the identity's tenant, and cloudName to its cloud"}
+		fix:   "set tenantID to the tenant of the identity, and check cloudName"}
 	tenantThrottled = refusal{reason: fault.Throttled,
 		cause: "{endpoint} is throttling sign-ins of tenant {tenant}", fix: slowDown}
 	clientThrottled  = refusal{reason: fault.Throttled, cause: "{endpoint} is throttling sign-ins of {who}", fix: slowDown}

@@ -114,7 +114,7 @@ func TestMessageOfATransientRefusal(t *testing.T) {
 	passes := []int{70021, 700211, 700212, 700213, 7002137, 70025, 50166, 501661, 90061, 900612}
 	for code := range assertionRefusals {
 		err := person(WorkloadIdentity).refused(answer(401, fmt.Sprintf(`{"error":"x","error_codes":[%d]}`, code)))
-		if strings.Contains(err.Error(), "if it is new, wait") != slices.Contains(passes, code) {
+		if strings.Contains(err.Error(), "if just created, wait") != slices.Contains(passes, code) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}

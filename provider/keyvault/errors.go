@@ -119,7 +119,7 @@ func networkError(network *fault.Error, o Object) error {
 	}
 	if transport.IsHostNotFound(e.Err) {
 		e.Reason = fault.VaultNotFound
-		e.Fix = "check keyvaultName and cloudName; for a private endpoint, link its private DNS zone to the node's network"
+		e.Fix = "check keyvaultName and cloudName; for a private endpoint, add its record to the private DNS zone of the node's network"
 	}
 	return &e
 }
@@ -163,7 +163,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 		return q.foreignAnswer(fault.ServiceUnavailable, transport.Describe(status, header))
 	case status == http.StatusNotFound:
 		return q.fault(fault.ObjectNotFound, "not found in "+q.Host+": {objects}",
-			"check keyvaultName, objectName, objectType and objectVersion; recover it if it is soft-deleted")
+			"check keyvaultName, objectName, objectType and objectVersion; recover any that is soft-deleted")
 	case status == http.StatusForbidden:
 		return q.forbidden(header, body)
 	case status == http.StatusBadRequest:

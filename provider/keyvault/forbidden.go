@@ -56,14 +56,14 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 		return q.fault(fault.VaultFirewall, q.Host+" has public network access disabled, and "+node+" requested {objects} without a private endpoint",
 			"Azure admin: create one if there is none, and link its private DNS zone to the node's network; firewall rules do not help")
 	case byFirewall.MatchString(text):
-		fix := "Azure admin: add the nodes' addresses to the vault's network rules, or use a private endpoint"
+		fix := "Azure admin: add the nodes' egress addresses to the vault's network rules, or use a private endpoint"
 		if byPerimeter.MatchString(text) {
-			fix = "Azure admin: add the nodes' addresses to the vault's network rules or, in a network security perimeter, to an inbound access rule; or use a private endpoint"
+			fix = "Azure admin: add the nodes' egress addresses to the vault's network rules or, in a network security perimeter, to an inbound access rule; or use a private endpoint"
 		}
 		return q.fault(fault.VaultFirewall, "the firewall of "+q.Host+" blocks "+node+" from {objects}", fix)
 	case byPerimeter.MatchString(text):
 		return q.fault(fault.VaultFirewall, "the network security perimeter of "+q.Host+" blocks "+node+" from {objects}",
-			"Azure admin: add the nodes' addresses to an inbound access rule of the perimeter, or use a private endpoint")
+			"Azure admin: add the nodes' egress addresses to an inbound access rule of the perimeter, or use a private endpoint")
 	case notRegistered.MatchString(body.Error.Code + " " + text):
 		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is not registered for Key Vault, which rejected {objects}",
 			"Azure admin: in that subscription, `az provider register --namespace Microsoft.KeyVault`")

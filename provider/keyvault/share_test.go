@@ -309,7 +309,10 @@ func TestPanicInASuggestion(t *testing.T) {
 		}
 		panic("a bug")
 	})
-	_, err := r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
+	missing := object(request.TypeSecret, "s")
+	_, err := r.Get(t.Context(), caller("a"), missing, fresh())()
+	wantReason(t, err, fault.ObjectNotFound)
+	err = r.Suggest(t.Context(), caller("a"), missing, err)()
 	if p, ok := errors.AsType[*fault.Panic](err); !ok || !strings.Contains(string(p.Stack), t.Name()) {
 		t.Errorf("got %T %v", err, err)
 	}
