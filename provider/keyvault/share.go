@@ -78,8 +78,7 @@ func start[V any](ctx context.Context, r *Reader, g *coalesce.Group[key, result[
 		value, err := read(q.context(ctx, caller, call), q.Object)
 		err = q.explain(err)
 		r.forgetIfRefused(k, call, err)
-		if fault.Is(err, fault.ObjectNotFound) {
-			missing, _ := errors.AsType[*fault.Error](err)
+		if missing, ok := errors.AsType[*fault.Error](err); ok && missing.Reason == fault.ObjectNotFound {
 			return result[V]{missing: missing, sent: call.SentAt()}, r.life(call, caller, r.cfg.CacheTTL), nil
 		}
 		return result[V]{value: value, sent: call.SentAt()}, r.life(call, caller, max(r.cfg.CacheTTL, r.cfg.StaleIfError)), err
