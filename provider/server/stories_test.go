@@ -260,14 +260,16 @@ func contentStories() []story {
 		s.setup, s.files, s.code, s.says = separate, nil, codes.InvalidArgument, []string{"objectAlias", "[InvalidParameter]"}
 		all = append(all, s)
 	}
-	taken := certificateStory(split, "a path that is taken", "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key}]",
-		func(t *testing.T, w *world, c chain, files map[string]string) {
-			store(t, w, c, pkcs12.Modern)
-			files["tls.crt"], files["tls.key"] = certificatesPEM(c.leaf, c.issuer, c.root), "Hello!"
-			files["tls"] = c.keyPEM(t) + files["tls.crt"]
-		})
+	conflict := func() story { // each has its own files, since stories run in parallel
+		return certificateStory(split, "a path that is taken", "[{objectName: tls, objectType: secret}, {objectName: my-secret, objectType: secret, objectAlias: tls.key}]",
+			func(t *testing.T, w *world, c chain, files map[string]string) {
+				store(t, w, c, pkcs12.Modern)
+				files["tls.crt"], files["tls.key"] = certificatesPEM(c.leaf, c.issuer, c.root), "Hello!"
+				files["tls"] = c.keyPEM(t) + files["tls.crt"]
+			})
+	}
+	taken, strictly := conflict(), conflict()
 	taken.setup, taken.warnings = separate, "duplicate_path"
-	strictly := taken
 	strictly.name, strictly.files, strictly.code, strictly.says = "a path that is taken, strictly", nil, codes.InvalidArgument, []string{"--strict-objects"}
 	strictly.setup = setup{mounter: func(m *provider.Mounter) { m.Render.SeparateFiles, m.StrictObjects = true, true }}
 	all = append(all, taken, strictly)
