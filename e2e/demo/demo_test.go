@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,23 @@ func TestStory(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^    (mounted in )\d+( ms .*)\n((?:    .*\n)+)`).FindSubmatch(readme)
+	if shown == nil {
+		t.Fatal("the README shows nothing of the demo")
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(shown[3])), "\n") {
+		if !strings.Contains(out.String(), "\n     "+strings.TrimSpace(line)+"\n") {
+			t.Errorf("the README shows %q, which is not in\n%s", line, &out)
+		}
+	}
+	if first := regexp.QuoteMeta(string(shown[1])) + `\d+` + regexp.QuoteMeta(string(shown[2])); !regexp.MustCompile(first).MatchString(out.String()) {
+		t.Errorf("the README shows %s, which is not in\n%s", first, &out)
 	}
 }
 
