@@ -17,7 +17,7 @@ import (
 var needs = map[string]string{
 	"az": "Azure", "terraform": "Azure", "kubectl": "cluster", "helm": "cluster", "docker": "cluster",
 	"make": "", "cat": "", "envsubst": "", "jq": "", "grep": "", "date": "", "curl": "", "openssl": "", "mkdir": "", "tar": "",
-	"go": "registry", "git": "", "cd": "", "printf": "", "sleep": "", "mktemp": "", "rm": "",
+	"go": "registry", "git": "", "cd": "", "printf": "", "sleep": "", "mktemp": "", "rm": "", ":": "",
 }
 
 var (

@@ -12,7 +12,7 @@ import (
 var (
 	assigned  = regexp.MustCompile(`az role assignment create (?:[^\n]|\\\n)*`)
 	roleName  = regexp.MustCompile(`--role "([^"]+)"`)
-	oneObject = regexp.MustCompile(`--scope "(?:\$VAULT_ID|\$\(az keyvault show -n [-\w]+ --query id -o tsv\))/(secrets|keys|certificates)/(?:[-a-z]+|\$CERTIFICATE_NAME)"`)
+	oneObject = regexp.MustCompile(`--scope "(?:\$VAULT_ID|\$\{VAULT_ID:\?[a-z ]*\}|\$\(az keyvault show -n [-\w]+ --query id -o tsv\))/(secrets|keys|certificates)/(?:[-a-z]+|\$CERTIFICATE_NAME)"`)
 	folded    = regexp.MustCompile(`\n {8,}`) // a line of a recorded terminal
 	tooMuch   = regexp.MustCompile(`Key Vault (?:Crypto User|Certificate User|Administrator|Crypto Officer)`)
 )
