@@ -196,7 +196,7 @@ var foreign = []string{
 	"enable-secret-rotation", "rotation-poll-interval", "max-call-recv-msg-size", // the driver
 	"token-request-audience",                                                                 // secrets-store-sync-controller
 	"set", "reuse-values", "reset-then-reuse-values", "api-versions", "skip-crds", "dry-run", // Helm
-	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "node-vm-size", "enable-workload-identity", // az
+	"secret-permissions", "key-permissions", "certificate-permissions", "enable-oidc-issuer", "node-vm-size", "enable-workload-identity", "subject", // az
 }
 
 // A flag that a document names outside a command is one of the plugin's, and each of the

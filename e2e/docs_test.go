@@ -23,6 +23,7 @@ var values = map[string]string{
 	"TENANT_ID": "11111111-2222-3333-4444-555555555555", "CLIENT_ID": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 	"CLIENT_SECRET": "abc8Q~not-a-password", "CERTIFICATE_NAME": "web-tls", "HOST_NAME": "web.contoso.example",
 	"CLIENT_CERTIFICATE": clientPFX,
+	"ORDERS_CLIENT_ID":   "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "WEB_CLIENT_ID": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
 }
 
 func expand(t *testing.T, text string) string {
