@@ -81,7 +81,8 @@ func text(value string) string {
 
 // manifests have their values in braces. They are no text/template: because of that package the
 // linker would keep every method of the program, a third of its size.
-const manifests = `apiVersion: v1
+const manifests = `# Omit this if the ServiceAccount exists and has another client ID, which its application would lose.
+apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {account}
@@ -114,6 +115,12 @@ spec:
     - name: app
       image: busybox:1.37
       command: ["sleep", "infinity"]
+      securityContext:
+        runAsUser: 65534
+        runAsNonRoot: true
+        allowPrivilegeEscalation: false
+        capabilities: {drop: [ALL]}
+        seccompProfile: {type: RuntimeDefault}
       volumeMounts:
         - name: secrets
           mountPath: /mnt/secrets # each object is a file here
