@@ -162,3 +162,23 @@ func TestNothingIsReplaced(t *testing.T) {
 		t.Errorf("%d documents create an identity for a ServiceAccount", accounts)
 	}
 }
+
+// A document that installs the driver first checks that the cluster has none, whose settings it would
+// overwrite, creates the cluster, or removes the driver of another installation.
+func TestDriverIsNotReplaced(t *testing.T) {
+	free := regexp.MustCompile(`#check-the-cluster\)|\naz aks create |\n *helm uninstall csi |\n *az aks disable-addons `)
+	installs := 0
+	for where, document := range documents(t) {
+		before, _, found := strings.Cut(document, "helm upgrade --install csi-secrets-store ")
+		if !found {
+			continue
+		}
+		installs++
+		if !free.MatchString(before) {
+			t.Errorf("%s: installs the driver where there may be one", where)
+		}
+	}
+	if installs < 6 {
+		t.Errorf("%d documents install the driver", installs)
+	}
+}
