@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"time"
 
@@ -26,12 +28,25 @@ const (
 	defaultPort    = 8898
 )
 
+// Why a provider's metrics cannot be read through the API server, by the provider's own flags.
+var (
+	errMetricsLocal = errors.New("the provider serves them on the node's loopback address only (--bind-address, linux.bindAddress of the chart)")
+	errMetricsOff   = errors.New("the provider serves none (--prometheus-port=0, metricsAddr of the chart)")
+)
+
 // Metrics reads those of a provider's pod, through the API server.
 func (r *Reader) Metrics(ctx context.Context, pod corev1.Pod) (*Metrics, error) {
+	port := metricsPort(pod)
+	if port == 0 {
+		return nil, errMetricsOff
+	}
+	if address, _ := Flag(ProviderContainer(pod), "bind-address"); net.ParseIP(address).IsLoopback() {
+		return nil, errMetricsLocal
+	}
 	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
 	defer cancel()
 	body, err := r.Kube.CoreV1().RESTClient().Get().Namespace(pod.Namespace).Resource("pods").
-		Name(fmt.Sprintf("%s:%d", pod.Name, metricsPort(pod))).SubResource("proxy").Suffix("metrics").Stream(ctx)
+		Name(fmt.Sprintf("%s:%d", pod.Name, port)).SubResource("proxy").Suffix("metrics").Stream(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,36 @@ func TestFewRights(t *testing.T) {
 	}
 }
 
+// Metrics that the API server cannot reach are named once for all nodes, with the reason, and not requested.
+func TestMetricsOutOfReach(t *testing.T) {
+	const local, off = "serves them on the node's loopback address only (--bind-address", "serves none (--prometheus-port=0"
+	for flag, want := range map[string]string{
+		"--bind-address=127.0.0.1": local, "--bind-address=::1": local, "--bind-address=127.9.9.9": local, "--prometheus-port=0": off,
+		"--bind-address=10.0.0.1": "", "--bind-address=": "",
+	} {
+		s := kubetest.NewReadOnly(t)
+		s.Sound()
+		s.Put(kubetest.PodPath, kubetest.Running())
+		s.Put(kubetest.MetricsPath, metrics)
+		c := kubetest.ProviderContainer()
+		c.Args = append(c.Args, flag)
+		pod := kubetest.SystemPod("akv-csi-provider", "akv-csi-provider-x7k2p", c, true)
+		s.Put(kubetest.ProviderPath, pod)
+		pod.Name, pod.Spec.NodeName = "akv-csi-provider-9zzzz", "node-2"
+		s.Put(strings.Replace(kubetest.ProviderPath, "x7k2p", "9zzzz", 1), pod)
+		s.Put(strings.Replace(kubetest.MetricsPath, "x7k2p", "9zzzz", 1), metrics)
+		code, out := run(t.Context(), s)
+		switch n := strings.Count(out, "\nnot seen: metrics of providers"); {
+		case code != 0 || strings.Count(out, "\tready\t") != 2:
+			t.Errorf("%s: %d %s", flag, code, out)
+		case want == "" && (n != 0 || strings.Count(out, "\t12\t") != 2):
+			t.Errorf("%s: %s", flag, out)
+		case want != "" && (n != 1 || !strings.Contains(out, want) || strings.Contains(out, "\t12\t")):
+			t.Errorf("%s: %s", flag, out)
+		}
+	}
+}
+
 // Each interval shows it again, also with problems, until the context ends: that is no error.
 func TestRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
