@@ -13,6 +13,10 @@
 {{- if $v.rbac.pspEnabled -}}
 {{- $warnings = append $warnings "rbac.pspEnabled: ignored. Kubernetes 1.25 removed PodSecurityPolicy." -}}
 {{- end -}}
+{{- $readers := list -}}
+{{- range $reader := list "podMonitor" "prometheusRule" "dashboard" -}}
+{{- if (index $v $reader).enabled }}{{ $readers = append $readers $reader }}{{ end -}}
+{{- end -}}
 {{- range $name := list "linux" "windows" -}}
 {{- $os := index $v $name -}}
 {{- if $os.enabled -}}
@@ -27,7 +31,9 @@
 {{- if and $memory (lt (int64 $memory) 307) -}}
 {{- $warnings = append $warnings (printf "%s.resources.limits.memory=%v: less than the 384Mi that the provider is sized for (deploy/README.md, Memory); under load it may be killed." $name $limits.memory) -}}
 {{- end -}}
-{{- if and $v.podMonitor.enabled (include "akv.loopback" (dict "os" $os)) -}}
+{{- if and $readers (eq (include "akv.metricsPort" (dict "root" $ "os" $os)) "0") -}}
+{{- $warnings = append $warnings (printf "%s: %s nodes serve no metrics (metricsAddr=0); set %s.metricsAddr to a port." (join ", " $readers) $name $name) -}}
+{{- else if and $v.podMonitor.enabled (include "akv.loopback" (dict "os" $os)) -}}
 {{- $warnings = append $warnings (printf "podMonitor: Prometheus cannot reach %s.bindAddress=%s, so that alerts of missing providers fire; set %s.bindAddress to \"\", or scrape from the node itself." $name $os.bindAddress $name) -}}
 {{- end -}}
 {{- end -}}
