@@ -15,7 +15,7 @@ import (
 
 // needs is what a block of commands must say of itself before it may run a program.
 var needs = map[string]string{
-	"az": "Azure", "terraform": "Azure", "kubectl": "cluster", "helm": "cluster", "docker": "cluster",
+	"az": "Azure", "az-prom-rules-converter": "", "sed": "", "terraform": "Azure", "kubectl": "cluster", "helm": "cluster", "docker": "cluster",
 	"make": "", "cat": "", "envsubst": "", "jq": "", "grep": "", "date": "", "curl": "", "openssl": "", "mkdir": "", "tar": "",
 	"go": "registry", "git": "", "cd": "", "printf": "", "sleep": "", "mktemp": "", "rm": "", ":": "",
 }
@@ -188,7 +188,7 @@ func checkValue(t *testing.T, where, key string) {
 
 // foreign are flags of other programs that the documents name outside a command.
 var foreign = []string{
-	"from-file",                                                                                                    // kubectl
+	"from-file", "timeout", // kubectl; also Helm
 	"as-serviceaccount", "as-me", "node-publish-secret", "show", "force", "driver-namespace", "provider-namespace", // kubectl akv
 	"register-with-taints",                                                       // kubelet
 	"service-account-issuer",                                                     // the API server
