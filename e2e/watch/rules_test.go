@@ -57,6 +57,7 @@ type node struct {
 	gone      bool    // its provider stops after half an hour: the target is down
 	dark      bool    // after half an hour Prometheus cannot reach its provider, which is ready
 	never     bool    // it has no provider's pod that could be scraped
+	updated   int     // the minute in which its provider is replaced; 0 is never
 }
 
 // healthy is a node on which pods start and secrets are rotated.
@@ -89,6 +90,7 @@ func series(nodes []node) string {
 			ready++
 		}
 		fmt.Fprintf(&b, "  up{%s} %s\n  akv_csi_build_info{%s,version=\"1\"} 1x%d\n", where, up, where, last)
+		fmt.Fprintf(&b, "  process_start_time_seconds{%s} %s\n", where, starts(n.updated, last))
 		fmt.Fprintf(&b, "  akv_csi_oldest_rotation_age_seconds{%s} %s\n", where, cmp.Or(n.oldest, "120x180"))
 		fmt.Fprintf(&b, "  akv_csi_certificates_expiring{%s,within=\"7d\"} %s\n", where, cmp.Or(n.expiring, "0x180"))
 		for reason, pods := range n.stuck {
@@ -122,6 +124,14 @@ func series(nodes []node) string {
 		fmt.Fprintf(&b, "  kube_daemonset_status_%s{namespace=\"kube-system\",daemonset=\"akv-csi-provider\"} %dx180\n", name, n)
 	}
 	return b.String()
+}
+
+// starts are when a provider's process started: long ago, until it is replaced in a minute.
+func starts(minute, last int) string {
+	if minute == 0 {
+		return fmt.Sprintf("-86400x%d", last)
+	}
+	return fmt.Sprintf("-86400x%d %dx%d", minute-1, 60*minute, last-minute)
 }
 
 // retries are the failed mounts of pods on one node since the second hour began, one sample a

@@ -388,7 +388,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := map[string]bool{}
-	for _, row := range metricRow.FindAllStringSubmatch(string(text), -1) {
+	for _, row := range metricRow.FindAllStringSubmatch(section(t, string(text), "Metrics"), -1) {
 		name, kind := row[1], strings.TrimSpace(row[2])
 		named[name] = true
 		f := served[name]
