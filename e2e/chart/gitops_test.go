@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -42,8 +43,21 @@ type manifest struct {
 		SourceRef struct{ Kind, Name string }
 		Path      string
 		Wait      bool
+		Timeout   string
+		Install   action
+		Upgrade   action
+		Ref       struct{ Branch, Tag string } // of a GitRepository
 
 		TargetNamespace string
+	}
+}
+
+// action is what a HelmRelease does when an installation or an upgrade fails.
+type action struct {
+	Strategy    struct{ Name string }
+	Remediation struct {
+		Retries  int
+		Strategy string
 	}
 }
 
@@ -147,10 +161,54 @@ func TestGitOpsValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{`"--identity-modes=workload-identity,identity-binding"`, "kind: PodMonitor", "registry.example/akv-csi-provider:dev"} {
+		for _, want := range []string{
+			`"--identity-modes=workload-identity,identity-binding"`, "kind: PodMonitor",
+			// The version of the chart's source.
+			fmt.Sprintf("registry.example/akv-csi-provider:%s\"\n", argo.Source.TargetRevision), "maxUnavailable: 10%\n",
+		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in the rendering", want)
 			}
 		}
+	}
+}
+
+// The provider's source is a version: a branch would bring each commit to all nodes.
+func TestGitOpsVersion(t *testing.T) {
+	argo := manifestsOf(t, "argocd/apps/*.yaml")["Application/akv-csi-provider"].Spec.Source.TargetRevision
+	flux := manifestsOf(t, "flux/infrastructure/*.yaml")["GitRepository/akv-csi-provider"].Spec.Ref
+	if !regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(argo) || flux.Tag != argo || flux.Branch != "" {
+		t.Errorf("Argo CD: %q, Flux: %+v", argo, flux)
+	}
+}
+
+// Flux waits for an update of all nodes, retries what fails, and never uninstalls for that.
+func TestGitOpsFailures(t *testing.T) {
+	duration := func(text string) time.Duration {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Errorf("timeout: %v", err)
+		}
+		return d
+	}
+	var together time.Duration
+	for name, m := range manifestsOf(t, "flux/infrastructure/*.yaml") {
+		if m.Kind != "HelmRelease" {
+			continue
+		}
+		own := duration(m.Spec.Timeout)
+		if together += own; own < 30*time.Minute {
+			t.Errorf("%s: timeout %s", name, own)
+		}
+		for what, a := range map[string]action{"install": m.Spec.Install, "upgrade": m.Spec.Upgrade} {
+			uninstalls := a.Remediation.Retries != 0 && what == "install" || a.Remediation.Strategy == "uninstall"
+			retries := a.Strategy.Name == "RetryOnFailure" || a.Remediation.Retries > 0
+			if uninstalls || !retries {
+				t.Errorf("%s: %s: %+v", name, what, a)
+			}
+		}
+	}
+	if set := duration(manifestsOf(t, "flux/kustomizations.yaml")["Kustomization/key-vault"].Spec.Timeout); set <= together {
+		t.Errorf("the Kustomization waits for %s, its HelmReleases for %s", set, together)
 	}
 }

@@ -2,12 +2,14 @@ package policy_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 )
 
 const driver = "secrets-store.csi.k8s.io"
@@ -190,6 +192,40 @@ func TestEnforceLeavesOthers(t *testing.T) {
 	for _, object := range []*unstructured.Unstructured{class("azure", sound), pod(driver, map[string]string{"keyvaultName": "x"})} {
 		if err := s.apply(object, nil); err != nil {
 			t.Errorf("%s of an exempt namespace: %v", object.GetKind(), err)
+		}
+	}
+}
+
+// The namespaces of the GitOps examples may use their vault, with the annotations that the examples give them.
+func TestEnforceGitOps(t *testing.T) {
+	for file, fields := range map[string][]string{
+		"argocd/apps/classes.yaml": {"spec", "syncPolicy", "managedNamespaceMetadata", "annotations"},
+		"flux/kustomizations.yaml": {"metadata", "annotations"},
+	} {
+		text, err := os.ReadFile("../../deploy/gitops/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for document := range strings.SplitSeq(string(text), "\n---\n") {
+			var object map[string]any
+			if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+				t.Fatal(err)
+			}
+			annotations, ok, err := unstructured.NestedStringMap(object, fields...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				continue
+			}
+			found++
+			s := startWith(t, enforce, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Annotations: annotations}})
+			refused(t, s.apply(class("azure", with(sound, "keyvaultName", "kv-shop")), nil), "")
+			refused(t, s.apply(class("azure", sound), nil), "is not allowed to use vault")
+		}
+		if found != 1 {
+			t.Errorf("%s: %d namespaces with annotations", file, found)
 		}
 	}
 }
