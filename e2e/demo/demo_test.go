@@ -198,6 +198,9 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	if err := inOrder(t.Context(), s.startPod, s.rotate, s.startStranger); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.node.Stop(t.Context()); err != nil { // which writes what remains of the log
+		t.Fatal(err)
+	}
 	log := s.node.Log()
 	for _, want := range []string{"mounted", "pod=quick-start", "FederatedCredentialMissing"} {
 		if !strings.Contains(log, want) {

@@ -68,8 +68,8 @@ func (p *Process) PID() int { return p.process.Process.Pid }
 // Ended is closed when the process has ended, for whatever reason.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Log is what the plugin has written so far, which is all that it wrote before it
-// answered a call.
+// Log is what the plugin has written so far. Its calls do not wait for their lines, so a line can
+// come after the answer; it is complete once the process has ended.
 func (p *Process) Log() string {
 	text, err := io.ReadAll(io.NewSectionReader(p.log, 0, maxLog))
 	if err != nil {
@@ -81,8 +81,7 @@ func (p *Process) Log() string {
 // maxLog bounds what is read of the plugin's output.
 const maxLog = 64 << 20
 
-// newLog makes a file that vanishes with the last process that has it open. The plugin
-// writes to it directly; through a pipe its last lines could come after its answer.
+// newLog makes a file that vanishes with the last process that has it open.
 func newLog() (*os.File, error) {
 	f, err := os.CreateTemp("", "akv-log")
 	if err != nil {
