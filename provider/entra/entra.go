@@ -230,6 +230,7 @@ func (x *Exchange) throttlesOf(s signIn) []policy.Policy {
 	}
 	cfg := x.cfg.Throttle
 	cfg.Max, cfg.Classify = math.MaxInt32, classifyClient
+	cfg.Service = throttle.Service{Host: s.endpoint, TenantID: s.TenantID, ClientID: s.ClientID}
 	return []policy.Policy{x.cached(x.clients, tenantKey(s)+"\n"+strings.ToLower(s.ClientID), cfg), x.throttle(s)}
 }
 
@@ -237,6 +238,7 @@ func (x *Exchange) throttlesOf(s signIn) []policy.Policy {
 func (x *Exchange) throttle(s signIn) *throttle.Throttle {
 	cfg := x.cfg.Throttle
 	cfg.Classify = classify
+	cfg.Service = throttle.Service{Host: s.endpoint, TenantID: s.TenantID}
 	if s.Mode == ManagedIdentity {
 		cfg.Classify = classifyIMDS
 		cfg.Max = min(cfg.Max, maxIMDSRequests)

@@ -66,7 +66,7 @@ func TestRefusalsOpenNoCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{answer: func(int) (*http.Response, error) { return refuse(401, "", `{"error":"x","error_codes":[700213]}`) }}
 		x := exchangeOf(t, s)
-		x.cfg.Throttle.OnOpen = func(time.Duration) { t.Error("a circuit opened") }
+		x.cfg.Throttle.OnOpen = func(*throttle.Episode) { t.Error("a circuit opened") }
 		for i := range 20 {
 			go func() { _, _ = x.Token(t.Context(), client(WorkloadIdentity, fmt.Sprint(i)), vault) }()
 		}

@@ -181,7 +181,7 @@ func TestLongRetryAfter(t *testing.T) {
 			var open time.Duration
 			r := configured(t, func(*http.Request) (*http.Response, error) { return throttled(retryAfter) },
 				func(c *keyvault.Config) {
-					c.Throttle = throttle.Config{Max: 1, OnOpen: func(d time.Duration) { open = d }}
+					c.Throttle = throttle.Config{Max: 1, OnOpen: func(e *throttle.Episode) { open = e.Pause }}
 				})
 			_, _ = r.Get(t.Context(), caller("a"), object(request.TypeSecret, "s"), fresh())()
 			if open < time.Minute {
@@ -207,7 +207,7 @@ func TestListIsTriedAgain(t *testing.T) {
 			gets.Add(1)
 			return secret(req, "v")
 		}, func(c *keyvault.Config) {
-			c.Throttle = throttle.Config{Max: 32, Retries: 3, OnOpen: func(time.Duration) { opened.Add(1) }}
+			c.Throttle = throttle.Config{Max: 32, Retries: 3, OnOpen: func(*throttle.Episode) { opened.Add(1) }}
 		})
 		go func() {
 			_, _ = r.Versions(t.Context(), caller("evil"), object(request.TypeSecret, "x"), 9, fresh())()
@@ -261,7 +261,7 @@ func TestSigningKeyNotKnown(t *testing.T) {
 			requests.Add(1)
 			return answer(http.StatusUnauthorized, `{"error":{"code":"Unauthorized","message":"AKV10046: Unable to resolve the key used for signature validation."}}`)
 		}, func(c *keyvault.Config) {
-			c.Throttle = throttle.Config{Max: 32, OnOpen: func(time.Duration) { opened.Add(1) }}
+			c.Throttle = throttle.Config{Max: 32, OnOpen: func(*throttle.Episode) { opened.Add(1) }}
 		})
 		for i := range 8 {
 			name := fmt.Sprintf("s%d", i)

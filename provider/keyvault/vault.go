@@ -33,7 +33,9 @@ func (r *Reader) vault(host string) (*vault, error) {
 	}
 	t, ok := r.throttles.Get(host)
 	if !ok {
-		t = throttle.New(r.cfg.Throttle)
+		cfg := r.cfg.Throttle
+		cfg.Service.Host = host
+		t = throttle.New(cfg)
 		r.throttles.Add(host, t)
 	}
 	v, err := r.newVault(host, t)

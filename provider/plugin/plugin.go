@@ -131,12 +131,13 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 		azure = transport.NewPool(cfg.Throttle.Max)
 	}
 	client := transport.New(logged(m.Transport(azure), cfg.Log), agent).Bounded(transport.MaxRequests(cfg.Throttle.Max))
+	circuits := newCircuitLog(cfg.Log)
 	var err error
-	if mounter.Vaults, err = newReader(cfg, client, m); err != nil {
+	if mounter.Vaults, err = newReader(cfg, client, m, circuits); err != nil {
 		return nil, err
 	}
 	if mounter.SignIn == nil {
-		if mounter.SignIn, err = newSignIn(cfg, client, agent, m, mounter.Processors); err != nil {
+		if mounter.SignIn, err = newSignIn(cfg, client, agent, m, circuits, mounter.Processors); err != nil {
 			return nil, err
 		}
 	}
@@ -149,11 +150,12 @@ func NewMounter(cfg Config, m *metrics.Metrics) (*provider.Mounter, error) {
 	return &mounter, err
 }
 
-func newReader(cfg Config, client *transport.Client, m *metrics.Metrics) (*keyvault.Reader, error) {
+func newReader(cfg Config, client *transport.Client, m *metrics.Metrics, circuits *circuitLog) (*keyvault.Reader, error) {
 	reads := cfg.Reads
 	reads.Transport, reads.Tracing = client.For(transport.PhaseRead), cfg.Tracing.SDK()
 	reads.Throttle = cfg.Throttle
-	reads.Throttle.OnOpen, reads.Throttle.OnRetry = m.CircuitOpened("keyvault"), m.Retried("keyvault")
+	reads.Throttle.OnRetry = m.Retried("keyvault")
+	circuits.observe(&reads.Throttle, "keyvault", m.CircuitOpened("keyvault"))
 	reads.OnRead = func(ctx context.Context, a keyvault.Answer) {
 		m.Answered(string(a.Source), a.Age)
 		count(stats.FromContext(ctx), a.Source)
@@ -178,7 +180,7 @@ func count(mount *stats.Mount, s keyvault.Source) {
 	}
 }
 
-func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Metrics, processors *fair.Semaphore) (*entra.Cache, error) {
+func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Metrics, circuits *circuitLog, processors *fair.Semaphore) (*entra.Cache, error) {
 	direct := cfg.IMDS
 	if direct == nil {
 		direct = transport.Direct()
@@ -195,7 +197,8 @@ func newSignIn(cfg Config, client *transport.Client, agent string, m *metrics.Me
 		return nil, err
 	}
 	perTenant := cfg.Throttle
-	perTenant.OnOpen, perTenant.OnRetry = m.CircuitOpened("entra"), m.Retried("entra")
+	perTenant.OnRetry = m.Retried("entra")
+	circuits.observe(&perTenant, "entra", m.CircuitOpened("entra"))
 	exchange, err := entra.NewExchange(entra.Config{
 		Transport: client.For(transport.PhaseSignIn), IMDS: imds, Proxy: proxy, Tracing: cfg.Tracing.SDK(),
 		KnownAuthority: cloud.IsPublished, ClusterToken: clusterToken(cfg.Cluster), Throttle: perTenant,

@@ -10,7 +10,7 @@ import (
 
 // waiter is an attempt that may not leave yet.
 type waiter struct {
-	trace    Trace
+	visit    *visit
 	tenant   string
 	admitted chan admission // capacity 1
 }
@@ -24,9 +24,8 @@ type admission struct {
 }
 
 // enter waits for a place, but not once the circuit has been open for maxOpenWait since the
-// request came, when openFor was the time that it had been open in all. Its error is the
-// context's.
-func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) (admission, error) {
+// request came. Its error is the context's.
+func (t *Throttle) enter(req *http.Request, v *visit) (admission, error) {
 	ctx := req.Context()
 	if ctx.Err() != nil {
 		return admission{}, ctx.Err()
@@ -35,15 +34,18 @@ func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) 
 	if !t.open.IsZero() {
 		cause := t.cause
 		deadline, ok := ctx.Deadline()
-		if ok && deadline.Before(t.open) || time.Until(t.open) > t.patience(openFor) {
+		if ok && deadline.Before(t.open) || time.Until(t.open) > t.patience(v) {
 			defer t.mu.Unlock()
-			return admission{answer: cause, final: true}, nil
+			return t.refused(), nil
+		}
+		if t.probing || time.Now().Before(t.open) {
+			t.waits(v)
 		}
 		t.mu.Unlock()
-		trace.Retrying(cause.failure(req)) // before it waits: a panic must not occupy a place
+		v.trace.Retrying(cause.failure(req)) // before it waits: a panic must not occupy a place
 		t.mu.Lock()
 	}
-	w := &waiter{trace: trace, tenant: fair.Tenant(ctx), admitted: make(chan admission, 1)}
+	w := &waiter{visit: v, tenant: fair.Tenant(ctx), admitted: make(chan admission, 1)}
 	t.waiters = append(t.waiters, w)
 	t.admit()
 	t.mu.Unlock()
@@ -54,7 +56,7 @@ func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) 
 		case a := <-w.admitted:
 			return a, nil
 		case <-timer.C:
-			if a, over := t.expired(w, openFor, timer); over {
+			if a, over := t.expired(w, timer); over {
 				return a, nil
 			}
 			continue
@@ -77,21 +79,21 @@ func (t *Throttle) enter(req *http.Request, trace Trace, openFor time.Duration) 
 
 // expired ends the wait of a request for which the circuit was open for too long, with the
 // failure that opened it. Otherwise it sets the timer to when that may be.
-func (t *Throttle) expired(w *waiter, openFor time.Duration, timer *time.Timer) (a admission, over bool) {
+func (t *Throttle) expired(w *waiter, timer *time.Timer) (a admission, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	left := t.patience(openFor)
+	left := t.patience(w.visit)
 	if t.open.IsZero() || left > 0 || len(w.admitted) > 0 {
 		timer.Reset(max(left, time.Second))
 		return a, false
 	}
 	t.remove(w)
-	return admission{answer: t.cause, final: true}, true
+	return t.refused(), true
 }
 
 // patience is for how much longer a request waits for an open circuit. The lock is held.
-func (t *Throttle) patience(openFor time.Duration) time.Duration {
-	return maxOpenWait - (t.openTime() - openFor)
+func (t *Throttle) patience(v *visit) time.Duration {
+	return maxOpenWait - (t.openTime() - v.openFor)
 }
 
 // openTime is for how long the circuit has been open in all. The lock is held.
@@ -105,7 +107,7 @@ func (t *Throttle) openTime() time.Duration {
 // remove removes a request that gave up. The lock is held.
 func (t *Throttle) remove(w *waiter) {
 	if i := slices.Index(t.waiters, w); i >= 0 {
-		t.waiters = slices.Delete(t.waiters, i, i+1) // which also drops its trace, and what that refers to
+		t.waiters = slices.Delete(t.waiters, i, i+1) // which also drops its visit, and what that refers to
 	}
 }
 
@@ -142,7 +144,7 @@ func (t *Throttle) next(probe bool) int {
 		if next >= 0 && urgent && has >= held || !probe && !fair.ThreeQuarters.Fits(int64(t.cfg.Max), int64(t.inUse), int64(has), 1) {
 			continue
 		}
-		if u := w.trace.Urgent(); next < 0 || u && !urgent || u == urgent && has < held {
+		if u := w.visit.trace.Urgent(); next < 0 || u && !urgent || u == urgent && has < held {
 			next, urgent, held = i, u, has
 		}
 		if urgent && held == 0 {
@@ -175,28 +177,29 @@ func (t *Throttle) leave(r Result, place admission, last *answer) {
 		if place.probe {
 			t.wasOpen = t.openTime()
 			t.open, t.backoff, t.cause = time.Time{}, 0, nil
+			t.recordClosing()
 		}
 	case Throttled:
 		if t.open.IsZero() || place.probe {
-			t.openCircuit(r.RetryAfter, place.probe, last.copied())
+			t.openCircuit(r, place, last.copied())
 		}
 	case Unavailable:
 		if t.failures++; place.probe || t.open.IsZero() && t.failures >= failureThreshold {
-			t.openCircuit(r.RetryAfter, place.probe, last.copied())
+			t.openCircuit(r, place, last.copied())
 		}
 	}
 }
 
 // openCircuit admits no request for a while. If a probe failed, the requests that wait fail
 // with it. The lock is held.
-func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
+func (t *Throttle) openCircuit(r Result, place admission, cause *answer) {
 	t.backoff = min(max(minBackoff, 2*t.backoff), maxBackoff)
-	pause := jitter(max(t.backoff, min(after, maxRetryAfter)))
+	pause := jitter(max(t.backoff, min(r.RetryAfter, maxRetryAfter)))
 	if t.open.IsZero() {
 		t.opened = time.Now()
 	}
 	t.open, t.cause = time.Now().Add(pause), cause
-	if probe {
+	if place.probe {
 		for _, w := range t.waiters {
 			w.admitted <- admission{answer: cause}
 		}
@@ -207,7 +210,5 @@ func (t *Throttle) openCircuit(after time.Duration, probe bool, cause *answer) {
 		defer t.mu.Unlock()
 		t.admit()
 	})
-	if t.cfg.OnOpen != nil {
-		t.cfg.OnOpen(pause)
-	}
+	t.recordOpening(r, place.tenant, pause)
 }

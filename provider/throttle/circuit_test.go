@@ -39,7 +39,7 @@ func TestCircuitOpens(t *testing.T) {
 				var opened []time.Duration
 				s := newService(ok)
 				s.next = c.replies
-				client := newClient(throttle.New(throttle.Config{Max: 2, OnOpen: func(d time.Duration) { opened = append(opened, d) }}), s)
+				client := newClient(throttle.New(throttle.Config{Max: 2, OnOpen: func(e *throttle.Episode) { opened = append(opened, e.Pause) }}), s)
 				for range c.replies {
 					_, _ = client.get(t.Context(), "x")
 				}
@@ -63,7 +63,7 @@ func TestCircuitOpensOnce(t *testing.T) {
 		var opened []time.Duration
 		s := newService(reply{})
 		s.next = slices.Repeat([]reply{{status: 429}, {status: 500}}, 8)
-		c := newClient(throttle.New(throttle.Config{Max: 32, Retries: 1, OnOpen: func(d time.Duration) { opened = append(opened, d) }}), s)
+		c := newClient(throttle.New(throttle.Config{Max: 32, Retries: 1, OnOpen: func(e *throttle.Episode) { opened = append(opened, e.Pause) }}), s)
 		var group sync.WaitGroup
 		for range 16 {
 			group.Go(func() { c.must(t, "x") })
@@ -126,7 +126,7 @@ func TestOneProbeThenUrgentRequests(t *testing.T) {
 func TestUnavailableService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var opened []time.Duration
-		th := throttle.New(throttle.Config{Max: 32, Retries: 3, OnOpen: func(d time.Duration) { opened = append(opened, d) }})
+		th := throttle.New(throttle.Config{Max: 32, Retries: 3, OnOpen: func(e *throttle.Episode) { opened = append(opened, e.Pause) }})
 		s := newService(reply{status: 503})
 		c := newClient(th, s)
 		for range 2 { // after which the circuit is open
@@ -169,7 +169,7 @@ func TestUnavailableService(t *testing.T) {
 func TestSomeFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{})
-		c := newClient(throttle.New(throttle.Config{Max: 8, OnOpen: func(time.Duration) { t.Error("opened") }}), s)
+		c := newClient(throttle.New(throttle.Config{Max: 8, OnOpen: func(*throttle.Episode) { t.Error("opened") }}), s)
 		for i := range 100 {
 			s.set(reply{status: 500})
 			if i%4 == 0 {

@@ -45,7 +45,7 @@ func TestPanicWhileWaiting(t *testing.T) {
 func TestPanicOfTheObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{status: 429})
-		th := throttle.New(throttle.Config{Max: 1, OnOpen: func(time.Duration) { panic("a bug") }})
+		th := throttle.New(throttle.Config{Max: 1, OnOpen: func(*throttle.Episode) { panic("a bug") }})
 		c := newClient(th, s)
 		if recovered(t.Context(), c) == nil {
 			t.Error("no panic")

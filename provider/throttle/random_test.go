@@ -27,15 +27,28 @@ type moody struct {
 	mood         int // how many of ten attempts fail
 	underWay     int
 	opened, open time.Time // when the circuit opened, and until when
+	openings     int       // in episodes that are not over
 }
 
 func (m *moody) number(n int) int { m.mu.Lock(); defer m.mu.Unlock(); return m.random.IntN(n) }
 
-func (m *moody) onOpen(d time.Duration) {
+func (m *moody) onOpen(e *throttle.Episode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.opened = time.Now()
-	m.open = m.opened.Add(d)
+	m.open = m.opened.Add(e.Pause)
+	if m.openings++; e.Openings != m.openings || e.Waited > requests || e.Refused > requests {
+		m.t.Errorf("opening %d, %+v", m.openings, e)
+	}
+}
+
+func (m *moody) onClose(e *throttle.Episode) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if quiet := time.Since(e.Began) - e.Lasted; e.Openings != m.openings || quiet != time.Minute || time.Since(m.open) < quiet {
+		m.t.Errorf("after %v, %d openings, %+v", quiet, m.openings, e)
+	}
+	m.openings = 0
 }
 
 func (m *moody) arrived() {
@@ -85,17 +98,20 @@ func (m *moody) Do(req *http.Request) (*http.Response, error) {
 	return reply{status: 500, body: "x"}.response(req), nil
 }
 
-// Whatever happens to requests and their callers, no place and no request is lost, and a
-// success is that of the request itself.
+// requests is how many there are.
+const requests = 60
+
+// Whatever happens to requests and their callers, no place and no request is lost, a success is
+// that of the request itself, and each opening is reported in one episode.
 func TestRandomRequests(t *testing.T) {
 	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := &moody{t: t, max: 1 + int(seed%4), random: rand.New(rand.NewPCG(seed, 0))}
-				th := throttle.New(throttle.Config{Max: m.max, Retries: int(seed % 3), OnOpen: m.onOpen})
+				th := throttle.New(throttle.Config{Max: m.max, Retries: int(seed % 3), OnOpen: m.onOpen, OnClose: m.onClose})
 				c := newClient(th, bounded(2*time.Second, m.Do))
 				var group sync.WaitGroup
-				for i := range 60 {
+				for i := range requests {
 					group.Go(func() { m.call(c, fmt.Sprint("s", i)) })
 				}
 				group.Wait()
@@ -103,6 +119,10 @@ func TestRandomRequests(t *testing.T) {
 				time.Sleep(time.Hour)
 				newClient(th, newService(reply{})).must(t, "x") // the service is back
 				checkFree(t, th)
+				time.Sleep(time.Hour)
+				if synctest.Wait(); m.openings != 0 {
+					t.Errorf("%d openings in an episode without an end", m.openings)
+				}
 			})
 		})
 	}

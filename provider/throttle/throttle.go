@@ -29,9 +29,12 @@ type Config struct {
 	// Classify says what an attempt shows about the service; nil is [Classify]. Of the response
 	// and the error, one is nil. The body can be read with azcore's runtime.Payload.
 	Classify func(*http.Response, error) Result
-	// OnOpen, if not nil, is called with the time for which the circuit opens, each time it
-	// does. It must not block.
-	OnOpen func(time.Duration)
+	// Service is what the throttle is for.
+	Service Service
+	// OnOpen, if not nil, is called each time the circuit opens, and OnClose when it has then been
+	// closed for a minute. They must not block, and the episode is theirs only while they run. A
+	// panic of OnClose ends the process.
+	OnOpen, OnClose func(*Episode)
 	// OnRetry, if not nil, is called each time a request is sent again. It must not block.
 	OnRetry func()
 }
@@ -63,6 +66,8 @@ type Throttle struct {
 	backoff  time.Duration
 	cause    *answer   // for which the circuit opened
 	waiters  []*waiter // in the order in which they came
+	episode  *Episode  // nil once the circuit has been closed for a while
+	calm     *time.Timer
 }
 
 // New makes a Throttle.
@@ -82,13 +87,12 @@ func New(cfg Config) *Throttle {
 // returns the failure that opened it.
 func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
-	trace := TraceOf(ctx)
 	t.mu.Lock()
-	openFor := t.openTime()
+	v := &visit{trace: TraceOf(ctx), openFor: t.openTime()}
 	t.mu.Unlock()
 	var last *answer
 	for attempts := 0; ; attempts++ {
-		place, err := t.enter(req.Raw(), trace, openFor)
+		place, err := t.enter(req.Raw(), v)
 		switch {
 		case err != nil && last != nil:
 			return last.to(req)
@@ -105,11 +109,11 @@ func (t *Throttle) Do(req *policy.Request) (*http.Response, error) {
 			t.cfg.OnRetry()
 		}
 		var result Result
-		last, result = t.attempt(req, place, trace)
+		last, result = t.attempt(req, place, v.trace)
 		if !result.again() || attempts >= t.cfg.Retries || ctx.Err() != nil {
 			return last.to(req)
 		}
-		trace.Retrying(last.failure(req.Raw()))
+		v.trace.Retrying(last.failure(req.Raw()))
 		if result.Outcome != Throttled && !sleep(ctx, jitter(quickRetry*time.Duration(pow3(attempts)))) {
 			return last.to(req)
 		}

@@ -94,7 +94,7 @@ func TestClassify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(reply{status: http.StatusUnauthorized})
 		retries := 0
-		c := newClient(throttle.New(throttle.Config{Max: 1, Retries: 3, Classify: classify, OnOpen: func(time.Duration) { t.Error("opened") }, OnRetry: func() { retries++ }}), s)
+		c := newClient(throttle.New(throttle.Config{Max: 1, Retries: 3, Classify: classify, OnOpen: func(*throttle.Episode) { t.Error("opened") }, OnRetry: func() { retries++ }}), s)
 		for i := range 3 {
 			if status, err := c.get(t.Context(), "x"); status != http.StatusUnauthorized || err != nil || s.count() != 4*(i+1) || retries != 3*(i+1) {
 				t.Errorf("got %d, %v after %d attempts", status, err, s.count())
