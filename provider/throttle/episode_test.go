@@ -143,5 +143,12 @@ func TestEpisodeCountsRequests(t *testing.T) {
 		if len(closed) != 1 || closed[0].Waited != 7 || closed[0].Refused != 5+7 {
 			t.Errorf("got %+v", closed)
 		}
+		s.next = []reply{{status: 429}}
+		send(3, time.Minute) // two of which wait for a place when it opens
+		group.Wait()
+		_, closed = e.after(2 * time.Minute)
+		if len(closed) != 2 || closed[1].Waited != 3 || closed[1].Refused != 0 {
+			t.Errorf("got %+v", closed)
+		}
 	})
 }
