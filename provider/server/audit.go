@@ -46,7 +46,7 @@ func (s *Server) auditFailure(ctx context.Context, req *request.Mount, f failure
 	}
 	s.refused.Add(r.id, same)
 	objects := objectFields("objects", len(wanted), func(i int) string { return wanted[i] })
-	objects = append(objects, failedFields(r)...)
+	objects = append(append(objects, failedFields(r)...), f.ids...)
 	s.audit(ctx, "failure", req, r, append(objects, slog.String("reason", string(f.reason)), slog.Bool("rotation", r.rotation)))
 }
 

@@ -57,6 +57,9 @@ func TestAudit(t *testing.T) {
 			t.Fatalf("%s: %d lines: %v", step, len(all), all)
 		}
 		got := all[0]
+		if want["msg"] == "failure" { // see TestFailuresHaveRequestIDs
+			delete(got, "requestIDs")
+		}
 		for _, list := range []string{"objects", "failedObjects"} {
 			if _, there := got[list]; there {
 				got[list] = strings.Trim(fmt.Sprint(got[list]), "[]")
@@ -252,27 +255,38 @@ func TestUnchangedRotationsAreDebug(t *testing.T) {
 	}
 }
 
-// A failure names Azure's IDs of the response in fields, and not in its message.
+// A failure names Azure's IDs of the response in fields of both logs, and not in its message. The
+// audit log has nothing else of the error.
 func TestFailuresHaveRequestIDs(t *testing.T) {
 	w := newWorld(t, setup{})
-	w.vault.Revoke(clientID)
-	_, err := w.mount(t, w.request(t, "one.yaml"))
-	got := w.logLine(t)
-	ids, _ := got["requestIDs"].([]any)
-	if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
-		t.Errorf("the vault's: %v", got)
-	}
-	w.app.Unfederate()
-	pod := w.pod
-	pod.Name = "web-1"
-	_, err = w.mount(t, w.requestFor(t, "one.yaml", pod, nil))
-	got = w.logLine(t)
-	for _, name := range []string{"traceIDs", "correlationIDs"} {
-		ids, _ := got[name].([]any)
-		if err == nil || len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
-			t.Errorf("Entra's %s: %v", name, got)
+	check := func(pod string, aadsts any, names ...string) {
+		t.Helper()
+		p := w.pod
+		p.Name = pod
+		_, err := w.mount(t, w.requestFor(t, "one.yaml", p, nil))
+		got, audited := w.logLine(t), logLines(t, w.audit)
+		if err == nil || len(audited) != 1 {
+			t.Fatalf("%s: %v, audited %v", pod, err, audited)
+		}
+		for _, name := range names {
+			ids, _ := got[name].([]any)
+			if len(ids) != 1 || len(ids[0].(string)) != 36 || strings.Contains(got["error"].(string), ids[0].(string)) {
+				t.Errorf("%s: %s of %v", pod, name, got)
+			}
+		}
+		for _, name := range []string{"aadsts", "requestIDs", "traceIDs", "correlationIDs"} {
+			if fmt.Sprint(audited[0][name]) != fmt.Sprint(got[name]) {
+				t.Errorf("%s: the audit log has %s %v, the log %v", pod, name, audited[0][name], got[name])
+			}
+		}
+		if got["aadsts"] != aadsts || audited[0]["error"] != nil || audited[0]["code"] != nil {
+			t.Errorf("%s: aadsts %v, audited %v", pod, got["aadsts"], audited[0])
 		}
 	}
+	w.vault.Revoke(clientID)
+	check("web-0", nil, "requestIDs")
+	w.app.Unfederate()
+	check("web-1", 70025.0, "requestIDs", "traceIDs", "correlationIDs")
 }
 
 // For debugging, each request is a line that says where it went and how it ended, and each object

@@ -91,7 +91,7 @@ func (s *Server) logFailed(ctx context.Context, req *request.Mount, f failure, r
 	fields = append(fields, slog.Bool("rotation", r.rotation))
 	fields = append(fields, s.identityFields(req, r)...)
 	fields = append(fields, failedFields(r)...)
-	fields = append(fields, f.fields...)
+	fields = append(append(fields, f.fields...), f.ids...)
 	fields = append(fields, slog.String("code", f.Code().String()), slog.String("reason", string(f.reason)), slog.String("error", f.Message()))
 	r.trace(ctx, req, string(f.reason))
 	s.cfg.Log.LogAttrs(ctx, level, "mount failed", r.cost(fields)...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"akv-csi-provider/provider/fault"
@@ -70,6 +71,7 @@ type failure struct {
 	*status.Status
 	reason fault.Reason
 	fields []slog.Attr // for the log only
+	ids    []slog.Attr // of Azure's responses, for both logs
 }
 
 // Bounds of a message: the number of failures of one mount that it describes, and its
@@ -93,13 +95,13 @@ func statusOf(err error) failure {
 	}
 	var out failure
 	var texts []string
-	var ids []fault.RequestIDs
+	var failed []*fault.Error
 	for _, err := range all[:min(len(all), maxFailures)] {
 		text, reason, fields := describe(err)
 		texts = append(texts, fmt.Sprintf("%s [%s]", text, reason))
 		out.fields = append(out.fields, fields...)
 		if e, ok := errors.AsType[*fault.Error](err); ok {
-			ids = append(ids, e.IDs)
+			failed = append(failed, e)
 		}
 		if out.reason == "" {
 			out.reason = reason
@@ -108,7 +110,7 @@ func statusOf(err error) failure {
 	if rest := len(all) - len(texts); rest > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more failures", rest))
 	}
-	out.fields = append(out.fields, idFields(ids)...)
+	out.ids = idFields(failed)
 	message := strings.Join(texts, " | ")
 	if len(texts[0]) > maxToReason { // the reason ends it too, but an event would not show that
 		message = fmt.Sprintf("[%s] %s", out.reason, message)
@@ -128,11 +130,8 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 			[]slog.Attr{slog.String("panic", panicText(p.Value)), slog.String("stack", string(p.Stack))}
 	}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
-		if e.AADSTS != 0 {
-			fields = append(fields, slog.Int("aadsts", e.AADSTS))
-		}
 		if _, known := statusCodes[e.Reason]; known {
-			return e.Error(), e.Reason, fields
+			return e.Error(), e.Reason, nil
 		}
 	}
 	switch {
@@ -144,8 +143,12 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }
 
-// idFields are Azure's names of the responses that the failures are about.
-func idFields(all []fault.RequestIDs) (fields []slog.Attr) {
+// idFields are Azure's names of the responses that the failures are about, and the number of Entra's
+// refusal: a mount signs in once.
+func idFields(all []*fault.Error) (fields []slog.Attr) {
+	if i := slices.IndexFunc(all, func(e *fault.Error) bool { return e.AADSTS != 0 }); i >= 0 {
+		fields = append(fields, slog.Int("aadsts", all[i].AADSTS))
+	}
 	for _, list := range []struct {
 		name string
 		of   func(fault.RequestIDs) string
@@ -155,8 +158,8 @@ func idFields(all []fault.RequestIDs) (fields []slog.Attr) {
 		{"correlationIDs", func(ids fault.RequestIDs) string { return ids.Correlation }},
 	} {
 		var found []string
-		for _, ids := range all {
-			if id := list.of(ids); id != "" && len(found) < maxLogged {
+		for _, e := range all {
+			if id := list.of(e.IDs); id != "" && len(found) < maxLogged {
 				found = append(found, id)
 			}
 		}

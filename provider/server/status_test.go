@@ -56,12 +56,20 @@ func TestStatusOfSeveral(t *testing.T) {
 	several := fault.Errors{&fault.Error{Reason: fault.AccessDenied, Cause: "no role", Fix: "add it", AADSTS: 7},
 		fmt.Errorf("wrapped: %w", &fault.Error{Reason: fault.ObjectNotFound, Cause: "gone", Fix: "set it"})}
 	got := statusOf(several)
-	if got.Code() != codes.PermissionDenied || got.reason != fault.AccessDenied || len(got.fields) != 1 ||
+	if got.Code() != codes.PermissionDenied || got.reason != fault.AccessDenied || len(got.fields) != 0 || fmt.Sprint(got.ids) != "[aadsts=7]" ||
 		got.Message() != "no role; add it [AccessDenied] | gone; set it [ObjectNotFound]" {
-		t.Errorf("got %v, %v", got.Status, got.fields)
+		t.Errorf("got %v, %v, %v", got.Status, got.fields, got.ids)
 	}
 	for len(several) < 100 {
 		several = append(several, several[0])
+	}
+	for _, id := range several {
+		if e, ok := id.(*fault.Error); ok {
+			e.IDs = fault.RequestIDs{Request: "r", Trace: "t", Correlation: "c"}
+		}
+	}
+	if ids := fmt.Sprint(statusOf(several).ids); ids != "[aadsts=7 requestIDs=[r r r r r r r r] traceIDs=[t t t t t t t t] correlationIDs=[c c c c c c c c]]" {
+		t.Errorf("got %s", ids)
 	}
 	if text := statusOf(several).Message(); !strings.HasSuffix(text, " | and 50 more failures") {
 		t.Errorf("got %s", text)
