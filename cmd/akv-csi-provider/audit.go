@@ -18,6 +18,10 @@ const (
 	auditStdout = "stdout"
 )
 
+// auditMark is the field by which collectors separate the audit log from the log, where both are in
+// the container's. It has the name that controllers give it; collectors use "log" themselves.
+const auditMark = "logger"
+
 // newAudit opens the audit log, separate JSON lines; nil where it is off. Mounts do not wait
 // for it: what cannot be written in time, or at all, is dropped and counted, and the log says so.
 func newAudit(where string, log *slog.Logger) (audit *slog.Logger, queue *logQueue, err error) {
@@ -34,7 +38,8 @@ func newAudit(where string, log *slog.Logger) (audit *slog.Logger, queue *logQue
 		out = file
 	}
 	queue = newQueue(out, reportDropped(log))
-	return slog.New(slog.NewJSONHandler(queue, &slog.HandlerOptions{ReplaceAttr: auditAttr})), queue, nil
+	audit = slog.New(slog.NewJSONHandler(queue, &slog.HandlerOptions{ReplaceAttr: auditAttr}))
+	return audit.With(auditMark, "audit"), queue, nil
 }
 
 // auditAttr names the attributes of slog's own: a line is an event, and has no level.

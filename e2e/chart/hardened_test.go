@@ -30,6 +30,7 @@ func TestHardened(t *testing.T) {
 		"--managed-identity-namespaces=kube-system",
 		"--strict-objects=true",
 		"--audit-log=stdout",
+		"--log-format-json=true",
 		"--bind-address=127.0.0.1",
 	} {
 		if !slices.Contains(c.Args, want) {
