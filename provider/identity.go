@@ -43,12 +43,12 @@ func (m *Mounter) identity(ctx context.Context, req *request.Mount, env cloud.Cl
 	return m.annotated(ctx, req, env)
 }
 
-// binding is a managed identity that the cluster binds to the pod's service account.
+// binding is a managed identity that the cluster binds to the pod's ServiceAccount.
 func (m *Mounter) binding(req *request.Mount, env cloud.Cloud) (entra.Identity, error) {
 	if req.Identity.ClientID == "" {
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
 			Cause: "useAzureTokenProxy is set, but clientID is not",
-			Fix:   "set clientID to the managed identity that is bound to the pod's service account"}
+			Fix:   "set clientID to the managed identity's client ID (that of the identity binding)"}
 	}
 	return m.federated(req, env, entra.IdentityBinding, entra.BindingAudience, credentialRef{req.Identity.ClientID, fromClass, req.Identity.TenantID, fromTenant})
 }
@@ -135,14 +135,12 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch _, ok := req.Identity.Tokens[audience]; {
 	case !ok:
 		// The ServiceAccount may have the annotation: it was not read.
-		return entra.Identity{}, noIdentity(fmt.Sprintf("no clientID, and no service-account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
-			req.Pod, "; cluster operator: request the token in "+audienceSetting(req))
-	case m.Accounts == nil || account == "":
-		why, more := "no clientID, and the provider does not run in a cluster", ""
-		if m.Accounts != nil {
-			why, more = "no clientID, and kubelet does not name its ServiceAccount", "; cluster operator: set podInfoOnMount: true on the CSIDriver"
-		}
-		return entra.Identity{}, noIdentity(why, req.Pod, more)
+		return entra.Identity{}, noIdentity(fmt.Sprintf("no clientID, and no service account token for audience %q (received: %s)", audience, audiences(req.Identity.Tokens)),
+			m.orAnnotate(req.Pod)+"; and, cluster operator: "+addAudience(req))
+	case m.Accounts == nil:
+		return entra.Identity{}, noIdentity("no clientID, and the provider does not run in a cluster", "")
+	case account == "":
+		return entra.Identity{}, noIdentity("no clientID, and kubelet does not name its ServiceAccount", "; or, cluster operator: set podInfoOnMount: true on the CSIDriver")
 	}
 	if err := m.allowed(entra.WorkloadIdentity); err != nil {
 		return entra.Identity{}, err
@@ -155,10 +153,10 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 	switch {
 	case found.NearClientID != "":
 		return entra.Identity{}, &fault.Error{Reason: fault.NoIdentity,
-			Cause: fmt.Sprintf("the %s of ServiceAccount %s/%s is ignored, so the pod has no identity", found.NearClientID, req.Pod.Namespace, account),
-			Fix:   "annotate the ServiceAccount with " + kube.ClientIDAnnotation + "=CLIENT_ID, or set clientID in the SecretProviderClass"}
+			Cause: fmt.Sprintf("the pod has no identity: %s of ServiceAccount %s/%s is ignored", found.NearClientID, req.Pod.Namespace, account),
+			Fix:   "use annotation " + kube.ClientIDAnnotation + "=CLIENT_ID, or set clientID in the SecretProviderClass"}
 	case found.ClientID == "":
-		return entra.Identity{}, noIdentity("no clientID, no annotation on its ServiceAccount", req.Pod, "")
+		return entra.Identity{}, noIdentity("no clientID, no annotation on its ServiceAccount", m.orAnnotate(req.Pod))
 	case !request.IsClientID(found.ClientID):
 		return entra.Identity{}, wrongID(ref.clientFrom, found.ClientID, "the client ID, a GUID")
 	}
@@ -168,8 +166,8 @@ func (m *Mounter) annotated(ctx context.Context, req *request.Mount, env cloud.C
 			return entra.Identity{}, wrongID(ref.tenantFrom, found.TenantID, "the tenant's GUID or domain name")
 		}
 		if m.DefaultTenant == "" && found.NearTenantID != "" {
-			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing: the %s of ServiceAccount %s/%s is ignored", found.NearTenantID, req.Pod.Namespace, account),
-				Fix: "annotate the ServiceAccount with " + kube.TenantIDAnnotation + "=TENANT_ID, or set tenantID"})
+			return entra.Identity{}, fault.Invalid(fault.Problem{Field: "tenantID", Cause: fmt.Sprintf("missing: %s of ServiceAccount %s/%s is ignored", found.NearTenantID, req.Pod.Namespace, account),
+				Fix: "use annotation " + kube.TenantIDAnnotation + "=TENANT_ID, or set tenantID"})
 		}
 	}
 	return m.federated(req, env, entra.WorkloadIdentity, audience, ref)
@@ -207,42 +205,48 @@ func (m *Mounter) allowed(mode entra.Mode) error {
 	if m.Modes == nil || slices.Contains(m.Modes, mode) {
 		return nil
 	}
+	others := make([]string, len(m.Modes))
+	for i, other := range m.Modes {
+		others[i] = fmt.Sprintf("%s (%s)", other, settings[other])
+	}
 	return &fault.Error{Reason: fault.IdentityModeRefused,
 		Cause: fmt.Sprintf("identity mode %q is disabled", mode),
-		Fix:   fmt.Sprintf("use %s; or, cluster operator: add it to --identity-modes", modeNames(m.Modes))}
+		Fix:   fmt.Sprintf("use %s; or, cluster operator: add it to --identity-modes", strings.Join(others, " or "))}
 }
 
-func modeNames(modes []entra.Mode) string {
-	names := make([]string, len(modes))
-	for i, mode := range modes {
-		names[i] = string(mode)
-	}
-	return strings.Join(names, " or ")
+// settings are what an author sets for each mode.
+var settings = map[entra.Mode]string{
+	entra.WorkloadIdentity: "clientID",
+	entra.ServicePrincipal: "nodePublishSecretRef",
+	entra.ManagedIdentity:  "useVMManagedIdentity",
+	entra.IdentityBinding:  "useAzureTokenProxy",
 }
 
-// noIdentity is the error of a pod without a client ID.
-func noIdentity(why string, pod request.Pod, more string) error {
-	who := "its ServiceAccount"
-	if pod.ServiceAccount != "" {
-		who = fmt.Sprintf("ServiceAccount %s/%s", pod.Namespace, pod.ServiceAccount)
+// noIdentity is the error of a pod without a client ID; more is what else helps.
+func noIdentity(why, more string) error {
+	return &fault.Error{Reason: fault.NoIdentity, Cause: "the pod has no identity: " + why, Fix: "set clientID in the SecretProviderClass" + more}
+}
+
+// orAnnotate is another fix, "" where the provider cannot read the pod's ServiceAccount.
+func (m *Mounter) orAnnotate(pod request.Pod) string {
+	if m.Accounts == nil || pod.ServiceAccount == "" {
+		return ""
 	}
-	return &fault.Error{Reason: fault.NoIdentity,
-		Cause: "the pod has no identity: " + why,
-		Fix:   fmt.Sprintf("set clientID in the SecretProviderClass, or annotate %s with %s=CLIENT_ID", who, kube.ClientIDAnnotation) + more}
+	return fmt.Sprintf(", or annotate ServiceAccount %s/%s with %s=CLIENT_ID", pod.Namespace, pod.ServiceAccount, kube.ClientIDAnnotation)
 }
 
 func wrongID(field, value, want string) error {
 	return fault.Invalid(fault.Problem{Field: field, Cause: fmt.Sprintf("%.64q is not valid", value), Fix: "use " + want})
 }
 
-// audienceSetting is where the caller gets its audiences from. secrets-store-sync-controller names
-// no class, nor do drivers before 1.6 when they rotate.
-func audienceSetting(req *request.Mount) string {
-	const setting = "the CSIDriver's spec.tokenRequests"
+// addAudience is the fix of an audience that the caller does not request. secrets-store-sync-controller
+// names no class, nor do drivers before 1.6 when they rotate.
+func addAudience(req *request.Mount) string {
+	const fix = "add the audience to spec.tokenRequests of the CSIDriver"
 	if req.Class == "" {
-		return setting + ", or with --token-request-audience of secrets-store-sync-controller"
+		return fix + ", or to --token-request-audience of secrets-store-sync-controller"
 	}
-	return setting
+	return fix
 }
 
 // tokenRequestMissing names the audience that must be requested.
@@ -252,8 +256,8 @@ func tokenRequestMissing(req *request.Mount, audience string) error {
 		needs = ", which useAzureTokenProxy needs"
 	}
 	return &fault.Error{Reason: fault.TokenRequestMissing,
-		Cause: fmt.Sprintf("the mount has no service-account token for audience %q%s (received: %s)", audience, needs, audiences(req.Identity.Tokens)),
-		Fix:   "cluster operator: add it to " + audienceSetting(req) + " (command in TROUBLESHOOTING.md)"}
+		Cause: fmt.Sprintf("no service account token for audience %q%s (received: %s)", audience, needs, audiences(req.Identity.Tokens)),
+		Fix:   "cluster operator: " + addAudience(req) + " (see TROUBLESHOOTING.md)"}
 }
 
 // audiences lists those of the tokens, for a message.

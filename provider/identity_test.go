@@ -122,7 +122,8 @@ func TestNoIdentity(t *testing.T) {
 		says     []string
 		asked    int
 	}{
-		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"set clientID", `annotate ServiceAccount shop/reader with`, "received: none", "spec.tokenRequests"}, 0},
+		{"nothing set, no token", &accounts{}, "null", change{attrTokens: ""}, "NoIdentity", []string{"set clientID", `annotate ServiceAccount shop/reader with`, "received: none", "; and, cluster operator: add the audience to spec.tokenRequests"}, 0},
+		{"nothing set, no token, not in a cluster", nil, "null", change{attrTokens: ""}, "NoIdentity", []string{"set clientID in the SecretProviderClass; and, cluster operator: add"}, 0},
 		{"no annotation", &accounts{}, "null", nil, "NoIdentity", []string{"ServiceAccount shop/reader", "azure.workload.identity/client-id"}, 1},
 		{"only a tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {TenantID: tenantID}}}, "null", nil, "NoIdentity", []string{"azure.workload.identity/client-id"}, 1},
 		{"odd client", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: "a/b"}}}, "null", nil, "InvalidParameter",
@@ -130,13 +131,13 @@ func TestNoIdentity(t *testing.T) {
 		{"odd tenant", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, TenantID: "a/b"}}}, "null", change{"tenantID": ""}, "InvalidParameter",
 			[]string{"annotation azure.workload.identity/tenant-id of ServiceAccount shop/reader", `"a/b"`}, 1},
 		{"key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {NearClientID: `label "azure.workload.identity/client-id"`}}}, "null", nil, "NoIdentity",
-			[]string{`the label "azure.workload.identity/client-id" of ServiceAccount shop/reader is ignored`, "annotate the ServiceAccount with azure.workload.identity/client-id"}, 1},
+			[]string{`no identity: label "azure.workload.identity/client-id" of ServiceAccount shop/reader is ignored`, "use annotation azure.workload.identity/client-id"}, 1},
 		{"tenant's key of another spelling", &accounts{known: map[string]kube.Annotations{"shop/reader": {ClientID: clientID, NearTenantID: `annotation "azure.workload.identity/tenant_id"`}}}, "null", change{"tenantID": ""}, "InvalidParameter",
-			[]string{`tenantID: missing: the annotation "azure.workload.identity/tenant_id" of ServiceAccount shop/reader is ignored`, "annotate the ServiceAccount with azure.workload.identity/tenant-id"}, 1},
+			[]string{`tenantID: missing: annotation "azure.workload.identity/tenant_id" of ServiceAccount shop/reader is ignored`, "use annotation azure.workload.identity/tenant-id"}, 1},
 		{"odd tenant of a Secret", &accounts{}, `{"clientid":"` + otherID + `","tenantid":"hush/"}`, change{"tenantID": ""}, "InvalidParameter", []string{"tenantid of the nodePublishSecretRef", "value hidden"}, 0},
 		{"password and client swapped", &accounts{}, `{"clientid":"hush","clientsecret":"` + otherID + `"}`, nil, "InvalidParameter", []string{"clientid of the nodePublishSecretRef", "value hidden"}, 0},
-		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name its ServiceAccount", "annotate its ServiceAccount with", "podInfoOnMount"}, 0},
-		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"does not run in a cluster", `annotate ServiceAccount shop/reader with`}, 0},
+		{"no service account's name", &accounts{}, "null", change{"csi.storage.k8s.io/serviceAccount.name": ""}, "NoIdentity", []string{"kubelet does not name its ServiceAccount; set clientID in the SecretProviderClass; or, cluster operator:", "podInfoOnMount"}, 0},
+		{"not in a cluster", nil, "null", nil, "NoIdentity", []string{"does not run in a cluster; set clientID in the SecretProviderClass"}, 0},
 		{"may not look", &accounts{err: forbidden}, "null", nil, "", []string{"not allowed"}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -572,7 +572,7 @@ func TestRefusedBeforeSignIn(t *testing.T) {
 		{"file outside", one, change{"cloudName": "AzureStackCloud", "cloudEnvFileName": "/proc/self/environ"}, nil, "InvalidParameter", []string{"cloudEnvFileName", "--cloud-env-dirs"}},
 		{"binding without a client", one, change{"useAzureTokenProxy": "true", "clientID": ""}, nil, "NoIdentity", []string{"useAzureTokenProxy", "clientID"}},
 		{"binding without a token", one, change{"useAzureTokenProxy": "true"}, nil, "TokenRequestMissing", []string{`"api://AKSIdentityBinding"`, `received: ["api://AzureADTokenExchange"]`}},
-		{"mode left out", one, nil, modes(entra.ManagedIdentity, entra.ServicePrincipal), "IdentityModeRefused", []string{"workload-identity", "managed-identity or service-principal", "--identity-modes"}},
+		{"mode left out", one, nil, modes(entra.ManagedIdentity, entra.ServicePrincipal), "IdentityModeRefused", []string{"workload-identity", "managed-identity (useVMManagedIdentity) or service-principal (nodePublishSecretRef)", "--identity-modes"}},
 		{"node left out", one, change{"useVMManagedIdentity": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"managed-identity", "--identity-modes"}},
 		{"binding left out", one, change{"useAzureTokenProxy": "true"}, modes(entra.WorkloadIdentity), "IdentityModeRefused", []string{"identity-binding", "--identity-modes"}},
 		{"node in another namespace", one, change{"useVMManagedIdentity": "true"}, func(m *provider.Mounter) { m.NodeNamespaces = []string{"kube-system"} },

@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -19,37 +20,46 @@ type refusal struct {
 }
 
 const (
-	newSecret   = "Azure admin: `az ad app credential reset --append --id {id}`; store the new value in the Secret"
+	newSecret   = "Entra admin: `az ad app credential reset --append --id {id}`; store the new value in the Secret"
 	propagating = "; if just created, wait a few minutes"
 )
 
 var (
 	applicationNotFound = refusal{reason: fault.ApplicationNotFound,
-		cause: "Entra has no enabled client {client} ({clientFrom}) in tenant {tenant} ({tenantFrom})",
-		fix:   "check both IDs (client ID, not object ID)"}
+		cause: "tenant {tenant} ({tenantFrom}) has no enterprise application {client} ({clientFrom})",
+		fix:   "check both (client ID, not object ID)"}
+	// applicationUnavailable is for a number that has both meanings.
+	applicationUnavailable = refusal{reason: fault.ApplicationNotFound, cause: applicationNotFound.cause + ", or it is disabled",
+		fix: applicationNotFound.fix + "; or, Entra admin: enable it"}
 	applicationDisabled = refusal{reason: fault.ApplicationNotFound,
 		cause: "client {client} ({clientFrom}) is disabled in tenant {tenant} ({tenantFrom})",
-		fix:   "Azure admin: enable its enterprise application"}
+		fix:   "Entra admin: enable its enterprise application"}
 	tenantNotFound = refusal{reason: fault.TenantNotFound,
 		cause: "no tenant {tenant} ({tenantFrom}) at {endpoint}",
 		fix:   "set tenantID to the tenant of the identity, and check cloudName"}
 	tenantThrottled = refusal{reason: fault.Throttled,
 		cause: "{endpoint} is throttling sign-ins of tenant {tenant}", fix: slowDown}
-	clientThrottled  = refusal{reason: fault.Throttled, cause: "{endpoint} is throttling sign-ins of {who}", fix: slowDown}
-	resourceNotFound = refusal{reason: fault.SignInFailed, cause: "AADSTS500011: tenant {tenant} has no resource {resource}", fix: "{resourceFix}"}
+	clientThrottled = refusal{reason: fault.Throttled,
+		cause: "{endpoint} is throttling sign-ins of {who}", fix: slowDown + " or use more identities"}
+	nodeThrottled = refusal{reason: fault.Throttled,
+		cause: "the node's metadata service is throttling sign-ins of {who}", fix: slowDown}
+	tenantUnavailable = refusal{reason: fault.Throttled,
+		cause: "Entra is temporarily unavailable to tenant {tenant} (AADSTS{code})", fix: retries}
+	resourceNotFound = refusal{reason: fault.SignInFailed, cause: "AADSTS500011: tenant {tenant} does not know {resource}", fix: "{resourceFix}"}
 	transientFailure = refusal{reason: fault.ServiceUnavailable, cause: "AADSTS{code}: {endpoint} reports a temporary failure", fix: retries, passes: true}
 
 	clientSecretInvalid = refusal{reason: fault.ClientSecretInvalid,
 		cause: "Entra rejected the clientsecret of the nodePublishSecretRef for client {client}",
-		fix:   "check that it is the secret's value, not its ID; if so, " + newSecret}
-	clientSecretPadded = refusal{reason: fault.ClientSecretInvalid, cause: clientSecretInvalid.cause + ": it has white space around it",
-		fix: "store it in the Secret without that (`echo` without -n adds a line break)"}
+		fix:   "store its value, not its ID; if it is the value, " + newSecret}
+	clientSecretPadded = refusal{reason: fault.ClientSecretInvalid,
+		cause: "the clientsecret of the nodePublishSecretRef for client {client} has white space around it, and Entra rejected it",
+		fix:   "store it without (`echo` without -n adds a line break)"}
 	certificateInvalid = refusal{reason: fault.SignInFailed,
 		cause: "AADSTS{code}: Entra rejected the clientcertificate of the nodePublishSecretRef for client {client}",
-		fix:   "check its dates and the node's clock; if it is not registered, Azure admin: `az ad app credential reset --append --id {id} --cert @FILE`, with the public certificate only"}
+		fix:   "check its dates and the node's clock; if it is not registered, Entra admin: `az ad app credential reset --append --id {id} --cert @FILE`, with the public certificate only"}
 
 	tokenInvalid = refusal{reason: fault.TokenInvalid,
-		cause: "Entra cannot verify the service-account token with the keys of {issuer}",
+		cause: "Entra cannot verify the service account token with the keys of {issuer}",
 		fix:   "cluster operator: publish the cluster's current signing keys in its JWKS; Entra reads them within minutes"}
 	issuerUnreachable = refusal{reason: fault.IssuerUnreachable,
 		cause: "Entra cannot read the OIDC documents of {issuer}",
@@ -57,8 +67,9 @@ var (
 )
 
 const (
-	slowDown = "no action needed unless it persists; then restart fewer pods at a time or use more identities"
-	retries  = "kubelet retries"
+	retrying = "kubelet retries; if it persists, "
+	slowDown = retrying + "restart fewer pods at a time"
+	retries  = retrying + "check the Azure status page"
 )
 
 // refusals are those of every credential. The numbers are those of Microsoft's "Microsoft Entra
@@ -68,15 +79,15 @@ var refusals = map[int]refusal{
 	700016:  applicationNotFound,
 	7000229: applicationNotFound, // no service principal in this tenant
 	7000112: applicationDisabled,
-	70001:   applicationNotFound, // older than the two before
+	70001:   applicationUnavailable, // older than the three before
 	700011:  applicationNotFound,
 
 	90002:  tenantNotFound,
 	900023: tenantNotFound,
 
-	90033: tenantThrottled, // transient, "try again later"
-	90055: tenantThrottled, // tenant limit
-	50196: clientThrottled, // the same request in a loop
+	unavailableToTenant: tenantUnavailable,
+	90055:               tenantThrottled, // tenant limit
+	50196:               clientThrottled, // the same request in a loop
 
 	90006: transientFailure,
 	90012: transientFailure,
@@ -102,18 +113,18 @@ var certificateRefusals = map[int]refusal{
 }
 
 // assertionRefusals are those about a service-account token. The cause of a
-// FederatedCredentialMissing says what none of the client's federated credentials is for.
+// FederatedCredentialMissing says which credential the client does not have.
 var assertionRefusals = map[int]refusal{
-	70021:   {reason: fault.FederatedCredentialMissing, cause: "the pod's service account", passes: true}, // older than the next three
-	700211:  {reason: fault.FederatedCredentialMissing, cause: "the pod's issuer", passes: true},
-	700212:  {reason: fault.FederatedCredentialMissing, cause: "the pod's audience", passes: true},
+	70021:   {reason: fault.FederatedCredentialMissing, cause: "for the pod's ServiceAccount", passes: true}, // older than the next three
+	700211:  {reason: fault.FederatedCredentialMissing, cause: "with this issuer", passes: true},
+	700212:  {reason: fault.FederatedCredentialMissing, cause: "with this audience", passes: true},
 	700213:  {reason: fault.FederatedCredentialMissing, cause: noSubject, passes: true},
 	7002137: {reason: fault.FederatedCredentialMissing, cause: noSubject, passes: true}, // of a managed identity
-	7002138: {reason: fault.FederatedCredentialMissing, cause: "the pod's subject, only one that differs in case"},
+	7002138: {reason: fault.FederatedCredentialMissing, cause: noSubject + ", only one that differs in case"},
 	70025:   {reason: fault.FederatedCredentialMissing, passes: true},
 
-	700024: {reason: fault.TokenExpired, cause: "the service-account token of {subject} has expired or is not valid yet",
-		fix: "kubelet retries; cluster operator: check the clocks of node and control plane"},
+	700024: {reason: fault.TokenExpired, cause: "the service account token of {subject} has expired or is not valid yet",
+		fix: retrying + "cluster operator: check the clocks of node and control plane"},
 	50012:   tokenInvalid, // older than the next ones
 	50013:   tokenInvalid,
 	700027:  tokenInvalid,
@@ -124,7 +135,11 @@ var assertionRefusals = map[int]refusal{
 	900612:  issuerUnreachable, // its keys cannot be parsed
 }
 
-const noSubject = "the pod's subject"
+// unavailableToTenant is MsodsServiceUnavailable: a short outage of the directory, not a limit. Its
+// reason has always been Throttled.
+const unavailableToTenant = 90033
+
+const noSubject = "with this subject"
 
 // refusalOf returns what a number means for the credential of this sign-in.
 func (s signIn) refusalOf(code int) (r refusal, ok bool) {
@@ -168,14 +183,14 @@ func (s signIn) aadstsError(code int) *fault.Error {
 // fill returns the error of a refusal with the names of this sign-in.
 func (s signIn) fill(r refusal) *fault.Error {
 	resource := strings.TrimSuffix(s.scope, "/.default")
-	resourceFix := "check that cloudName is the tenant's cloud"
+	resourceFix := checkCloud
 	if s.custom {
-		resourceFix = "cluster operator: set keyVaultEndpoint in the cloud's environment file to its vaults' resource"
+		resourceFix = "cluster operator: check keyVaultEndpoint in the cloud's environment file"
 	}
 	names := strings.NewReplacer(
 		"{who}", s.String(), "{client}", strconv.Quote(s.ClientID), "{clientFrom}", s.ClientIDFrom, "{id}", shell(s.ClientID),
 		"{tenant}", strconv.Quote(s.TenantID), "{tenantFrom}", s.TenantIDFrom, "{authority}", s.Authority, "{endpoint}", s.endpoint,
 		"{code}", strconv.Itoa(s.code), "{resource}", strconv.Quote(resource), "{resourceFix}", resourceFix,
-		"{issuer}", s.issuer(), "{subject}", strconv.Quote(readClaims(s.Assertion).subject))
+		"{issuer}", s.issuer(), "{audience}", strconv.Quote(cmp.Or(s.Audience, Audience)), "{subject}", strconv.Quote(readClaims(s.Assertion).subject))
 	return &fault.Error{Reason: r.reason, Cause: names.Replace(r.cause), Fix: names.Replace(r.fix)}
 }

@@ -70,7 +70,7 @@ func (s signIn) unanswered(network *fault.Error) error {
 	e := *network
 	switch {
 	case s.Mode == ManagedIdentity:
-		e.Fix = "cluster operator: allow direct access (network policy, AKS IMDS restriction); nodes outside Azure have no metadata service"
+		e.Fix = "cluster operator: allow direct access (network policy, AKS IMDS restriction); only Azure nodes have this service"
 	case s.Mode == IdentityBinding && e.Reason == fault.TLSUntrusted:
 		e.Fix = s.whatAnswers()
 	}
@@ -138,19 +138,19 @@ func (s signIn) refused(resp *http.Response) error {
 	case code >= http.StatusInternalServerError, code == http.StatusRequestTimeout:
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("%s returned %s", s.endpoint, transport.Status(code))
-		e.Fix = retries + "; if it persists, check the Azure status page"
+		e.Fix = retries
 	case body.unavailable():
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = s.endpoint + " reports that it is temporarily unavailable"
 		e.Fix = retries
 	case body.Error == "invalid_resource": // of AD FS, which sends no numbers
 		r := resourceNotFound
-		r.cause = "{endpoint} has no resource {resource}"
+		r.cause = "{endpoint} does not know {resource}"
 		return s.fill(r)
 	case len(codes) > 0:
 		e.AADSTS = codes[0]
-		e.Cause = fmt.Sprintf("AADSTS%d: Entra rejected the sign-in of %s", e.AADSTS, s)
-		e.Fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d", e.AADSTS)
+		e.Cause = fmt.Sprintf("AADSTS%d: Entra rejected %s", e.AADSTS, s)
+		e.Fix = fmt.Sprintf("see https://login.microsoftonline.com/error?code=%d; %s", e.AADSTS, checkLog)
 	case oauthError(body.Error):
 		e.Cause = fmt.Sprintf("%s rejected the sign-in of %s: %s", s.endpoint, s, body.Error)
 		e.Fix = "check the client's registration there"

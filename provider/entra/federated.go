@@ -42,17 +42,17 @@ func (s signIn) federatedCredentialMissing(r refusal) *fault.Error {
 	e := &fault.Error{Reason: fault.FederatedCredentialMissing}
 	c := readClaims(s.Assertion)
 	if !s.ownToken() {
-		e.Cause = fmt.Sprintf("client %q does not trust the mount's service-account token, which has subject %q and audience %q", s.ClientID, c.subject, c.audience)
+		e.Cause = fmt.Sprintf("client %q does not trust the mount's service account token, which has subject %q and audience %q", s.ClientID, c.subject, c.audience)
 		if s.issuer() == foreignIssuer {
 			e.Cause += ", and was not issued by this cluster"
 		}
-		e.Fix = fmt.Sprintf("use a token of the pod's service account %q; cluster operator: request one in spec.tokenRequests of the CSIDriver, with audience %q",
+		e.Fix = fmt.Sprintf("use a token of the pod's ServiceAccount %q; cluster operator: add audience %q to spec.tokenRequests of the CSIDriver",
 			s.ServiceAccount, s.Audience)
 		return e
 	}
 	e.Cause = fmt.Sprintf("client %q has no federated credential", s.ClientID)
 	if r.cause != "" {
-		e.Cause += " for " + r.cause
+		e.Cause += " " + r.cause
 	}
 	verb, after := "update that one", ""
 	if r.passes {
@@ -78,8 +78,8 @@ func bindingMissing(s signIn, answer string) *fault.Error {
 	return &fault.Error{
 		Reason: fault.FederatedCredentialMissing,
 		Cause:  fmt.Sprintf("the AKS token proxy does not allow %q to use managed identity %q (%s)", s.ServiceAccount, s.ClientID, answer),
-		Fix: "cluster operator: run `az aks identity-binding create`, and bind the ServiceAccount to a ClusterRole" +
-			" (apiGroup cid.wi.aks.azure.com, resource the client ID, verb use-managed-identity); a federated credential does not help",
+		Fix: "cluster operator: add what is missing: `az aks identity-binding create`, a ClusterRole" +
+			" (apiGroup cid.wi.aks.azure.com, resource the client ID, verb use-managed-identity) and its binding; no federated credential is needed",
 	}
 }
 

@@ -83,7 +83,11 @@ func TestManagedIdentityRefusals(t *testing.T) {
 		{"404", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 404}) }, fault.ManagedIdentityUnavailable,
 			[]string{"404 Not Found"}, 2},
 		{"410", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 410}) }, fault.ServiceUnavailable, []string{"410 Gone"}, 2},
-		{"429", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 429}) }, fault.Throttled, []string{"169.254.169.254", first}, 2},
+		{"429", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 429}) }, fault.Throttled, []string{"metadata service is throttling", first}, 2},
+		{"Entra throttles", []string{first}, first, func(w *world) { w.tenant.Application(first).FailWith(90055) }, fault.Throttled,
+			[]string{"Entra is throttling sign-ins of the node's user-assigned identity", first}, 2},
+		{"Entra is down", []string{first}, first, func(w *world) { w.tenant.Application(first).FailWith(90033) }, fault.Throttled,
+			[]string{"Entra is temporarily unavailable to the node's user-assigned identity", first, "AADSTS90033", "status page"}, 2},
 		{"500", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 500}) }, fault.ServiceUnavailable, []string{"500 Internal Server Error"}, 2},
 		{"501", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{Status: 501}) }, fault.ServiceUnavailable, []string{"501 Not Implemented"}, 1},
 		{"page of a proxy", []string{first}, first, func(w *world) { w.SetFault(azuretest.Identity, azuretest.Fault{HTML: true}) }, fault.ManagedIdentityUnavailable, []string{"is not Azure's metadata service"}, 1},
@@ -120,7 +124,7 @@ func TestMetadataServiceBeingUpdated(t *testing.T) {
 
 func TestNoMetadataService(t *testing.T) {
 	_, err := newWorld(t).exchange(t).Token(t.Context(), nodeIdentity(clientID), scope)
-	checkRefusal(t, err, fault.ServiceUnavailable, "169.254.169.254", "network unreachable", "outside Azure")
+	checkRefusal(t, err, fault.ServiceUnavailable, "169.254.169.254", "network unreachable", "only Azure nodes")
 }
 
 func TestMuteMetadataService(t *testing.T) {

@@ -18,12 +18,18 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 	s.code = aadstsNumber(r.Description)
 	refusal, _ := s.refusalOf(s.code)
 	switch {
-	case resp.StatusCode == http.StatusTooManyRequests, refusal.reason == fault.Throttled:
-		return s.fill(clientThrottled)
+	case refusal.reason == fault.Throttled: // by Entra; the node does not know the tenant
+		refusal.cause = "Entra is throttling sign-ins of {who}"
+		if s.code == unavailableToTenant {
+			refusal.cause = "Entra is temporarily unavailable to {who} (AADSTS{code})"
+		}
+		return s.fill(refusal)
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return s.fill(nodeThrottled)
 	case resp.StatusCode == http.StatusGone || resp.StatusCode >= http.StatusInternalServerError || r.unavailable() || refusal.passes:
 		return &fault.Error{Reason: fault.ServiceUnavailable, AADSTS: s.code,
 			Cause: fmt.Sprintf("the node's metadata service returned %s", answer),
-			Fix:   retries}
+			Fix:   "kubelet retries"}
 	case isArc(resp.Header):
 		return notAzure(answer, "from an Azure Arc agent", "its identity is not supported; use workload identity (clientID) or a service principal (nodePublishSecretRef)")
 	case !ofIMDS(resp.Header, r):
@@ -33,16 +39,16 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
 		e.Cause = "the node has several user-assigned identities"
-		e.Fix = "set userAssignedIdentityID to the client ID of one that `az vmss identity show` lists"
+		e.Fix = "set userAssignedIdentityID to the client ID of the one with access to the vault (`az vmss identity show`)"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
-		e.Cause = fmt.Sprintf("the node has no identity with %s (%s)", s.named(), s.ClientIDFrom)
-		e.Fix = "correct it; or, cluster operator: assign it with `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
+		e.Cause = "the node has no identity with " + s.named()
+		e.Fix = "correct " + s.ClientIDFrom + "; or, cluster operator: `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
 	case strings.Contains(r.Description, "Identity not found"):
 		e.Cause = "the node has no system-assigned identity"
 		e.Fix = "set userAssignedIdentityID to the client ID of one that the node has; or, cluster operator: `az vmss identity assign -g GROUP -n SCALESET`"
 	case r.Error == "invalid_resource":
-		e.Cause = fmt.Sprintf("the tenant of %s has no resource %q (useVMManagedIdentity)", s, strings.TrimSuffix(s.scope, "/.default"))
-		e.Fix = "check that cloudName is the node's cloud"
+		e.Cause = fmt.Sprintf("the tenant of %s does not know %q (useVMManagedIdentity)", s, strings.TrimSuffix(s.scope, "/.default"))
+		e.Fix = "check cloudName"
 	default:
 		if oauthError(r.Error) {
 			answer += ", " + r.Error

@@ -146,8 +146,8 @@ func (p *TokenProxy) nameIn(certificate *x509.Certificate) (string, error) {
 		}
 	}
 	return "", &fault.Error{Reason: fault.SignInFailed,
-		Cause: "cannot derive the token proxy's name: the API server's certificate has no name hcp-kubernetes.CLUSTER_ID",
-		Fix:   "useAzureTokenProxy works only on AKS; cluster operator: set --sni-name"}
+		Cause: "the API server's certificate has no name hcp-kubernetes.CLUSTER_ID",
+		Fix:   "not on AKS: remove useAzureTokenProxy; on AKS, cluster operator: set --sni-name to the token proxy's name"}
 }
 
 // clusterID finds the ID in a name of the API server of AKS.

@@ -165,7 +165,7 @@ func TestIdentityBindingRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			id.Assertion = request.Secret(assertion)
-		}, fault.FederatedCredentialMissing, []string{"use a token of the pod's service account", `audience "` + entra.BindingAudience + `"`}},
+		}, fault.FederatedCredentialMissing, []string{"use a token of the pod's ServiceAccount", `audience "` + entra.BindingAudience + `"`}},
 		{"no such tenant", func(_ *world, id *entra.Identity) { id.TenantID = uuid() }, fault.TenantNotFound, []string{"(tenantID of the class)"}},
 		{"forbidden", func(w *world, _ *entra.Identity) {
 			w.SetFault(azuretest.Token, azuretest.Fault{Status: 403, HTML: true})

@@ -108,8 +108,8 @@ func TestOwnToken(t *testing.T) {
 	a, file := w.accounts(t), filepath.Join(w.dir, "token")
 	right := readFile(t, file)
 	for _, c := range []struct{ content, says string }{
-		{"CANARY", "rejected the provider's own token"}, {" \n", "the provider has no service-account token"},
-		{strings.Repeat("CANARY", 11000), "the provider has no service-account token"},
+		{"CANARY", "rejected the provider's own token"}, {" \n", "the provider has no service account token"},
+		{strings.Repeat("CANARY", 11000), "the provider has no service account token"},
 	} {
 		writeFile(t, file, []byte(c.content))
 		_, err := a.Lookup(t.Context(), "shop", "reader")

@@ -41,7 +41,7 @@ func (a *Accounts) get(ctx context.Context, account accountName) (body []byte, e
 	bearer, err := ReadToken(a.tokenFile)
 	if bearer == "" {
 		return nil, &fault.Error{Reason: fault.ServiceAccountLookupForbidden, Err: err,
-			Cause: fmt.Sprintf("the provider has no service-account token: cannot read %q", a.tokenFile),
+			Cause: fmt.Sprintf("the provider has no service account token: cannot read %q", a.tokenFile),
 			Fix:   notInClass + "; or, cluster operator: set automountServiceAccountToken: true for the provider"}
 	}
 	path := "/api/v1/namespaces/" + account.namespace + "/serviceaccounts/" + account.name
@@ -81,7 +81,7 @@ func refused(code int, account accountName) error {
 		// The pod's account was deleted, or this is not the pod's cluster. Its annotations are
 		// unknown then; "it has none" would send people looking in the wrong place.
 		e.Cause = fmt.Sprintf("ServiceAccount %s does not exist", account)
-		e.Fix = "restore it, or " + notInClass
+		e.Fix = "create it, or " + notInClass
 	default:
 		e.Reason = fault.ServiceUnavailable
 		e.Cause = fmt.Sprintf("the Kubernetes API server returned %s for ServiceAccount %s", transport.Status(code), account)

@@ -100,7 +100,7 @@ func (a *admission) enterParsing(ctx context.Context, in *v1alpha1.MountRequest)
 }
 
 // errCrowded is why a mount ends that had only shortTimeout.
-var errCrowded = &fault.Error{Reason: fault.Timeout, Cause: "too many slow mounts run on this node", Fix: "kubelet retries automatically"}
+var errCrowded = &fault.Error{Reason: fault.Timeout, Cause: "too many slow mounts run on this node", Fix: "kubelet retries"}
 
 // explain says why a mount whose context has ended did not run, or did not end, if it is because
 // the server stops or had no place for it. What timed out by name is a better explanation.

@@ -179,7 +179,7 @@ func TestCrowdPasses(t *testing.T) {
 	for range 100 - 24 { // all but those with the whole time, or that waited for a place for too long
 		select {
 		case err := <-c.ended:
-			if status.Code(err) != codes.FailedPrecondition || status.Convert(err).Message() != "too many slow mounts run on this node; kubelet retries automatically [Timeout]" {
+			if status.Code(err) != codes.FailedPrecondition || status.Convert(err).Message() != "too many slow mounts run on this node; kubelet retries [Timeout]" {
 				t.Errorf("got %v", err)
 			}
 		case <-c.ctx.Done():

@@ -126,7 +126,7 @@ func statusOf(err error) failure {
 // contain.
 func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) {
 	if p, ok := errors.AsType[*fault.Panic](err); ok {
-		return "a bug in the provider; please report it with the stack trace in its log", fault.Internal,
+		return "a bug in the provider; report it with the stack trace in the provider's log", fault.Internal,
 			[]slog.Attr{slog.String("panic", panicText(p.Value)), slog.String("stack", string(p.Stack))}
 	}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
@@ -136,11 +136,11 @@ func describe(err error) (text string, reason fault.Reason, fields []slog.Attr) 
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "the mount timed out; kubelet retries; cluster operator: if it persists, raise --mount-timeout", fault.Timeout, nil
+		return "the mount timed out; kubelet retries; if it persists, cluster operator: raise the provider's --mount-timeout", fault.Timeout, nil
 	case errors.Is(err, context.Canceled):
 		return "the driver canceled the mount; kubelet retries", fault.Canceled, nil
 	}
-	return "a bug in the provider; please report it with its log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
+	return "a bug in the provider; report it with the provider's log", fault.Internal, []slog.Attr{slog.String("type", fmt.Sprintf("%T", err))}
 }
 
 // idFields are Azure's names of the responses that the failures are about, and the number of Entra's

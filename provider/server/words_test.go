@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -26,12 +27,15 @@ var (
 		`as it stands|leads to|gave up|broke off|is tried again|next mount|answers|sent|does not (?:take|give|count)|goes with|go with|` +
 		`makes? (?:two|it|one)|names? no|private side|way to|on the way|asks? for|refuses?|usable|of its own|` +
 		`may not)\b`) // which can mean "might not"
-	// granting changes rights or settings in Azure, which authors of classes mostly cannot do.
+	// granting changes rights or settings in Azure.
 	granting = regexp.MustCompile("`az [^`]*\\b(?:create|set-policy|reset|update|register|assign)\\b[^`]*`")
+	// actor is a word for who can do what follows, where authors of classes mostly cannot.
+	actor  = regexp.MustCompile(`\w+ (?:admin|administrator|operator):`)
+	actors = []string{"Azure admin:", "Entra admin:", "cluster operator:"}
 )
 
 // A text is short, in the words of the field, has its commands in backquotes, and marks what only
-// the operator of the cluster or an administrator in Azure can do.
+// the operator of the cluster or an administrator of Azure or Entra can do.
 func TestMessagesAreReadable(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "messages.golden"))
 	if err != nil {
@@ -56,8 +60,18 @@ func TestMessagesAreReadable(t *testing.T) {
 			t.Errorf("the command %q is not in backquotes: %s", word, message)
 		}
 		for part := range strings.SplitSeq(text, " | ") {
-			if at := granting.FindStringIndex(part); at != nil && !strings.Contains(part[:at[0]], "Azure admin:") && !strings.Contains(part[:at[0]], "cluster operator:") {
-				t.Errorf("%s is not marked with \"Azure admin:\": %s", part[at[0]:at[1]], message)
+			for _, word := range actor.FindAllString(part, -1) {
+				if !slices.Contains(actors, word) {
+					t.Errorf("%q is none of %q: %s", word, actors, message)
+				}
+			}
+			for _, at := range granting.FindAllStringIndex(part, -1) {
+				before := actor.FindAllString(part[:at[0]], -1)
+				if len(before) == 0 {
+					t.Errorf("%s is not marked with one of %q: %s", part[at[0]:at[1]], actors, message)
+				} else if last := before[len(before)-1]; strings.HasPrefix(part[at[0]:], "`az ad ") != (last == "Entra admin:") {
+					t.Errorf("%s is marked with %q: %s", part[at[0]:at[1]], last, message)
+				}
 			}
 		}
 		for part := range strings.SplitSeq(prose, " | ") {
