@@ -119,7 +119,7 @@ func networkError(network *fault.Error, o Object) error {
 	}
 	if transport.IsHostNotFound(e.Err) {
 		e.Reason = fault.VaultNotFound
-		e.Fix = "check keyvaultName and cloudName; for a private endpoint, add its record to the private DNS zone of the node's network"
+		e.Fix = "check keyvaultName and cloudName; Azure admin: for a private endpoint, add its record to the private DNS zone of the node's network"
 	}
 	return &e
 }
@@ -154,7 +154,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:
 		return q.fault(fault.Throttled, q.Host+" is throttling requests and did not return {objects} in time",
-			"no action needed unless it persists; then restart fewer pods at a time, use more vaults or, cluster operator: rotate less often")
+			"kubelet retries; if it persists, restart fewer pods at a time, use more vaults or, cluster operator: raise the driver's --rotation-poll-interval")
 	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && (status != http.StatusNotImplemented || !known):
 		return unavailable
 	case !known && status == http.StatusForbidden:
@@ -163,17 +163,17 @@ func (q question) refused(r *azcore.ResponseError) error {
 		return q.foreignAnswer(fault.ServiceUnavailable, transport.Describe(status, header))
 	case status == http.StatusNotFound:
 		return q.fault(fault.ObjectNotFound, "not found in "+q.Host+": {objects}",
-			"check keyvaultName, objectName, objectType and objectVersion; recover any that is soft-deleted")
+			"check keyvaultName, objectName, objectType and objectVersion; Azure admin: recover what is soft-deleted")
 	case status == http.StatusForbidden:
 		return q.forbidden(header, body)
 	case status == http.StatusBadRequest:
 		return q.badRequest(body)
 	case status == http.StatusConflict:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (409 %s)", q.Host, body.code()),
-			"kubelet retries until the object is deleted or recovered")
+			"kubelet retries; if it stays deleted, Azure admin: recover it")
 	default:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%d %s)", q.Host, status, body.code()),
-			"check that keyvaultName and cloudName name a key vault; cluster operator: check proxies")
+			checkVault+"; cluster operator: check proxies")
 	}
 }
 
@@ -182,14 +182,21 @@ func (q question) badRequest(body errorBody) error {
 	if named, refused := body.refusedVersion(); refused {
 		cause := q.Host + " supports none of the provider's API versions for {objects}"
 		if named != "" {
-			cause += ", not even " + named + ", which it offers"
+			cause = fmt.Sprintf("%s offers API version %s but rejected the request for {objects}", q.Host, named)
 		}
-		return q.fault(fault.VaultRefused, cause, "check that keyvaultName and cloudName name a key vault; if so, cluster operator: update the cloud or the provider")
+		return q.fault(fault.VaultRefused, cause, checkVault+"; cluster operator: update the cloud or the provider")
 	}
-	return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%s)", q.Host, body.code()), "check objectName and objectVersion")
+	fix := "check objectName and objectVersion"
+	if q.access == accessObjects {
+		fix = checkVault
+	}
+	return q.fault(fault.VaultRefused, fmt.Sprintf("%s: bad request for {objects} (%s)", q.Host, body.code()), fix)
 }
 
-const checkProxies = "cluster operator: check private DNS and proxies"
+const (
+	checkVault   = "check keyvaultName and cloudName"
+	checkProxies = "cluster operator: check private DNS and proxies"
+)
 
 // foreignAnswer is the error of a response that is not from Key Vault, such as a proxy's page.
 // Where it is safer, its reason is the one that the same status has from a vault. answer is what
@@ -212,20 +219,21 @@ var (
 // audience or cloud, or the vault cannot check it.
 func (q question) tokenRejected(u *unauthorized) error {
 	if u.unknownKey {
-		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the access token of %s for {objects}: unknown signing key (AKV10046)", q.Host, q.principal.name()),
+		return q.fault(fault.ServiceUnavailable, fmt.Sprintf("%s cannot verify the token of %s for {objects}: unknown signing key (AKV10046)", q.Host, q.principal.name()),
 			"kubelet retries; if it persists, check the Azure status page")
 	}
 	if strings.Contains(u.body.Error.Message, "AKV10032") {
-		vaultTenant := "another tenant"
+		at, is := "", "another tenant"
 		if m := tenant.FindStringSubmatch(u.challenge); m != nil {
-			vaultTenant = fmt.Sprintf("tenant %q", m[1])
+			is = fmt.Sprintf("tenant %q", m[1])
+			at = " (" + is + ")"
 		}
 		if q.principal.Authority == Node {
-			return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for %s, which is in another", q.Host, vaultTenant, q.principal),
-				"use an identity of the vault's tenant: a node's is in that of its subscription")
+			return q.fault(fault.WrongTenant, fmt.Sprintf("%s%s rejected {objects} for %s, which is of another tenant", q.Host, at, q.principal),
+				"use workload identity with a client of the vault's tenant")
 		}
-		return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for a token of tenant %q", q.Host, vaultTenant, q.principal.TenantID),
-			"set tenantID to the vault's tenant, and use an identity of it")
+		return q.fault(fault.WrongTenant, fmt.Sprintf("%s is in %s and rejected {objects} for a token of tenant %q", q.Host, is, q.principal.TenantID),
+			"use an identity of the vault's tenant, and set tenantID to it")
 	}
 	if u.body.Error.Code == "" && !strings.Contains(u.challenge, "authorization") {
 		return q.foreignAnswer(fault.TokenRejected, u.answer)
@@ -234,8 +242,12 @@ func (q question) tokenRejected(u *unauthorized) error {
 	if number := akvNumber.FindString(u.body.Error.Message); number != "" {
 		why = " (" + number + ")"
 	}
-	return q.fault(fault.TokenRejected, fmt.Sprintf("%s rejected the access token of %s for {objects}%s", q.Host, q.principal.name(), why),
-		"check that cloudName is the vault's cloud; cluster operator: check the node's clock")
+	fix := "check cloudName and tenantID"
+	if q.principal.Authority == Node {
+		fix = "check cloudName"
+	}
+	return q.fault(fault.TokenRejected, fmt.Sprintf("%s rejected the token of %s for {objects}%s", q.Host, q.principal.name(), why),
+		fix+"; cluster operator: check the node's clock")
 }
 
 var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,63}$`)
@@ -252,8 +264,14 @@ func (b errorBody) code() string {
 
 // NoVersions is the error of an object of which its vault lists no enabled version.
 func NoVersions(o Object) *fault.Error {
+	version := o.Version
+	o.Version = ""
+	name := o.String()
+	if version != "" {
+		name += " from " + version + " on"
+	}
 	return &fault.Error{Reason: fault.ObjectNotFound,
-		Cause:   o.Host + " has no enabled version of {objects} for objectVersionHistory",
+		Cause:   o.Host + " has no enabled version of {objects} (objectVersionHistory)",
 		Fix:     "check objectName, objectType and objectVersion",
-		Objects: []string{o.String()}}
+		Objects: []string{name}}
 }

@@ -47,9 +47,9 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 	case byRole.MatchString(text), byPolicy.MatchString(text):
 		return q.accessDenied(body)
 	case disabled.MatchString(text):
-		fix := "enable it unless it was disabled on purpose, or set another objectVersion"
+		fix := "set another objectVersion; or, Azure admin: enable it unless that was on purpose"
 		if q.Type == request.TypeSecret {
-			fix += "; if it belongs to a certificate, wait until the certificate is issued"
+			fix = "if it belongs to a certificate, wait until that is issued; else " + fix
 		}
 		return q.fault(fault.ObjectDisabled, "{objects} in "+q.Host+" is disabled", fix)
 	case byConnection.MatchString(text):
@@ -69,7 +69,7 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 			"Azure admin: in that subscription, `az provider register --namespace Microsoft.KeyVault`")
 	case noContract.MatchString(body.Error.Code + " " + text):
 		return q.fault(fault.VaultRefused, "the subscription of "+q.Host+" is disabled or deleted, so Key Vault rejected {objects}",
-			"set keyvaultName to a vault of another one; or, Azure admin: enable the subscription")
+			"set keyvaultName to a vault of another subscription; or, Azure admin: reactivate this one")
 	}
 	return q.accessDenied(body)
 }
@@ -93,7 +93,7 @@ func (q question) accessDenied(body errorBody) error {
 	}
 	assign := fmt.Sprintf("`az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (takes minutes)%s",
 		id, role, q.vaultName(), scope, others)
-	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s`, plus those that it has (they are replaced), for every %s of the vault",
+	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s` (vault-wide; add its current %s permissions, or it loses them)",
 		q.vaultName(), id, right.option, permissions, q.Type.Word())
 	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {

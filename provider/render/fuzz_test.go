@@ -63,7 +63,7 @@ func isPFXError(err error, o request.Object) bool {
 }
 
 func pfxText(o request.Object, cause string) string {
-	return fmt.Sprintf("%s of a certificate (content type %q) %s; import or renew the certificate with content type application/x-pem-file in its policy", o, contentTypePKCS12, cause)
+	return fmt.Sprintf("%s of a certificate (content type %q) %s; Azure admin: import or renew the certificate with content type application/x-pem-file in its policy", o, contentTypePKCS12, cause)
 }
 
 func FuzzFiles(f *testing.F) {

@@ -40,8 +40,8 @@ func managed(o request.Object, v keyvault.Value, opts Options) ([]File, []string
 		if v.ContentType != "" {
 			kind = fmt.Sprintf("content type %.64q", v.ContentType)
 		}
-		return nil, nil, invalid(fmt.Sprintf("%s belongs to a certificate and has %s", o, kind),
-			fmt.Sprintf("import it again with content type %s or %s", contentTypePEM, contentTypePKCS12))
+		return nil, nil, invalid(fmt.Sprintf("%s of a certificate has %s", o, kind),
+			fmt.Sprintf("Azure admin: import the certificate with content type %s or %s", contentTypePEM, contentTypePKCS12))
 	case toPEM && o.Encoding != request.EncodingUTF8:
 		return nil, nil, invalid(fmt.Sprintf("%s (content type %.64q) is written as PEM, which is not %s", o, v.ContentType, o.Encoding),
 			"remove objectEncoding, or set objectFormat: pfx to mount the PFX")
@@ -92,7 +92,7 @@ func pfxToPEM(o request.Object, v keyvault.Value, opts Options) (out pair, warni
 	if err != nil {
 		return pair{}, nil, &fault.Error{Reason: fault.ContentInvalid, Err: err,
 			Cause: fmt.Sprintf("%s of a certificate (content type %.64q) %s", o, v.ContentType, pfxCauses[err]),
-			Fix:   "import or renew the certificate with content type application/x-pem-file in its policy"}
+			Fix:   "Azure admin: import or renew the certificate with content type application/x-pem-file in its policy"}
 	}
 	keys, certs := contents.PrivateKeys, contents.Certificates
 	for _, key := range keys {

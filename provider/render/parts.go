@@ -33,8 +33,8 @@ func Parts(o request.Object, v keyvault.Value, parts []request.Part, passwords m
 }
 
 const (
-	fixKey      = "remove this part, or reissue the certificate with an exportable key"
-	fixIssuer   = "remove this part, or import the certificate with its chain"
+	fixKey      = "remove this part; or, Azure admin: reissue the certificate with an exportable key"
+	fixIssuer   = "remove this part; or, Azure admin: import the certificate with its chain"
 	fixPassword = "use a password of 1 to 1024 characters, ASCII for JKS, without NUL"
 )
 

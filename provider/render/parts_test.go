@@ -205,13 +205,13 @@ func TestPartErrors(t *testing.T) {
 		"two keys":       {keyPEM(c[0].key, c[1].key), request.PartKey, "has more than one private key" + fix},
 		"another key":    {keyPEM(other.key) + certPEM(c...), request.PartLeaf, "has a private key that belongs to none of its certificates" + fix},
 		"too long":       {"-----BEGIN " + strings.Repeat("CANARY", 11000), request.PartLeaf, "is longer than 65536 bytes" + fix},
-		"no key":         {certPEM(c...), request.PartKey, "has no part key: there is no private key; remove this part, or reissue the certificate with an exportable key"},
-		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part, or reissue the certificate with an exportable key"},
-		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part, or reissue the certificate with an exportable key"},
-		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate has no issuer certificate; remove this part, or import the certificate with its chain"},
-		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: the certificate has no issuer certificate; remove this part, or import the certificate with its chain"},
+		"no key":         {certPEM(c...), request.PartKey, "has no part key: there is no private key; remove this part; or, Azure admin: reissue the certificate with an exportable key"},
+		"no key for jks": {certPEM(c...), request.PartJKS, "has no part jks: there is no private key; remove this part; or, Azure admin: reissue the certificate with an exportable key"},
+		"no key, PKCS#1": {certPEM(c...), request.PartKeyPKCS1, "has no part key-pkcs1: there is no private key; remove this part; or, Azure admin: reissue the certificate with an exportable key"},
+		"no issuer":      {keyPEM(c[0].key) + certPEM(c[0]), request.PartCA, "has no part ca: the certificate has no issuer certificate; remove this part; or, Azure admin: import the certificate with its chain"},
+		"no trust":       {keyPEM(c[0].key) + certPEM(c[0]), request.PartTrustStoreJKS, "has no part truststore-jks: the certificate has no issuer certificate; remove this part; or, Azure admin: import the certificate with its chain"},
 		"not RSA":        {keyPEM(c[0].key) + certPEM(c[0]), request.PartKeyPKCS1, "has no part key-pkcs1: the private key is not RSA; use part key"},
-		"no certificate": {keyPEM(c[0].key), request.PartLeaf, "has no part leaf: there is no certificate; remove this part, or import the certificate with its chain"},
+		"no certificate": {keyPEM(c[0].key), request.PartLeaf, "has no part leaf: there is no certificate; remove this part; or, Azure admin: import the certificate with its chain"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := part(t, plain(test.text), test.part)

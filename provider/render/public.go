@@ -36,7 +36,7 @@ func encodePEM(label string, der []byte) []byte {
 func certificate(o request.Object, v keyvault.Value) ([]byte, error) {
 	if !pkcs12.IsSequence(v.CER) {
 		return nil, invalid(fmt.Sprintf("%s has no DER certificate", o),
-			"issue or import the certificate again")
+			"Azure admin: issue or import the certificate again")
 	}
 	return encodePEM(labelCertificate, v.CER), nil
 }
@@ -64,7 +64,7 @@ func key(o request.Object, v keyvault.Value) ([]byte, error) {
 
 func malformed(o request.Object, v keyvault.Value) error {
 	return invalid(fmt.Sprintf("%s has type %.64q, but no valid key of that type", o, v.Key.Type),
-		"create or import the key again")
+		"Azure admin: create or import the key again")
 }
 
 // publicKeyOf returns an *rsa.PublicKey or an *ecdsa.PublicKey.

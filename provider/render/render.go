@@ -93,10 +93,10 @@ func decode(o request.Object, v keyvault.Value) ([]byte, error) {
 	// The decoder's error is not used: it quotes a byte of the value.
 	kind, fix := "", fmt.Sprintf("store it as %s, or change objectEncoding", o.Encoding)
 	if v.Managed {
-		fix = "remove objectEncoding: it belongs to a certificate"
+		kind, fix = " of a certificate", "remove objectEncoding"
 	}
 	if v.ContentType != "" {
-		kind = fmt.Sprintf(" (content type %.64q)", v.ContentType)
+		kind += fmt.Sprintf(" (content type %.64q)", v.ContentType)
 	}
 	return nil, invalid(fmt.Sprintf("%s%s is not valid %s", o, kind, o.Encoding), fix)
 }

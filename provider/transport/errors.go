@@ -90,13 +90,13 @@ func (c *Client) explain(ctx context.Context, err error, host string, p *progres
 		e.Fix = "cluster operator: check the provider's HTTPS_PROXY and NO_PROXY"
 	case IsHostNotFound(err):
 		e.Reason = fault.ServiceUnavailable
-		e.Cause = fmt.Sprintf("the host %s does not exist", host)
+		e.Cause = "DNS has no " + host
 		e.Fix = "cluster operator: check the node's DNS"
 		return permanent{e}
 	case untrusted(err):
 		e.Reason = fault.TLSUntrusted
 		e.Cause = fmt.Sprintf("the TLS certificate of %s is not trusted: %s", host, plain(err))
-		e.Fix = "cluster operator: if a proxy inspects TLS, add its CA to the provider's SSL_CERT_FILE"
+		e.Fix = "if a proxy inspects TLS, cluster operator: set the provider's SSL_CERT_FILE to a bundle with its CA"
 		return permanent{e}
 	case errors.Is(err, errTooLong), errors.Is(err, errNotHTTP):
 		e.Reason = fault.ServiceUnavailable

@@ -94,9 +94,9 @@ func TestReasons(t *testing.T) {
 		{"cut in the answer", func(t *testing.T) http.RoundTripper { return serve(t, cutShort, false) },
 			fault.ServiceUnavailable, false, []string{"connection reset"}},
 		{"name does not exist", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, Server: "10.0.0.10:53", IsNotFound: true}}),
-			fault.ServiceUnavailable, true, []string{"does not exist", "DNS"}},
+			fault.ServiceUnavailable, true, []string{"DNS has no " + host, "the node's DNS"}},
 		{"bare name error", failing(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true}),
-			fault.ServiceUnavailable, true, []string{"does not exist"}},
+			fault.ServiceUnavailable, true, []string{"DNS has no " + host}},
 		{"SERVFAIL", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: host, Server: "10.0.0.10:53", IsTemporary: true}}),
 			fault.ServiceUnavailable, false, []string{"cannot be resolved"}},
 		{"name server does not answer", failing(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "i/o timeout", Name: host, Server: "10.0.0.10:53", IsTimeout: true}}),
@@ -112,7 +112,7 @@ func TestReasons(t *testing.T) {
 			if e.Reason != c.reason {
 				t.Errorf("got reason %s, want %s", e.Reason, c.reason)
 			}
-			if got := transport.IsHostNotFound(first); got != strings.Contains(e.Cause, "does not exist") {
+			if got := transport.IsHostNotFound(first); got != strings.HasPrefix(e.Cause, "DNS has no ") {
 				t.Errorf("host not found: got %t", got)
 			}
 			if isPermanent(first) != c.permanent {
