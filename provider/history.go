@@ -40,8 +40,12 @@ func (s session) expand(ctx context.Context, planned []item) ([]item, []request.
 			items = append(items, it)
 		default:
 			empty = append(empty, keyvault.NoVersions(keyvault.Object{Host: s.hostOf(it.Vault), Type: it.Type, Name: it.Name, Version: it.Version}))
+			from := ""
+			if it.Version != "" {
+				from = " from objectVersion on"
+			}
 			warnings = append(warnings, request.Warning{Kind: request.WarnEmptyHistory, Field: fmt.Sprintf("objects[%d] %q: objectVersionHistory", it.entry, it.Name),
-				Cause: "the vault has no enabled version from objectVersion on; no file is written"})
+				Cause: "the vault has no enabled version" + from + "; no file is written"})
 		}
 	}
 	if len(items) == 0 { // the driver would reject this with an error that explains nothing

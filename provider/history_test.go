@@ -47,14 +47,15 @@ func TestEmptyHistory(t *testing.T) {
 	if err != nil || len(volume.Files) != 1 || volume.Files[0].Path != "a" {
 		t.Fatalf("got %+v, %v", volume, err)
 	}
-	if len(volume.ClassWarnings) != 1 || volume.ClassWarnings[0].Kind != request.WarnEmptyHistory || !strings.Contains(volume.ClassWarnings[0].Field, `objects[0] "h"`) {
+	if len(volume.ClassWarnings) != 1 || volume.ClassWarnings[0].Kind != request.WarnEmptyHistory || !strings.Contains(volume.ClassWarnings[0].Field, `objects[0] "h"`) ||
+		volume.ClassWarnings[0].Cause != "the vault has no enabled version; no file is written" {
 		t.Errorf("warnings: %+v", volume.ClassWarnings)
 	}
 
 	strict := newMounter(&signIn{}, v)
 	strict.StrictObjects = true
 	volume, err = strict.Mount(t.Context(), parse(t, class, nil), time.Time{})
-	refused(t, volume, err, `objects[0] "h": objectVersionHistory`, "--strict-objects")
+	refused(t, volume, err, `objects[0] "h": objectVersionHistory`, "check objectName and objectVersion; or, cluster operator:", "--strict-objects")
 	wantReason(t, err, "InvalidParameter")
 
 	volume, err = newMounter(&signIn{}, v).Mount(t.Context(), parse(t, history, nil), time.Time{})

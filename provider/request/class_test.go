@@ -35,7 +35,7 @@ func TestParseClass(t *testing.T) {
 	for _, p := range problems {
 		fields = append(fields, p.Field)
 	}
-	if want := []string{"keyvaultName", "useVMManagedIdentity", "tenantID", "usePodIdentity", `objects[1] "b_": objectName`, `objects[1] "b_": objectType`}; !slices.Equal(fields, want) {
+	if want := []string{"keyvaultName", "useVMManagedIdentity", "tenantID", "usePodIdentity", `objects[1]: objectName`, `objects[1]: objectType`}; !slices.Equal(fields, want) {
 		t.Errorf("problems with %q, want %q", fields, want)
 	}
 	if len(m.Warnings) != 1 || m.Warnings[0].Line != 1 || problems[4].Line != 2 || problems[4].Column != 16 {

@@ -1,7 +1,6 @@
 package request
 
 import (
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -21,12 +20,13 @@ var (
 // fieldReader reads the fields of one entry, or of a mapping in it.
 type fieldReader struct {
 	*objectsReader
-	of     string   // what the mapping is, for messages
+	inner  bool     // it is in an entry, where an unknown field is a problem
 	known  []string // names of its fields
 	where  string   // "objects[2]", later with the object's name
 	entry  place
 	nodes  map[string]yaml.Node
 	values map[string]string // of fields that are texts; "" for those of unknown fields
+	named  []string          // unknown fields that a problem names
 }
 
 // place is where a field is, or the object if it has no such field.
@@ -138,7 +138,7 @@ func (r *fieldReader) objectType() Type {
 		if near := Nearest(string(t), string(TypeSecret), string(TypeKey), string(TypeCert)); near != "" {
 			fix = "did you mean " + near + "? " + fix
 		}
-		r.wrong("objectType", r.required("objectType"), fix)
+		r.lacks("objectType", fix)
 	}
 	return t
 }
@@ -158,27 +158,6 @@ func aliasProblem(o *Object) string {
 const onlySecrets = "remove it, or use objectType secret"
 
 const notSingle = "not a single value"
-
-// required says what is wrong with a required field. If the field is missing, it names an
-// unknown one that may be meant.
-func (r *fieldReader) required(field string) string {
-	value, single := r.values[field]
-	_, there := r.nodes[field]
-	switch {
-	case value != "":
-		return invalid(value, notValid)
-	case single:
-		return r.place(field).cause("empty")
-	case there:
-		return r.place(field).cause(notSingle)
-	}
-	for _, name := range sortedKeys(r.values) {
-		if !slices.Contains(r.known, name) && Nearest(name, r.known...) == field {
-			return fmt.Sprintf("missing (found unknown field %s, did you mean %s?)", quote(name), field)
-		}
-	}
-	return "missing"
-}
 
 // history reads objectVersionHistory. Any number below 2, also a negative one, is 1.
 func (r *fieldReader) history(text string) int {
@@ -252,26 +231,5 @@ func (r *fieldReader) placeholders() {
 		} else if name == "objectAlias" && findPlaceholder(placeholder, value) != nil {
 			r.warn(r.place(name), WarnPlaceholder, r.where+": "+name, invalid(value, ""))
 		}
-	}
-}
-
-// unknown reports unknown fields. Those of an entry are warnings: the replaced provider ignores
-// them, and classes in use may contain some.
-func (r *fieldReader) unknown() {
-	for _, name := range sortedKeys(r.values) {
-		if slices.Contains(r.known, name) || r.work.warnings <= 0 {
-			continue
-		}
-		cause := "is not a field of " + r.of
-		if near := Nearest(name, r.known...); near != "" {
-			cause += " (did you mean " + near + "?)"
-		}
-		field := strings.Trim(quote(name), `"`)
-		if r.of == entryOfObjects {
-			r.warn(r.place(name), WarnUnknownField, r.where+": "+field, cause)
-			continue
-		}
-		r.work.warnings--
-		r.problem(r.place(name), r.where+": "+field, cause, "use "+strings.Join(r.known, ", "))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"akv-csi-provider/provider/bundle"
 )
@@ -17,8 +18,6 @@ const (
 	ofFind     kind = "find"
 	ofTemplate kind = "template"
 )
-
-const entryOfObjects = "an object"
 
 // fieldKinds are the fields of an entry with the kinds that they are valid for.
 var fieldKinds = []struct {
@@ -82,9 +81,14 @@ func (r *fieldReader) kind() kind {
 	}
 	switch len(found) {
 	case 0:
+		for _, k := range []kind{ofObject, ofFind, ofTemplate} {
+			if r.meant(string(k)) != "" {
+				return k
+			}
+		}
 		return ofObject
 	case 2:
-		r.wrong(string(found[1]), "set together with "+string(found[0]), "split it: each entry has one of objectName, find and template")
+		r.wrong(string(found[1]), "set together with "+string(found[0]), "use one entry for each of objectName, find and template")
 		return found[0]
 	}
 	for _, f := range fieldKinds {
@@ -106,7 +110,7 @@ func joined(kinds []kind) string {
 // object returns the object that the entry requests.
 func (r *fieldReader) object() Object {
 	f := r.values
-	if f["objectName"] != "" {
+	if objectName.MatchString(f["objectName"]) { // else its own problem shows it
 		r.where += " " + quote(f["objectName"])
 	}
 	o := Object{
@@ -128,7 +132,6 @@ func (r *fieldReader) object() Object {
 	o.Optional = r.boolean("optional")
 	r.vaults(&o)
 	r.placeholders()
-	r.unknown()
 	return o
 }
 
@@ -136,7 +139,7 @@ func (r *fieldReader) object() Object {
 func (r *fieldReader) single(o *Object) {
 	o.Name = r.values["objectName"]
 	if !objectName.MatchString(o.Name) {
-		r.wrong("objectName", r.required("objectName"), nameFix(o.Name, objectNameFix, r.ofURL))
+		r.lacks("objectName", nameFix(o.Name, objectNameFix, r.ofURL))
 	}
 	o.Type = r.objectType()
 	o.Version = r.version()
@@ -149,7 +152,7 @@ func (r *fieldReader) single(o *Object) {
 		r.output(o.firstPath(), "objectAlias", o.History)
 	case o.Path != "":
 		if cause := aliasProblem(o); cause != "" {
-			r.wrong("objectAlias", quote(o.Path)+" "+cause, pathFix)
+			r.wrongPath("objectAlias", o.Path, cause)
 		}
 		r.output(o.firstPath(), "objectAlias", o.History)
 	}
@@ -182,10 +185,16 @@ func (r *fieldReader) content(o *Object) {
 	}
 }
 
-const (
-	objectNameFix = "use 1 to 127 letters, digits and hyphens"
-	pathFix       = "use a normalized relative path"
-)
+const objectNameFix = "use 1 to 127 letters, digits and hyphens"
+
+// wrongPath adds the problem of a path.
+func (r *fieldReader) wrongPath(field, alias, cause string) {
+	fix := "use a normalized relative path"
+	if strings.Contains(cause, " longer than ") {
+		fix = "shorten it"
+	}
+	r.wrong(field, quote(alias)+" "+cause, fix)
+}
 
 // folder checks objectAlias where it is a folder, or the file of a bundle.
 func (r *fieldReader) folder(o *Object) {
@@ -207,7 +216,7 @@ func (r *fieldReader) folder(o *Object) {
 		return
 	}
 	if cause := PathProblem(o.Path); cause != "" {
-		r.wrong("objectAlias", quote(o.Path)+" "+cause, pathFix)
+		r.wrongPath("objectAlias", o.Path, cause)
 	}
 	r.output(o.Path+folderMark+strconv.Itoa(len(r.outputs)), "objectAlias", 1)
 }
@@ -216,11 +225,11 @@ func (r *fieldReader) folder(o *Object) {
 func (r *fieldReader) file(field string) string {
 	alias := r.values[field]
 	if alias == "" {
-		r.wrong(field, r.required(field), "set the path of its file in the volume")
+		r.lacks(field, "set the path of its file in the volume")
 		return ""
 	}
 	if cause := PathProblem(alias); cause != "" {
-		r.wrong(field, quote(alias)+" "+cause, pathFix)
+		r.wrongPath(field, alias, cause)
 	}
 	r.output(alias, field, 1)
 	r.outputs[len(r.outputs)-1].strict = true

@@ -34,13 +34,13 @@ func choice[T ~string](r *fieldReader, field string, words ...T) T {
 	if near := Nearest(value, all...); near != "" {
 		fix = "did you mean " + near + "? " + fix
 	}
-	r.wrong(field, r.required(field), fix)
+	r.lacks(field, fix)
 	return ""
 }
 
 // nested returns a reader of a mapping in the entry, or nil with a problem.
-func (r *fieldReader) nested(node *yaml.Node, of, where string, known ...string) *fieldReader {
-	f := &fieldReader{objectsReader: r.objectsReader, of: of, known: known, where: r.where + ": " + where, entry: place{r.entry.doc, node}}
+func (r *fieldReader) nested(node *yaml.Node, where string, known ...string) *fieldReader {
+	f := &fieldReader{objectsReader: r.objectsReader, inner: true, known: known, where: r.where + ": " + where, entry: place{r.entry.doc, node}}
 	inner := resolve(node)
 	if inner.Kind != yaml.MappingNode {
 		cause := "not a mapping of fields"
@@ -58,7 +58,7 @@ func (r *fieldReader) nested(node *yaml.Node, of, where string, known ...string)
 }
 
 // eachNested reads a list of mappings.
-func (r *fieldReader) eachNested(field, of string, most int, known []string, read func(*fieldReader)) {
+func (r *fieldReader) eachNested(field string, most int, known []string, read func(*fieldReader)) {
 	node := r.nodes[field]
 	list := resolve(&node)
 	fix := "use a list of mappings with " + strings.Join(known, ", ")
@@ -67,7 +67,7 @@ func (r *fieldReader) eachNested(field, of string, most int, known []string, rea
 		r.wrong(field, r.place(field).cause("not a list"), fix)
 		return
 	case len(list.Content) == 0:
-		r.wrong(field, "an empty list", fix)
+		r.wrong(field, "empty", fix)
 		return
 	case len(list.Content) > most:
 		r.wrong(field, fmt.Sprintf("%d entries", len(list.Content)), fmt.Sprintf("use at most %d", most))
@@ -77,7 +77,7 @@ func (r *fieldReader) eachNested(field, of string, most int, known []string, rea
 		return
 	}
 	for i, n := range list.Content {
-		if f := r.nested(n, of, fmt.Sprintf("%s[%d]", field, i), known...); f != nil {
+		if f := r.nested(n, fmt.Sprintf("%s[%d]", field, i), known...); f != nil {
 			read(f)
 			f.unknown()
 		}

@@ -33,7 +33,7 @@ func TestNewFieldsAreBounded(t *testing.T) {
 		"large patterns":       {aliases("objectType: secret, find: {name: '(a?){20}b{60}'}"), "too long in total"},
 		"patterns of classes":  {list(1500, "- {objectType: secret, find: {name: '"+strings.Repeat(`\pL`, 80)+"'}} # %d\n"), "too long in total"},
 		"patterns of find":     {aliases(`objectAlias: f, template: '{{ range find "(a?){20}b{60}" }}{{ end }}'`), "too long in total"},
-		"unknown fields":       {aliases("objectType: secret, find: {name: a" + list(50, ", k%d: 1") + "}"), "not a field of find"},
+		"unknown fields":       {aliases("objectType: secret, find: {name: a" + list(50, ", k%d: 1") + "}"), "is not a field"},
 		"deep find":            {"- {objectType: secret, find: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}", "too complex"},
 		"deep tags":            {"- {objectType: secret, find: {tags: {a: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + "}}}", "not a single value"},
 		"find in itself":       {"- &a {objectType: secret, find: {name: a, tags: *a}}", ""},

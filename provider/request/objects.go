@@ -176,7 +176,7 @@ func parseObjects(text string, class defaults) ([]Object, []Warning, problems) {
 		if r.left < 0 || r.items < 0 || r.language < 0 {
 			break // this is reported already
 		}
-		f := fieldReader{objectsReader: r, of: entryOfObjects, known: entryFields, where: fmt.Sprintf("objects[%d]", i)}
+		f := fieldReader{objectsReader: r, known: entryFields, where: fmt.Sprintf("objects[%d]", i)}
 		if f.read(d, resolve(node)) {
 			objects = append(objects, f.object())
 			entries = append(entries, f)
@@ -186,6 +186,9 @@ func parseObjects(text string, class defaults) ([]Object, []Warning, problems) {
 		r.problem(place{d, list}, "objects", "a list of empty entries", noObjects)
 	}
 	r.checkVaults(objects, entries)
+	for i := range entries {
+		entries[i].unknown()
+	}
 	r.checkPaths()
 	return objects, r.warnings, r.problems
 }
@@ -216,7 +219,7 @@ func (r *objectsReader) list(text string) (*document, *yaml.Node) {
 	case list == nil:
 		r.notList(d)
 	case len(list.Content) == 0:
-		r.problem(place{d, list}, "objects", "an empty list", noObjects)
+		r.problem(place{d, list}, "objects", "empty", noObjects)
 	case len(list.Content) > maxObjects:
 		r.problem(place{d, list}, "objects", fmt.Sprintf("%d objects", len(list.Content)), fmt.Sprintf("use at most %d objects", maxObjects))
 	default:

@@ -174,8 +174,8 @@ func TestObjectFieldsRefused(t *testing.T) {
 		{"path of a directory", `objectName: a, objectType: secret, objectAlias: b/`, "objectAlias", []string{`"b/"`, path}},
 		{"path with NUL", `objectName: a, objectType: secret, objectAlias: "b\0c"`, "objectAlias", []string{"NUL", path}},
 		{"path not UTF-8", `objectName: a, objectType: secret, objectAlias: !!binary "Yf9i"`, "objectAlias", []string{"UTF-8", path}},
-		{"part too long", `objectName: a, objectType: secret, objectAlias: b/` + strings.Repeat("p", 256), "objectAlias", []string{"255", path}},
-		{"path too long", `objectName: a, objectType: secret, objectAlias: ` + strings.Repeat("pppppppp/", 456), "objectAlias", []string{"4096", path}},
+		{"part too long", `objectName: a, objectType: secret, objectAlias: b/` + strings.Repeat("p", 256), "objectAlias", []string{"255", "; shorten it"}},
+		{"path too long", `objectName: a, objectType: secret, objectAlias: ` + strings.Repeat("pppppppp/", 456), "objectAlias", []string{"4096", "; shorten it"}},
 		{"list as value", `objectName: a, objectType: secret, objectAlias: [b]`, "objectAlias", []string{"single value"}},
 		{"mapping as value", `objectName: a, objectType: secret, objectVersion: {b: c}`, "objectVersion", []string{"single value"}},
 	} {

@@ -83,7 +83,7 @@ func (p params) absent(name, fix string) {
 func (p params) pod() Pod {
 	for _, name := range []string{attrPodName, attrPodNamespace} {
 		if p.text(name) == "" {
-			p.problems.add(name, "missing", "cluster operator: set podInfoOnMount: true on the CSIDriver")
+			p.absent(name, "cluster operator: set podInfoOnMount: true on the CSIDriver")
 		}
 	}
 	return Pod{
@@ -94,7 +94,10 @@ func (p params) pod() Pod {
 	}
 }
 
-const vaultFix = "use the vault's name (3-24 letters, digits, hyphens), not its URL"
+const (
+	vaultNameFix = "use the vault's name (3-24 letters, digits, hyphens)"
+	vaultFix     = vaultNameFix + ", not its URL"
+)
 
 // vaultFixOf is the fix of a name that is not valid: the name in the URL of a vault, if it is one.
 func vaultFixOf(text string) string {
@@ -157,7 +160,7 @@ func (p params) identity() Identity {
 	// What the mode does not use is ignored: with the replaced provider, classes with
 	// placeholders and leftovers there work.
 	if id.UseVMManagedIdentity {
-		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, guidFix+", or the identity's resource ID (/subscriptions/…)")
+		id.UserAssignedIdentityID = p.matching("userAssignedIdentityID", managedID, "use a client ID or /subscriptions/…/userAssignedIdentities/NAME")
 	} else {
 		id.ClientID = p.matching("clientID", clientID, guidFix)
 		id.TenantID = p.matching("tenantID", tenantID, directory)
@@ -167,7 +170,7 @@ func (p params) identity() Identity {
 	}
 	if p.boolean("usePodIdentity") {
 		p.problems.add("usePodIdentity", "AAD Pod Identity is retired",
-			"use workload identity: set clientID, and create a federated credential for the pod's service account")
+			"use workload identity: set clientID; Azure admin: federate it with the pod's ServiceAccount")
 	}
 	if id.UseVMManagedIdentity && id.UseAzureTokenProxy {
 		p.problems.add("useVMManagedIdentity", "set together with useAzureTokenProxy", "use one of the two")
@@ -237,7 +240,7 @@ func (p params) tokens(secrets map[string]string) map[string]Secret {
 	case len(tokens) > 0:
 		return tokens
 	case broken:
-		p.problems.add(attrTokens, "not the JSON that kubelet writes", "remove it from volumeAttributes; cluster operator: set spec.tokenRequests on the CSIDriver")
+		p.problems.add(attrTokens, "not the JSON that kubelet writes", "remove it from volumeAttributes; cluster operator: add the audience to spec.tokenRequests of the CSIDriver")
 	}
 	return nil
 }

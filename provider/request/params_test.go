@@ -86,7 +86,7 @@ func TestTokensInSecrets(t *testing.T) {
 func TestParametersRefused(t *testing.T) {
 	base := newAttributes(t)
 	type change = map[string]string
-	const vault, boolean, guid = "3-24 letters, digits, hyphens", `use "true" or "false"`, "GUID"
+	const vault, boolean, guid, managed = "3-24 letters, digits, hyphens", `use "true" or "false"`, "GUID", "use a client ID or /subscriptions/…/userAssignedIdentities/NAME"
 	for _, c := range []struct {
 		name  string
 		set   change
@@ -107,15 +107,15 @@ func TestParametersRefused(t *testing.T) {
 		{"tenant in the old spelling", change{"tenantID": "", "tenantId": "a b"}, "tenantId", []string{`"a b"`, "GUID or domain name"}},
 		{"client", change{"clientID": "<client>"}, "clientID", []string{`"<client>"`, guid}},
 		{"long resource ID", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/" +
-			strings.Repeat("g", 700) + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}, "userAssignedIdentityID", []string{"is not valid", guid}},
-		{"user-assigned identity", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": "/subscriptions/1"}, "userAssignedIdentityID", []string{`"/subscriptions/1"`, guid}},
+			strings.Repeat("g", 700) + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}, "userAssignedIdentityID", []string{"is not valid", managed}},
+		{"user-assigned identity", change{"useVMManagedIdentity": "true", "userAssignedIdentityID": "/subscriptions/1"}, "userAssignedIdentityID", []string{`"/subscriptions/1"`, managed}},
 		{"boolean useVMManagedIdentity", change{"useVMManagedIdentity": "yes"}, "useVMManagedIdentity", []string{`"yes"`, boolean}},
 		{"boolean usePodIdentity", change{"usePodIdentity": "on"}, "usePodIdentity", []string{`"on"`, boolean}},
 		{"boolean useAzureTokenProxy", change{"useAzureTokenProxy": "2"}, "useAzureTokenProxy", []string{`"2"`, boolean}},
 		{"pod identity", change{"usePodIdentity": "true"}, "usePodIdentity", []string{"retired", "workload identity"}},
 		{"two modes", change{"useVMManagedIdentity": "true", "useAzureTokenProxy": "true"}, "useVMManagedIdentity", []string{"useAzureTokenProxy", "one of the two"}},
-		{"no pod name", change{attrPodName: ""}, attrPodName, []string{"missing", "podInfoOnMount"}},
-		{"no pod namespace", change{attrPodNamespace: " "}, attrPodNamespace, []string{"missing", "podInfoOnMount"}},
+		{"no pod name", change{attrPodName: ""}, attrPodName, []string{"empty", "podInfoOnMount"}},
+		{"no pod namespace", change{attrPodNamespace: " "}, attrPodNamespace, []string{"empty", "podInfoOnMount"}},
 		{"tokens", change{attrTokens: canary}, attrTokens, []string{"kubelet", "tokenRequests"}},
 		{"tokens of another shape", change{attrTokens: `{"aud":"` + canary + `"}`}, attrTokens, []string{"kubelet"}},
 		{"no objects", change{"objects": ""}, "objects", []string{"empty", "objectName"}},

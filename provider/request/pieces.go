@@ -30,13 +30,13 @@ func (r *fieldReader) pieces(o *Object) {
 		switch {
 		case !r.has(f):
 		case field != "":
-			r.wrong(f, "set together with "+field, "split it: each entry has one of jmesPath, expand and files")
+			r.wrong(f, "set together with "+field, "use one entry for each of jmesPath, expand and files")
 		default:
 			field = f
 		}
 	}
 	if o.Type != TypeSecret && (o.Type == TypeKey || o.Type == TypeCert) {
-		r.wrong(field, "is not allowed with objectType "+quote(string(o.Type)), "use objectType secret, which certificates have too")
+		r.wrong(field, "is not allowed with objectType "+quote(string(o.Type)), onlySecrets)
 	}
 	if o.History > 1 {
 		r.wrong("objectVersionHistory", "is not allowed with "+field, "remove one of the two: each version would need its own path")
@@ -49,11 +49,11 @@ func (r *fieldReader) pieces(o *Object) {
 	case "expand":
 		o.Pieces.Expand = choice(r, "expand", ExpandJSON, ExpandYAML)
 	case "jmesPath":
-		r.eachNested(field, "a piece", maxPieces, pieceFields, func(f *fieldReader) {
+		r.eachNested(field, maxPieces, pieceFields, func(f *fieldReader) {
 			o.Pieces.Paths = append(o.Pieces.Paths, Piece{Query: f.expression(), Path: f.file("objectAlias"), Mode: f.modeOf(o), Optional: f.boolean("optional")})
 		})
 	default:
-		r.eachNested(field, "a part", maxParts, partFields, func(f *fieldReader) { o.Pieces.Parts = append(o.Pieces.Parts, f.part(o)) })
+		r.eachNested(field, maxParts, partFields, func(f *fieldReader) { o.Pieces.Parts = append(o.Pieces.Parts, f.part(o)) })
 	}
 }
 
@@ -61,7 +61,7 @@ func (r *fieldReader) pieces(o *Object) {
 func (r *fieldReader) expression() *tree.Path {
 	text := r.values["path"]
 	if text == "" {
-		r.wrong("path", r.required("path"), "use a JMESPath expression, such as db.password")
+		r.lacks("path", "use a JMESPath expression, such as db.password")
 		return nil
 	}
 	if len(text) > tree.MaxExpression {
@@ -85,7 +85,7 @@ func (r *fieldReader) part(o *Object) Part {
 	case !p.Name.Protected() && p.PasswordFrom != "":
 		r.wrong("passwordFrom", "is not allowed with part "+string(p.Name), "remove it; only keystores and truststores have passwords")
 	case p.Name.Protected() && !objectName.MatchString(p.PasswordFrom):
-		r.wrong("passwordFrom", r.required("passwordFrom"), nameFix(p.PasswordFrom, "use the name of a secret of the same vault (1 to 127 letters, digits and hyphens)",
+		r.lacks("passwordFrom", nameFix(p.PasswordFrom, "use the name of a secret of the same vault (1 to 127 letters, digits and hyphens)",
 			func(_ Type, name, _ string) string { return "passwordFrom: " + name }))
 	}
 	if !r.has("algorithms") {

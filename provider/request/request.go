@@ -120,7 +120,7 @@ func (r *Parser) ParseClass(parameters map[string]string, mode fs.FileMode) (*Mo
 		m.Objects, m.Warnings, wrong = r.objects(parameters["objects"], class)
 	}
 	if m.Vault == "" && !ownVaults(parameters["objects"], m.Objects) {
-		p.absent("keyvaultName", vaultFix)
+		p.absent("keyvaultName", vaultNameFix)
 	}
 	m.Cloud, m.Identity = p.cloud(), p.identity()
 	if empty {

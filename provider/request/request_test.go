@@ -197,7 +197,7 @@ func TestParseClasses(t *testing.T) {
 			secret("one"),
 			with(secret("two"), func(o *request.Object) { o.Type, o.FormatSet = request.TypeCert, true }),
 			with(secret("three"), func(o *request.Object) { o.Type, o.Path = request.TypeKey, "one" }),
-		}, []request.WarningKind{request.WarnUnknownField, request.WarnIgnoredFormat, request.WarnDuplicatePath}},
+		}, []request.WarningKind{request.WarnIgnoredFormat, request.WarnUnknownField, request.WarnDuplicatePath}},
 		{"managed-identity.yaml", "contoso", request.Identity{UseVMManagedIdentity: true, UserAssignedIdentityID: clientID}, []request.Object{
 			with(secret("tls"), func(o *request.Object) {
 				o.Path, o.Format, o.FormatSet, o.Encoding = "https.pfx", request.FormatPFX, true, request.EncodingBase64
@@ -253,7 +253,7 @@ func TestSeveralProblemsAreAllNamed(t *testing.T) {
 	}).parse(t)
 	problems := refused(t, m, err)
 	for _, field := range []string{"keyvaultName", "tenantID", "clientID", "usePodIdentity", attrPodName,
-		`objects[0] "a_b": objectName`, `objects[0] "a_b": objectType`, `objects[0] "a_b": objectVersion`, `objects[1]: objectName`} {
+		`objects[0]: objectName`, `objects[0]: objectType`, `objects[0]: objectVersion`, `objects[1]: objectName`} {
 		names(t, problems, err, field)
 	}
 }

@@ -1,6 +1,7 @@
 package request
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -32,8 +33,12 @@ func (r *fieldReader) search(o *Object) {
 	if o.Find.Managed && (o.Type == TypeKey || o.Type == TypeCert) {
 		r.wrong("includeCertificates", "is not allowed with objectType "+quote(string(o.Type)), onlySecrets)
 	}
+	if r.meant(string(ofFind)) != "" {
+		r.lacks(string(ofFind), "use name, tags")
+		return
+	}
 	node := r.nodes["find"]
-	f := r.nested(&node, "find", "find", "name", "tags")
+	f := r.nested(&node, "find", "name", "tags")
 	if f == nil {
 		return
 	}
@@ -43,7 +48,11 @@ func (r *fieldReader) search(o *Object) {
 	if f.has("tags") {
 		o.Find.Tags = f.tags()
 	}
-	if !f.has("name") && !f.has("tags") {
+	switch misspelled := cmp.Or(f.meant("name"), f.meant("tags")); {
+	case f.has("name"), f.has("tags"):
+	case misspelled != "":
+		f.notField(misspelled)
+	default:
 		r.wrong("find", "neither name nor tags is set", "set one (the name '.*' matches all)")
 	}
 	f.unknown()
@@ -80,7 +89,7 @@ func (r *fieldReader) pattern(text string) (_ *regexp.Regexp, cause, fix string)
 	}
 	parsed, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
-		code, fix := "not valid", "use a RE2 regular expression"
+		code, fix := "not valid", "use an RE2 regular expression"
 		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			code = e.Code.String() + " in " + quote(e.Expr)
 			if e.Code == syntax.ErrInvalidRepeatSize || e.Code == syntax.ErrLarge {

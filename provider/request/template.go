@@ -12,13 +12,16 @@ import (
 // document reads the fields of a document.
 func (r *fieldReader) document(o *Object) {
 	o.Path = r.file("objectAlias")
+	const fix = "write the content of the file, with {{ secret \"name\" }} for each secret"
 	text, single := r.values["template"]
-	if !single || strings.TrimSpace(text) == "" {
-		cause := "empty"
-		if !single && r.has("template") {
-			return // which is reported
-		}
-		r.wrong("template", cause, "write the content of the file, with {{ secret \"name\" }} for each secret")
+	switch {
+	case r.meant("template") != "":
+		r.lacks("template", fix)
+		return
+	case !single && r.has("template"): // which is reported
+		return
+	case strings.TrimSpace(text) == "":
+		r.wrong("template", "empty", fix)
 		return
 	}
 	if len(text) > template.MaxSize {

@@ -39,7 +39,7 @@ func (r *objectsReader) checkVaults(objects []Object, entries []fieldReader) {
 	}
 	for i, o := range objects {
 		if o.Vault == "" && !entries[i].has("keyvaultName") {
-			entries[i].wrong("keyvaultName", "missing", "set it here, or as a parameter of the class")
+			entries[i].lacks("keyvaultName", "set it here, or as a parameter of the class")
 		}
 	}
 }

@@ -41,7 +41,11 @@ func Strict(warnings []Warning) error {
 	}
 	var p problems
 	for _, w := range warnings {
-		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: "fix it; or, cluster operator: remove --strict-objects to make this a warning", Line: w.Line, Column: w.Column})
+		fix := "fix it"
+		if w.Kind == WarnEmptyHistory {
+			fix = "check objectName and objectVersion"
+		}
+		p = append(p, fault.Problem{Field: w.Field, Cause: w.Cause, Fix: fix + "; or, cluster operator: remove --strict-objects to make this a warning", Line: w.Line, Column: w.Column})
 	}
 	return fault.Invalid(p...)
 }
@@ -73,7 +77,7 @@ func (r *objectsReader) unread(lenient bool, d *document, field string) {
 	}
 	at := d.locate(d.rest)
 	r.ignored(lenient, place{d, &yaml.Node{Line: d.rest.line, Column: d.rest.column}}, WarnIgnoredText, field,
-		fmt.Sprintf("%s in line %d, column %d is outside the first YAML document", quote(strings.TrimSpace(d.source(d.rest))), at.line, at.column),
+		fmt.Sprintf("%s at line %d, column %d is outside the first YAML document", quote(strings.TrimSpace(d.source(d.rest))), at.line, at.column),
 		"use one list in one document, with equally indented entries")
 }
 

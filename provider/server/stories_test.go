@@ -33,7 +33,7 @@ func parameterStories() []story {
 		in(story{row: "keyvaultName", name: "in any letter case", pod: map[string]string{"keyvaultName": " ConToso "}, files: hello}),
 		in(story{row: "keyvaultName", name: "missing", pod: map[string]string{"keyvaultName": ""}, code: codes.InvalidArgument, says: []string{"keyvaultName: empty"}}),
 		in(story{row: "objects", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, ids: []string{"secret/my-secret"}}),
-		in(story{row: "objects", name: "an empty list", objects: "array: []", code: codes.InvalidArgument, says: []string{"objects: an empty list"}}),
+		in(story{row: "objects", name: "an empty list", objects: "array: []", code: codes.InvalidArgument, says: []string{"objects: empty; add at least one"}}),
 		in(story{row: "tenantID", name: "by a domain", pod: map[string]string{"tenantID": "Contoso.example", "keyvaultName": "kv-of-domain"}, files: hello, prepare: func(_ *testing.T, w *world) {
 			directory := w.Tenant("contoso.example")
 			directory.Application(clientID).Federate(issuer, w.pod.Subject(), entra.Audience)
@@ -136,7 +136,7 @@ func warningStories() []story {
 		public,
 		{row: "unknown_field", objects: with("objectAliases: x, filePermissions: 0400"), files: hello, warnings: "unknown_field,unknown_field", says: []string{"objectAlias?", "filePermission?"}},
 		{row: "unknown_field", name: "key beside array", objects: "Array: [x]\narray:\n- |\n  objectName: my-secret\n  objectType: secret\n", files: hello, warnings: "unknown_field", says: []string{"objects: Array", "did you mean array?"}},
-		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, warnings: "ignored_text,ignored_text", says: []string{`"objectAlias: x" in line 4, column 3`, `"- b" in line 6, column 1`}},
+		{row: "ignored_text", objects: "array:\n- |\n  {objectName: my-secret, objectType: secret}\n  objectAlias: x\n---\n- b\n", files: hello, warnings: "ignored_text,ignored_text", says: []string{`"objectAlias: x" at line 4, column 3`, `"- b" at line 6, column 1`}},
 		{row: "placeholder", objects: "array:\n- |\n  objectName: my-secret\n  objectType: secret\n  objectVersion: #{version}#\n", files: hello, warnings: "placeholder", says: []string{"objectVersion", `"#{version}#" is an unreplaced placeholder`, "comment"}},
 		{row: "duplicate_path", objects: "[{objectName: my-secret, objectType: secret}, {objectName: second, objectType: secret, objectAlias: my-secret}]", warnings: "duplicate_path",
 			files: map[string]string{"my-secret": "last"}, ids: []string{"secret/my-secret", "secret/second"}, says: []string{"objects[0]"},

@@ -48,7 +48,7 @@ func (e *examination) readClass() {
 	case id.ClientID == "" && e.volume.Secret != "":
 		e.class.credential = "the credential comes from Secret " + e.volume.Secret
 	default:
-		e.class.credential, e.class.federated = "the pod's service-account token", true
+		e.class.credential, e.class.federated = "the pod's service account token", true
 	}
 }
 

@@ -194,7 +194,7 @@ func (e *examination) tokens() *Check {
 		if e.class.err != nil {
 			return notReached(name, "which tokens are needed depends on the class; the CSIDriver requests: "+list(requested))
 		}
-		return problem(name, fmt.Sprintf("the CSIDriver requests no service-account token for audience %s (requested: %s)", wanted[0], list(requested)),
+		return problem(name, fmt.Sprintf("the CSIDriver requests no service account token for audience %s (requested: %s)", wanted[0], list(requested)),
 			"add the audience to those of spec.tokenRequests of the CSIDriver; cluster operator, with the driver's Helm chart (helm list -A shows its release, namespace and version):",
 			e.upgradeDriver(append(requested, wanted[0])))
 	}
