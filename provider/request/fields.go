@@ -27,6 +27,7 @@ type fieldReader struct {
 	nodes  map[string]yaml.Node
 	values map[string]string // of fields that are texts; "" for those of unknown fields
 	named  []string          // unknown fields that a problem names
+	near   map[string]string // unknown fields by the known one that each is near; see meant
 }
 
 // place is where a field is, or the object if it has no such field.

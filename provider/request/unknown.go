@@ -25,12 +25,18 @@ func (r *fieldReader) meant(field string) string {
 	if _, there := r.nodes[field]; there {
 		return ""
 	}
-	for _, name := range sortedKeys(r.values) {
-		if !slices.Contains(r.known, name) && Nearest(name, r.known...) == field {
-			return name
+	if r.near == nil { // once, since aliases can multiply unknown fields
+		r.near = make(map[string]string)
+		for _, name := range sortedKeys(r.values) {
+			if slices.Contains(r.known, name) {
+				continue
+			}
+			if known := Nearest(name, r.known...); r.near[known] == "" {
+				r.near[known] = name
+			}
 		}
 	}
-	return ""
+	return r.near[field]
 }
 
 // required says what is wrong with a required field.
