@@ -59,7 +59,8 @@ func (r *fieldReader) required(field string) string {
 func (r *fieldReader) unknown() {
 	for _, name := range sortedKeys(r.values) {
 		switch {
-		case r.work.warnings <= 0, slices.Contains(r.known, name), slices.Contains(r.named, name):
+		case slices.Contains(r.known, name), slices.Contains(r.named, name):
+		case r.work.warnings <= 0 && (!r.inner || len(r.problems) > 0): // one problem refuses the class
 		case r.inner:
 			r.work.warnings--
 			r.notField(name)

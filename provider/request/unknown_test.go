@@ -54,3 +54,13 @@ func TestMisspelledFieldIsOneProblem(t *testing.T) {
 		t.Errorf("problems %v, warnings %v", problems, m.Warnings)
 	}
 }
+
+// Warnings that use up their bound hide no unknown field of a mapping in an entry.
+func TestUnknownFieldBeyondWarnings(t *testing.T) {
+	many := strings.Repeat("- {objectName: a, objectType: key, objectFormat: PFX}\n", 600)
+	inner := "- {objectName: a, objectType: secret, jmesPath: [{path: a, objectAlias: q, bogus: 1}]}\n"
+	_, problems := new(request.Parser).ParseClass(map[string]string{"keyvaultName": "vault", "objects": many + inner}, 0o644)
+	if len(problems) != 1 || !strings.HasSuffix(problems[0].Field, ": bogus") || problems[0].Cause != "is not a field" {
+		t.Errorf("got %v", problems)
+	}
+}
