@@ -28,7 +28,7 @@ type Episode struct {
 	Openings int
 	Open     time.Duration // the pauses in all
 	Waited   int           // requests that waited for the circuit
-	Refused  int           // requests that failed without an attempt, since it was open for too long
+	Refused  int           // requests that failed without another attempt, since it was open for too long
 
 	// Logged is for OnOpen and OnClose; zero in a new episode.
 	Logged time.Time
