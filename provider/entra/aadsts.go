@@ -53,7 +53,7 @@ var (
 		fix:   "store its value, not its ID; if it is the value, " + newSecret}
 	clientSecretPadded = refusal{reason: fault.ClientSecretInvalid,
 		cause: "the clientsecret of the nodePublishSecretRef for client {client} has white space around it, and Entra rejected it",
-		fix:   "store it without (`echo` without -n adds a line break)"}
+		fix:   "store it trimmed (`echo` without -n adds a line break)"}
 	certificateInvalid = refusal{reason: fault.SignInFailed,
 		cause: "AADSTS{code}: Entra rejected the clientcertificate of the nodePublishSecretRef for client {client}",
 		fix:   "check its dates and the node's clock; if it is not registered, Entra admin: `az ad app credential reset --append --id {id} --cert @FILE`, with the public certificate only"}
@@ -68,7 +68,7 @@ var (
 
 const (
 	retrying = "kubelet retries; if it persists, "
-	slowDown = retrying + "restart fewer pods at a time"
+	slowDown = retrying + "restart fewer pods at once"
 	retries  = retrying + "check the Azure status page"
 )
 

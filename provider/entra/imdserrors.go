@@ -39,7 +39,7 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 	switch {
 	case strings.Contains(r.Description, "Multiple user assigned identities"):
 		e.Cause = "the node has several user-assigned identities"
-		e.Fix = "set userAssignedIdentityID to the client ID of the one with access to the vault (`az vmss identity show`)"
+		e.Fix = "set userAssignedIdentityID to the client ID of the one with access to the vault (`az vmss identity show -g GROUP -n SCALESET`)"
 	case strings.Contains(r.Description, "Identity not found") && s.ClientID != "":
 		e.Cause = "the node has no identity with " + s.named()
 		e.Fix = "correct " + s.ClientIDFrom + "; or, cluster operator: `az vmss identity assign -g GROUP -n SCALESET --identities RESOURCE_ID`"
@@ -57,7 +57,7 @@ func (s signIn) refusedByIMDS(resp *http.Response) error {
 			answer += fmt.Sprintf(", AADSTS%d", e.AADSTS)
 		}
 		e.Cause = fmt.Sprintf("the node's metadata service rejected the request of %s (useVMManagedIdentity): %s", s, answer)
-		e.Fix = "check that `az vmss identity show` lists userAssignedIdentityID"
+		e.Fix = "check that `az vmss identity show -g GROUP -n SCALESET` lists userAssignedIdentityID"
 	}
 	return e
 }

@@ -147,7 +147,7 @@ func (p *TokenProxy) nameIn(certificate *x509.Certificate) (string, error) {
 	}
 	return "", &fault.Error{Reason: fault.SignInFailed,
 		Cause: "the API server's certificate has no name hcp-kubernetes.CLUSTER_ID",
-		Fix:   "not on AKS: remove useAzureTokenProxy; on AKS, cluster operator: set --sni-name to the token proxy's name"}
+		Fix:   "outside AKS, remove useAzureTokenProxy; on AKS, cluster operator: set --sni-name to the token proxy's name"}
 }
 
 // clusterID finds the ID in a name of the API server of AKS.

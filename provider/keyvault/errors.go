@@ -154,7 +154,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 	switch status, known := r.StatusCode, body.Error.Code != ""; {
 	case status == http.StatusTooManyRequests:
 		return q.fault(fault.Throttled, q.Host+" is throttling requests and did not return {objects} in time",
-			"kubelet retries; if it persists, restart fewer pods at a time, use more vaults or, cluster operator: raise the driver's --rotation-poll-interval")
+			"kubelet retries; if it persists, restart fewer pods at once, or use more vaults; or, cluster operator: raise the driver's --rotation-poll-interval")
 	case status == http.StatusRequestTimeout, status >= http.StatusInternalServerError && (status != http.StatusNotImplemented || !known):
 		return unavailable
 	case !known && status == http.StatusForbidden:
@@ -170,7 +170,7 @@ func (q question) refused(r *azcore.ResponseError) error {
 		return q.badRequest(body)
 	case status == http.StatusConflict:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (409 %s)", q.Host, body.code()),
-			"kubelet retries; if it stays deleted, Azure admin: recover it")
+			"kubelet retries; if it persists, Azure admin: recover it")
 	default:
 		return q.fault(fault.VaultRefused, fmt.Sprintf("%s rejected the request for {objects} (%d %s)", q.Host, status, body.code()),
 			checkVault+"; cluster operator: check proxies")

@@ -47,7 +47,7 @@ func (q question) forbidden(header http.Header, body errorBody) error {
 	case byRole.MatchString(text), byPolicy.MatchString(text):
 		return q.accessDenied(body)
 	case disabled.MatchString(text):
-		fix := "set another objectVersion; or, Azure admin: enable it unless that was on purpose"
+		fix := "set another objectVersion; or, Azure admin: enable it if it was disabled by mistake"
 		if q.Type == request.TypeSecret {
 			fix = "if it belongs to a certificate, wait until that is issued; else " + fix
 		}
@@ -93,7 +93,7 @@ func (q question) accessDenied(body errorBody) error {
 	}
 	assign := fmt.Sprintf("`az role assignment create --assignee %s --role \"%s\" --scope \"$(az keyvault show -n %s --query id -o tsv)%s\"` (takes minutes)%s",
 		id, role, q.vaultName(), scope, others)
-	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s` (vault-wide; add its current %s permissions, or it loses them)",
+	set := fmt.Sprintf("`az keyvault set-policy --name %s --spn %s %s %s` (vault-wide; replaces its %s permissions: list all that it needs)",
 		q.vaultName(), id, right.option, permissions, q.Type.Word())
 	fix := assign + "; or, for a vault with access policies, " + set
 	switch text := body.Error.Inner.Code + " " + body.Error.Message; {

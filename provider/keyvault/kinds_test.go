@@ -171,9 +171,9 @@ func TestEndlessList(t *testing.T) {
 // What may not be listed says which right is missing, for each type its own.
 func TestListDenied(t *testing.T) {
 	for kind, says := range map[request.Type][]string{
-		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x"` + "` (takes minutes)", "--secret-permissions get list", "add its current secret permissions"},
-		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x"` + "` (takes minutes)", "--key-permissions get list", "add its current key permissions"},
-		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x"` + "` (takes minutes)", "--certificate-permissions get list", "add its current certificate permissions"},
+		request.TypeSecret: {`"Key Vault Secrets User"`, `)/secrets/x"` + "` (takes minutes)", "--secret-permissions get list", "replaces its secret permissions"},
+		request.TypeKey:    {`"Key Vault Reader"`, `)/keys/x"` + "` (takes minutes)", "--key-permissions get list", "replaces its key permissions"},
+		request.TypeCert:   {`"Key Vault Reader"`, `)/certificates/x"` + "` (takes minutes)", "--certificate-permissions get list", "replaces its certificate permissions"},
 	} {
 		r := reader(t, 1, func(*http.Request) (*http.Response, error) {
 			return answer(http.StatusForbidden, `{"error":{"code":"Forbidden","innererror":{"code":"Odd"}}}`)

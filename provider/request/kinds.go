@@ -88,7 +88,7 @@ func (r *fieldReader) kind() kind {
 		}
 		return ofObject
 	case 2:
-		r.wrong(string(found[1]), "set together with "+string(found[0]), "use one entry for each of objectName, find and template")
+		r.wrong(string(found[1]), "set together with "+string(found[0]), "use one of objectName, find and template per entry")
 		return found[0]
 	}
 	for _, f := range fieldKinds {

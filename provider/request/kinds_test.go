@@ -179,7 +179,7 @@ func TestNewFieldsRefused(t *testing.T) {
 		says         []string
 	}{
 		// Kinds.
-		{object + `find: {name: a}`, ` "a": find`, []string{"together with objectName", "one entry for each"}},
+		{object + `find: {name: a}`, ` "a": find`, []string{"together with objectName", "per entry"}},
 		{object + `template: x`, ` "a": template`, []string{"together with objectName"}},
 		{find + `{name: a}, template: x`, ": template", []string{"together with find"}},
 		{`objectAlias: f, objectType: key`, ": objectName", []string{"missing", "1 to 127"}},
@@ -247,7 +247,7 @@ func TestNewFieldsRefused(t *testing.T) {
 		// Pieces of a value.
 		{`objectName: a, objectType: key, expand: json`, ` "a": expand`, []string{`"key"`, "objectType secret"}},
 		{`objectName: a, objectType: cert, files: [{part: leaf, objectAlias: f}]`, ` "a": files`, []string{`"cert"`, "objectType secret"}},
-		{object + `expand: json, jmesPath: [{path: a, objectAlias: b}]`, ` "a": expand`, []string{"together with jmesPath", "one entry for each"}},
+		{object + `expand: json, jmesPath: [{path: a, objectAlias: b}]`, ` "a": expand`, []string{"together with jmesPath", "per entry"}},
 		{object + `expand: json, files: [{part: leaf, objectAlias: b}]`, ` "a": files`, []string{"together with expand"}},
 		{object + `expand: toml`, ` "a": expand`, []string{`"toml"`, "json, yaml"}},
 		{object + `expand: json, objectVersionHistory: 2`, ` "a": objectVersionHistory`, []string{"is not allowed with expand"}},

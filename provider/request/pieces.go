@@ -30,7 +30,7 @@ func (r *fieldReader) pieces(o *Object) {
 		switch {
 		case !r.has(f):
 		case field != "":
-			r.wrong(f, "set together with "+field, "use one entry for each of jmesPath, expand and files")
+			r.wrong(f, "set together with "+field, "use one of jmesPath, expand and files per entry")
 		default:
 			field = f
 		}

@@ -125,7 +125,7 @@ func (c *Client) enter(req *http.Request) (leave func(), _ error) {
 	return nil, permanent{&fault.Error{
 		Reason: fault.Timeout,
 		Cause:  fmt.Sprintf("too many other requests waited for %s: this one was not sent in time", req.URL.Hostname()),
-		Fix:    "start fewer pods at a time, or use fewer vaults",
+		Fix:    "start fewer pods at once, or use fewer vaults",
 		Err:    err,
 	}}
 }
