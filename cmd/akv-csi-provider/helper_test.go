@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -69,6 +70,8 @@ func execute(t *testing.T, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
+var givenPorts sync.Map // by freePorts, to any test
+
 // freePorts finds different ports below those that the kernel uses for outgoing
 // connections.
 func freePorts(t *testing.T, n int) []int {
@@ -80,7 +83,10 @@ func freePorts(t *testing.T, n int) []int {
 		if err != nil {
 			continue
 		}
-		defer func() { _ = l.Close() }() // open until all are found
+		_ = l.Close()
+		if _, taken := givenPorts.LoadOrStore(port, true); taken {
+			continue // by a test that runs in parallel, and whose process does not listen yet
+		}
 		if ports = append(ports, port); len(ports) == n {
 			return ports
 		}
@@ -130,6 +136,11 @@ func startProcess(t *testing.T, env []string, args ...string) *process {
 		text, _ := io.ReadAll(stderr) // until the process ends
 		p.output <- string(text)
 	}()
+	t.Cleanup(func() {
+		if t.Failed() && len(p.output) > 0 {
+			t.Logf("the process has ended:\n%s", <-p.output)
+		}
+	})
 	return p
 }
 
