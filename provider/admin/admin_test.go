@@ -24,7 +24,7 @@ func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
 	for range 1000 {
-		port := 20000 + rand.IntN(10000)
+		port := 10000 + rand.IntN(10000) // tests of the command use those from 20000 on
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 		if err != nil {
 			continue
