@@ -31,9 +31,7 @@ func block(t *testing.T, document, text string) string {
 // programs. It returns what they print.
 func runBlock(t *testing.T, dir, commands string, programs map[string]string) string {
 	t.Helper()
-	if os.Getenv("HELM") == "" {
-		t.Skip("needs Helm: run make chart")
-	}
+	_, environ := helmSetup(t)
 	deploy, err := filepath.Abs("../../deploy")
 	if err == nil {
 		err = os.Symlink(deploy, filepath.Join(dir, "deploy"))
@@ -52,8 +50,7 @@ func runBlock(t *testing.T, dir, commands string, programs map[string]string) st
 		}
 	}
 	cmd := exec.Command("bash", "-euo", "pipefail", "-c", commands)
-	home := t.TempDir()
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	cmd.Dir, cmd.Env = dir, append(environ, "PATH="+bin+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -19,17 +19,23 @@ func helm(t *testing.T, args ...string) (string, error) {
 	return render(t, folder, args...)
 }
 
+// helmSetup returns the path of Helm and an environment without what the user has set up.
+func helmSetup(t *testing.T) (program string, environ []string) {
+	t.Helper()
+	if program = os.Getenv("HELM"); program == "" {
+		t.Skip("needs Helm: run make chart")
+	}
+	home := t.TempDir()
+	return program, append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+}
+
 // render does the same with another chart.
 func render(t *testing.T, chart string, args ...string) (string, error) {
 	t.Helper()
-	program := os.Getenv("HELM")
-	if program == "" {
-		t.Skip("needs Helm: run make chart")
-	}
+	program, environ := helmSetup(t)
 	args = append([]string{"template", "akv-csi-provider", chart, "--namespace=kube-system", kubeVersion}, args...)
 	cmd := exec.Command(program, args...)
-	home := t.TempDir() // not what the user has set up
-	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
+	cmd.Env = environ
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
